@@ -1,0 +1,51 @@
+// Bytes and their text forms. Uint8Array everywhere; Buffer only inside this file, because it is the fastest codec Node has.
+
+export const concatBytes = (parts: readonly Uint8Array[]): Uint8Array => {
+  let length = 0
+  for (const part of parts) length += part.length
+  const out = new Uint8Array(length)
+  let at = 0
+  for (const part of parts) {
+    out.set(part, at)
+    at += part.length
+  }
+  return out
+}
+
+/** Not constant-time: for public values only. Secrets are compared with node:crypto's timingSafeEqual. */
+export const equalBytes = (a: Uint8Array, b: Uint8Array): boolean => {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}
+
+const view = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+/** Lower-case hex without separators: the text form of serials and hashes everywhere in agentca. */
+export const toHex = (bytes: Uint8Array): string => view(bytes).toString('hex')
+
+/** @returns null when the text is not an even number of hex digits (either case) */
+export const fromHex = (text: string): Uint8Array | null =>
+  text.length % 2 === 0 && /^[0-9a-fA-F]*$/.test(text) ? new Uint8Array(Buffer.from(text, 'hex')) : null
+
+export const toBase64 = (bytes: Uint8Array): string => view(bytes).toString('base64')
+export const toBase64url = (bytes: Uint8Array): string => view(bytes).toString('base64url')
+
+/** Strict RFC 4648 §4: padding demanded, no white space, canonical. @returns null otherwise */
+export const fromBase64 = (text: string): Uint8Array | null => {
+  if (!/^[A-Za-z0-9+/]*={0,2}$/.test(text) || text.length % 4 !== 0) return null
+  const bytes = Buffer.from(text, 'base64')
+  return bytes.toString('base64') === text ? new Uint8Array(bytes) : null
+}
+
+/** Strict RFC 4648 §5 without padding, canonical. @returns null otherwise */
+export const fromBase64url = (text: string): Uint8Array | null => {
+  if (!/^[A-Za-z0-9_-]*$/.test(text)) return null
+  const bytes = Buffer.from(text, 'base64url')
+  return bytes.toString('base64url') === text ? new Uint8Array(bytes) : null
+}
+
+export const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+/** @throws TypeError when the bytes are not UTF-8 */
+export const fromUtf8 = (bytes: Uint8Array): string => new TextDecoder('utf-8', { fatal: true }).decode(bytes)
