@@ -1,0 +1,347 @@
+// The ledger's ports: what the authority asks of a store, free of SQL and of native imports, so that PostgreSQL follows behind the
+// same contract tests. Demands on every implementation:
+// - durability: a promise that resolves has its transaction durable (fsync'd); a rejected one has left nothing behind.
+// - atomicity: one call is one transaction, audit leaves and feed entries included. Calls in flight may share a commit, each
+//   isolated from the others' failure (savepoints).
+// - concurrency: `decide`, `leaf` and `change` functions run inside the transaction over facts read under its lock. They are pure,
+//   synchronous and may run more than once (a PostgreSQL store retries on serialisation failures).
+// - reads that decide go to the primary.
+import type {
+  CertificateRecord,
+  CertificateState,
+  CertificateWithBytes,
+  CheckpointRecord,
+  CrlRecord,
+  FeedEntry,
+  Instance,
+  InstanceState,
+  Issuer,
+  IssuerState,
+  JoinToken,
+  Leaf,
+  LeafDraft,
+  Owner,
+  Registration,
+  RegistrationState,
+  RevokedEntry,
+  SubjectKind,
+  TokenUse,
+} from './records.ts'
+
+/** How the caller proved who it is; decides which facts are read. */
+export type EvidenceQuery =
+  | { readonly kind: 'token'; readonly tokenHash: string }
+  | { readonly kind: 'renewal'; readonly presentedSerial: string }
+  | { readonly kind: 'recovery'; readonly provedKeyHash: string }
+  | { readonly kind: 'registration'; readonly subject: SubjectKind; readonly name: string }
+
+export interface IssuanceQuery {
+  readonly evidence: EvidenceQuery
+  /** SHA-256 of the new key's SubjectPublicKeyInfo. */
+  readonly keyHash: string
+  readonly now: number
+}
+
+/** Everything a decision about one issuance may look at, read in one transaction. */
+export interface IssuanceFacts {
+  readonly registration: Registration | null
+  readonly owner: Owner | null
+  readonly token: JoinToken | null
+  /** The use of this token by this very key, if there was one. */
+  readonly tokenUse: TokenUse | null
+  /** Renewal: the presented certificate. Recovery: the newest certificate of the proved key. */
+  readonly presented: CertificateRecord | null
+  /** The lineage of `presented`, or of `tokenUse`. */
+  readonly instance: Instance | null
+  /** The row of `instance.headSerial`. */
+  readonly head: CertificateRecord | null
+  /** How often the successor of `presented` was already replaced by another key (0 or 1; voids and orphans do not count). */
+  readonly replacements: number
+  /** Who the new key has been seen with: an instance (also through void and orphaned rows), an issuer, or nobody. */
+  readonly keySeenWith: { readonly instanceId: string; readonly registrationId: number } | 'issuer' | null
+  readonly keyRevoked: boolean
+  /** Instances of the registration that are not revoked and have an unexpired certificate or intent. */
+  readonly liveInstances: number
+}
+
+export interface IntentRecord {
+  readonly serial: string
+  readonly issuerId: number
+  readonly kind: SubjectKind
+  readonly registrationId: number
+  readonly registrationVersion: number
+  readonly instanceId: string
+  /** True: create the instance in this transaction. */
+  readonly newInstance: boolean
+  readonly generation: number
+  readonly predecessor: string | null
+  /** A successor of the same predecessor that this one replaces: revoked as superseded when this one is issued (step 6). */
+  readonly supersedes: string | null
+  /** Claim a use of this token for `keyHash`. */
+  readonly tokenId: string | null
+  /** Count a recovery of the instance. */
+  readonly recovery: boolean
+  readonly keyHash: string
+  readonly tbs: Uint8Array
+  readonly profile: string
+  readonly profileHash: string
+  readonly requester: string
+  readonly notBefore: number
+  readonly notAfter: number
+  readonly epoch: number
+  readonly deadline: number
+  readonly createdAt: number
+}
+
+export type IssuanceDecision<Refusal> =
+  | { readonly act: 'record'; readonly intent: IntentRecord; readonly leaf: LeafDraft }
+  /** The same request was answered before: give the same certificate again. */
+  | { readonly act: 'repeat'; readonly serial: string; readonly leaf: LeafDraft | null }
+  /** The same request is being signed right now. */
+  | { readonly act: 'pending'; readonly serial: string }
+  | {
+      readonly act: 'refuse'
+      readonly refusal: Refusal
+      /** null: counted elsewhere and sampled, so that an anonymous caller cannot fill the disk. */
+      readonly leaf: LeafDraft | null
+      /** Lock this lineage in the same transaction: its live certificates become held, with a feed entry. */
+      readonly lock: { readonly instanceId: string; readonly reason: string; readonly leaf: LeafDraft } | null
+    }
+
+export interface IntentCommand<Refusal> {
+  readonly query: IssuanceQuery
+  readonly decide: (facts: IssuanceFacts) => IssuanceDecision<Refusal>
+}
+
+export interface IssuedCommand {
+  readonly serial: string
+  readonly signature: Uint8Array
+  readonly epoch: number
+  readonly at: number
+  readonly issuedLeaf: LeafDraft
+  /** Written instead when the intent may not be released; the certificate is then revoked as privilegeWithdrawn. */
+  readonly refusedLeaf: LeafDraft
+}
+
+export interface IssuancePort {
+  /** The facts as of now, outside any write: for the early decision of step 1. */
+  facts(query: IssuanceQuery): IssuanceFacts
+  /** Step 4. Outcomes in the order of the batch. */
+  recordIntents<Refusal>(batch: readonly IntentCommand<Refusal>[]): Promise<readonly IssuanceDecision<Refusal>[]>
+  /** Step 6. `issued` only if the row was still `intent` of this epoch and its registration's version unchanged and active. */
+  recordIssued(batch: readonly IssuedCommand[]): Promise<readonly ('issued' | 'refused')[]>
+  /** The HSM was certainly never called: burn the serial, give the token use and the lineage slot back. */
+  recordVoid(batch: readonly { readonly serial: string; readonly leaf: LeafDraft }[]): Promise<void>
+  /** Intents past their deadline, or of an earlier epoch: orphaned, revoked, lineage slot free. */
+  sweepIntents(sweep: {
+    readonly now: number
+    readonly epoch: number
+    readonly leaf: (row: CertificateRecord) => LeafDraft
+  }): Promise<readonly CertificateRecord[]>
+}
+
+export interface CertificateFilter {
+  readonly serials?: readonly string[]
+  readonly registration?: { readonly kind: SubjectKind; readonly name: string }
+  readonly instanceId?: string
+  readonly keyHash?: string
+  readonly states?: readonly CertificateState[]
+  /** Only those whose notAfter is after (or, `expired`, not after) this time. */
+  readonly liveAt?: number
+  readonly expiredAt?: number
+  /** Newest first, below this serial's row: the `next` of the previous page. */
+  readonly before?: string
+  readonly limit: number
+}
+
+export interface CertificatesPort {
+  get(serial: string): CertificateWithBytes | null
+  list(filter: CertificateFilter): { readonly rows: readonly CertificateRecord[]; readonly next: string | null }
+  /** Counts by stored state of unexpired certificates at `now`. */
+  counts(now: number): Readonly<Record<CertificateState, number>>
+}
+
+/** What a change does beyond the row itself; cascades run in the same transaction. */
+export interface RegistrationChange {
+  readonly set: Partial<Omit<Registration, 'id' | 'kind' | 'name' | 'version' | 'createdAt' | 'state'>>
+  readonly state: RegistrationState
+}
+
+/** What a change or a revocation touches: shown before, carried out, and told after. */
+export interface BlastRadius {
+  readonly registrations: readonly { readonly kind: SubjectKind; readonly name: string }[]
+  readonly instances: number
+  readonly certificates: number
+  readonly intents: number
+  readonly tokens: number
+  /** The first 1,000 serials, newest first. */
+  readonly serials: readonly string[]
+  /** Subscriptions and policies of the registrations, once they exist. */
+  readonly subscriptions: number
+}
+
+export interface RegistrationsPort {
+  /** @throws StoreError `already_exists` (also when retired: names are never reused), `owner_not_found`, `owner_gone` */
+  create(
+    draft: Omit<Registration, 'id' | 'version' | 'state' | 'createdAt' | 'changedAt'> & { readonly at: number },
+    leaf: LeafDraft,
+  ): Promise<Registration>
+  find(kind: SubjectKind, name: string): Registration | null
+  byId(id: number): Registration | null
+  list(filter: {
+    readonly kind: SubjectKind
+    readonly owner?: string
+    readonly state?: RegistrationState
+    readonly endedAt?: number
+    readonly after?: string
+    readonly limit: number
+  }): readonly Registration[]
+  /**
+   * Changes one registration. active → held: live certificates become held (certificateHold), intents will not be released;
+   * held → active: certificates held by this hold and still unexpired become issued again; → retired: certificates, intents,
+   * instances and tokens are revoked for good. `decide` sees the present row and returns the change, or throws to refuse.
+   */
+  change(command: {
+    readonly kind: SubjectKind
+    readonly name: string
+    readonly at: number
+    readonly decide: (current: Registration, radius: BlastRadius) => RegistrationChange
+    readonly leaf: (before: Registration, after: Registration, radius: BlastRadius) => LeafDraft
+  }): Promise<{ readonly before: Registration; readonly after: Registration; readonly radius: BlastRadius }>
+}
+
+export interface OwnersPort {
+  /** Creates the owner if it does not exist. */
+  ensure(name: string, at: number, leaf: LeafDraft): Promise<Owner>
+  find(name: string): Owner | null
+  list(): readonly (Owner & { readonly agents: number })[]
+  /** Marks the owner gone and holds its agents (an operator decides about each: reassign and release, or retire). */
+  gone(name: string, at: number, leaf: (radius: BlastRadius) => LeafDraft): Promise<BlastRadius>
+}
+
+export interface InstancesPort {
+  get(id: string): Instance | null
+  list(filter: {
+    readonly registrationId?: number
+    readonly state?: InstanceState
+    readonly after?: string
+    readonly limit: number
+  }): readonly (Instance & { readonly registration: Registration; readonly head: CertificateRecord | null })[]
+  /** locked → active: certificates held by the lock and still unexpired become issued again, unless the agent is held. @throws `conflict` */
+  unlock(id: string, at: number, leaf: LeafDraft): Promise<Instance>
+}
+type InstanceState = Instance['state']
+
+export interface TokensPort {
+  create(token: Omit<JoinToken, 'usesTaken' | 'state'>, leaf: LeafDraft): Promise<JoinToken>
+  byHash(hash: string): JoinToken | null
+  list(filter: { readonly registrationId?: number; readonly limit: number }): readonly JoinToken[]
+  /** @throws StoreError `not_found` */
+  revoke(id: string, at: number, leaf: LeafDraft): Promise<JoinToken>
+}
+
+export type RevocationSelector =
+  | { readonly by: 'serial' | 'instance' | 'owner' | 'token' | 'key' | 'issuer'; readonly value: string }
+  | { readonly by: 'agent' | 'service' | 'operator'; readonly value: string }
+
+export interface RevocationsPort {
+  /** @throws StoreError `not_found` when nothing of that name exists */
+  blastRadius(selector: RevocationSelector, now: number): BlastRadius
+  /**
+   * One transaction: live certificates and intents → revoked, covered instances → revoked (all selectors but serial), covered
+   * tokens → revoked, a key → refused for ever, an issuer's → all its leaves. Already revoked ones stay as they were; held ones
+   * become revoked. Writes one feed entry with the next sequence number. Reason `certificateHold` is refused here.
+   */
+  revoke(command: {
+    readonly selector: RevocationSelector
+    readonly reason: string
+    readonly at: number
+    /** The caller's confirmation; the transaction refuses with `radius_changed` when more would be hit. null: not checked. */
+    readonly expected: number | null
+    readonly leaf: (radius: BlastRadius, feedN: number) => LeafDraft
+  }): Promise<{ readonly radius: BlastRadius; readonly feedN: number }>
+  /** Grows with each change of the set that CRL and OCSP show (revocations, holds, releases, orphans). */
+  revision(issuerId: number): number
+  /** Entries for a full CRL, in pages by serial: unexpired at `at`, and those expired since `since` (on one more CRL). */
+  entries(page: {
+    readonly issuerId: number
+    readonly since: number
+    readonly after: string | null
+    readonly limit: number
+  }): readonly RevokedEntry[]
+  /** Serials whose answer changed after this revision, for caches. Empty page when nothing did. */
+  changedSince(
+    issuerId: number,
+    revision: number,
+    limit: number,
+  ): readonly { readonly serial: string; readonly revision: number }[]
+}
+
+export interface StatusPort {
+  /** OCSP: the stored state of each serial of this issuer; null where it was never recorded. */
+  states(
+    issuerId: number,
+    serials: readonly string[],
+  ): readonly (Pick<CertificateRecord, 'serial' | 'state' | 'notAfter' | 'revokedAt' | 'reason'> | null)[]
+  /** Number = max(last + 1, now in milliseconds), under the ledger's lock; burnt even if the CRL is never published. */
+  reserveCrlNumber(issuerId: number, now: number): Promise<bigint>
+  /** @throws StoreError `crl_number_regressed` when a number at or above is already recorded */
+  recordCrl(crl: CrlRecord, leaf: LeafDraft): Promise<void>
+  latestCrl(issuerId: number): CrlRecord | null
+}
+
+export interface IssuersPort {
+  add(issuer: Omit<Issuer, 'id'>, leaf: LeafDraft): Promise<Issuer>
+  list(): readonly Issuer[]
+  /** Activating one retires no other by itself; exactly one issuing CA is active at a time (`conflict` otherwise). */
+  setState(id: number, state: IssuerState, at: number, leaf: LeafDraft, retire: number | null): Promise<Issuer>
+}
+
+export interface AuditPort {
+  append(leaves: readonly LeafDraft[]): Promise<{ readonly size: number; readonly head: Uint8Array }>
+  head(): { readonly size: number; readonly head: Uint8Array }
+  read(from: number, limit: number): readonly Leaf[]
+  /** Newest first, for `audit tail`. */
+  tail(filter: { readonly subject?: string; readonly event?: string; readonly limit: number }): readonly Leaf[]
+  recordCheckpoint(checkpoint: CheckpointRecord): Promise<void>
+  checkpoints(filter: { readonly upToSize?: number; readonly limit: number }): readonly CheckpointRecord[]
+}
+
+export interface FeedPort {
+  head(): { readonly epoch: string; readonly n: number }
+  read(afterN: number, limit: number): readonly FeedEntry[]
+}
+
+/** Small facts of this ledger. Keys are fixed; values are text. */
+export interface MetaPort {
+  get(key: MetaKey): string | null
+  set(values: Partial<Record<MetaKey, string>>): Promise<void>
+  /** Next core epoch: grows at each start of the core, so that intents of an earlier life are known. */
+  nextEpoch(): Promise<number>
+}
+export type MetaKey =
+  | 'trust_domain'
+  | 'ca_id'
+  | 'created_at'
+  | 'last_signing_time'
+  | 'signer_counts'
+  | 'public_url_api'
+  | 'public_url_status'
+  | 'audit_dropped'
+
+export interface Ledger extends AsyncDisposable {
+  readonly issuance: IssuancePort
+  readonly certificates: CertificatesPort
+  readonly registrations: RegistrationsPort
+  readonly owners: OwnersPort
+  readonly instances: InstancesPort
+  readonly tokens: TokensPort
+  readonly revocations: RevocationsPort
+  readonly status: StatusPort
+  readonly issuers: IssuersPort
+  readonly audit: AuditPort
+  readonly feed: FeedPort
+  readonly meta: MetaPort
+  /** Waits for what was already asked, then closes. */
+  close(): Promise<void>
+}
