@@ -1,7 +1,7 @@
 // Two layers: `fast` runs on every change (seconds); `all` adds the stories, which start real processes.
 import { defineConfig } from 'vitest/config'
 
-const slow = process.env['AGENTCA_TESTS'] === 'fast' ? ['test/story/**', 'test/cli/**', 'test/setup/**'] : []
+const slow = process.env.AGENTCA_TESTS === 'fast' ? ['test/story/**', 'test/cli/**', 'test/setup/**'] : []
 
 export default defineConfig({
   test: {

@@ -230,7 +230,6 @@ export interface InstancesPort {
   /** locked → active: certificates held by the lock and still unexpired become issued again, unless the agent is held. @throws `conflict` */
   unlock(id: string, at: number, leaf: LeafDraft): Promise<Instance>
 }
-type InstanceState = Instance['state']
 
 export interface TokensPort {
   create(token: Omit<JoinToken, 'usesTaken' | 'state'>, leaf: LeafDraft): Promise<JoinToken>

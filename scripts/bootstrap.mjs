@@ -1,0 +1,151 @@
+// Brings a machine that has only Node >= 18 with npm (and, as root, Debian's package manager) to where agentca runs: packages, the
+// pinned runtime, the PKCS#11 addon, SoftHSM2 and OpenSSL's command. Plain JavaScript, because it runs before anything is installed.
+// `planSetup` decides from facts and is pure; `bootstrap` gathers the facts and carries the plan out. Idempotent.
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { delimiter, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)))
+export const pinnedNode = join(root, 'node_modules', '.bin', 'node')
+const stampFile = join(root, 'node_modules', '.agentca-setup')
+
+/** A fault that the person at the terminal can cure: one line, exit code 2. */
+export class SetupProblem extends Error {}
+
+/** The install scripts that may run, by name; everything else a package wants to run at installation is not run. */
+export const packagesWithInstallScripts = ['node', 'pkcs11js']
+
+/**
+ * What is to be done, from what the machine is like. Pure, so that every fault can be tested.
+ * @returns {{problem: string} | {packages: string[], install: boolean}}
+ */
+export const planSetup = facts => {
+  if (facts.nodeMajor < 18)
+    return {
+      problem: `Node ${facts.nodeVersion} is too old: install Node 18 or later, then run the same command again`,
+    }
+  if (!facts.hasNpm)
+    return { problem: 'npm is missing: install it (Debian: apt-get install npm), then run the same command again' }
+  const missing = []
+  if (!facts.softhsm) missing.push('softhsm2')
+  if (!facts.openssl) missing.push('openssl')
+  if (!facts.installed) {
+    if (!facts.compiler) missing.push('g++')
+    if (!facts.make) missing.push('make')
+    if (!facts.python) missing.push('python3')
+  }
+  if (missing.length > 0 && !facts.isRoot)
+    return { problem: `missing: ${missing.join(', ')}; as root run: apt-get install -y ${missing.join(' ')}` }
+  if (missing.length > 0 && !facts.hasApt)
+    return { problem: `missing: ${missing.join(', ')}; install them with this system's package manager` }
+  return { packages: missing, install: !facts.installed }
+}
+
+const onPath = name => (process.env.PATH ?? '').split(delimiter).some(directory => existsSync(join(directory, name)))
+
+const lockHash = () =>
+  createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex')
+
+const expectedNode = () => JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).devDependencies.node
+
+/** Where Debian, Fedora and others put SoftHSM2's module. */
+export const softhsmModules = [
+  '/usr/lib/softhsm/libsofthsm2.so',
+  '/usr/lib64/softhsm/libsofthsm2.so',
+  '/usr/lib64/pkcs11/libsofthsm2.so',
+  '/usr/local/lib/softhsm/libsofthsm2.so',
+  '/opt/homebrew/lib/softhsm/libsofthsm2.so',
+]
+
+export const gatherFacts = () => ({
+  nodeVersion: process.versions.node,
+  nodeMajor: Number(process.versions.node.split('.')[0]),
+  hasNpm: onPath('npm'),
+  hasApt: onPath('apt-get'),
+  isRoot: process.getuid?.() === 0,
+  softhsm: softhsmModules.some(existsSync),
+  openssl: onPath('openssl'),
+  compiler: onPath('g++') || onPath('c++'),
+  make: onPath('make'),
+  python: onPath('python3'),
+  installed:
+    existsSync(stampFile) &&
+    readFileSync(stampFile, 'utf8') === lockHash() &&
+    existsSync(pinnedNode) &&
+    existsSync(join(root, 'node_modules/pkcs11js/build/Release')),
+})
+
+/** Runs a step with its output on stderr; what it printed decides which cure is named. */
+const step = (what, command, args, options = {}) => {
+  process.stderr.write(`agentca setup: ${what}\n`)
+  const result = spawnSync(command, args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26, ...options })
+  if (result.status === 0) return
+  const output = `${result.stdout ?? ''}${result.stderr ?? ''}${result.error?.message ?? ''}`
+  const offline =
+    /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|Could not resolve|Temporary failure|Unable to fetch/.test(
+      output,
+    )
+  if (offline)
+    throw new SetupProblem(`${what} needs the network: connect this machine, then run the same command again`)
+  const last = output.trim().split('\n').slice(-12).join('\n')
+  process.stderr.write(`${last}\n`)
+  throw new SetupProblem(`${what} failed; try it by hand: ${command} ${args.join(' ')}`)
+}
+
+const installPackages = () => {
+  const quiet = ['--no-fund', '--no-audit', '--loglevel=error']
+  step('installing packages (npm ci)', 'npm', ['ci', '--ignore-scripts', ...quiet])
+  step('installing the pinned runtime', 'npm', [
+    'rebuild',
+    'node',
+    '--ignore-scripts=false',
+    '--foreground-scripts=false',
+    ...quiet,
+  ])
+  // node-gyp would fetch headers from the internet; the runtime's own package carries them. N-API keeps them compatible.
+  const headers = [`linux-${process.arch}`, `darwin-${process.arch}`]
+    .map(platform => join(root, `node_modules/node/node_modules/node-${platform}`))
+    .find(directory => existsSync(join(directory, 'include', 'node')))
+  step('building the PKCS#11 addon', 'npm', ['rebuild', 'pkcs11js', '--ignore-scripts=false', ...quiet], {
+    env: { ...process.env, ...(headers === undefined ? {} : { npm_config_nodedir: headers }) },
+  })
+  const found = spawnSync(pinnedNode, ['--version'], { encoding: 'utf8' }).stdout?.trim()
+  if (found !== `v${expectedNode()}`)
+    throw new SetupProblem(
+      `the pinned runtime is ${found ?? 'missing'}, expected v${expectedNode()}; remove node_modules and run the same command again`,
+    )
+  writeFileSync(stampFile, lockHash())
+}
+
+/** @throws SetupProblem */
+export const bootstrap = () => {
+  const plan = planSetup(gatherFacts())
+  if ('problem' in plan) throw new SetupProblem(plan.problem)
+  if (plan.packages.length > 0) {
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    step('refreshing the package lists (apt-get update)', 'apt-get', ['update'], { env })
+    step(
+      `installing ${plan.packages.join(', ')}`,
+      'apt-get',
+      ['install', '-y', '--no-install-recommends', ...plan.packages],
+      { env },
+    )
+  }
+  if (plan.install) installPackages()
+}
+
+/** Bootstraps or ends the process with one line and exit code 2. @returns the environment in which `node` is the pinned runtime */
+export const bootstrapOrExit = () => {
+  try {
+    bootstrap()
+  } catch (error) {
+    if (!(error instanceof SetupProblem)) throw error
+    process.stderr.write(`agentca setup: ${error.message}\n`)
+    process.exit(2)
+  }
+  return { ...process.env, PATH: `${join(root, 'node_modules', '.bin')}${delimiter}${process.env.PATH ?? ''}` }
+}
