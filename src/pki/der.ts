@@ -3,7 +3,7 @@
 import { concatBytes } from '../base/bytes.ts'
 import { PkiError } from './errors.ts'
 
-export { DerElement, DerReader, maxDerDepth } from './der-reader.ts'
+export { DerElement, DerReader, decodeAscii, decodeUtf8, maxDerDepth } from './der-reader.ts'
 
 /** Identifier octets (class, constructed bit, number in one byte: high tag numbers do not occur in PKIX). */
 export const Tag = {

@@ -1,0 +1,62 @@
+// PEM by RFC 7468, strict form (§3 `stricttextualmsg`) with white space tolerated around blocks. Several blocks of one label are a
+// bundle. Any other label is refused by name, a private key most clearly of all, because it must not travel.
+import { fromBase64, toBase64 } from '../base/bytes.ts'
+import { PkiError } from './errors.ts'
+
+export type PemLabel = 'CERTIFICATE' | 'CERTIFICATE REQUEST' | 'X509 CRL' | 'PUBLIC KEY' | 'PRIVATE KEY'
+
+/** A trust bundle of a hundred CAs is about 100 KiB. */
+export const maxPemLength = 1_048_576
+
+export const encodePem = (label: PemLabel, der: Uint8Array): string => {
+  const lines = toBase64(der).match(/.{1,64}/g) ?? []
+  return `-----BEGIN ${label}-----\n${lines.join('\n')}${lines.length > 0 ? '\n' : ''}-----END ${label}-----\n`
+}
+
+const begin = /^-----BEGIN ([A-Z0-9 ]{1,40})-----$/
+
+const wrongLabel = (found: string, wanted: PemLabel): PkiError =>
+  found.endsWith('PRIVATE KEY')
+    ? new PkiError('pem_private_key', `expected a ${wanted}, got a private key`, {
+        hint: 'never send the private key: keep it, and consider this one exposed if it left the machine',
+      })
+    : new PkiError('pem_wrong_label', `expected a ${wanted}, got a ${found}`, { facts: { expected: wanted, found } })
+
+/**
+ * The DER of every block, at least one. Text between blocks is refused, except empty lines.
+ * @throws PkiError pem_malformed, pem_wrong_label, pem_private_key, input_too_large
+ */
+export const parsePem = (text: string, label: PemLabel, maxLength = maxPemLength): Uint8Array[] => {
+  if (text.length > maxLength)
+    throw new PkiError('input_too_large', `PEM of at most ${maxLength} characters, got ${text.length}`)
+  const blocks: Uint8Array[] = []
+  const lines = text.split(/\r?\n/)
+  for (let at = 0; at < lines.length; at++) {
+    const line = lines[at]!.trim()
+    if (line === '') continue
+    const found = begin.exec(line)?.[1]
+    if (found === undefined) throw new PkiError('pem_malformed', `expected -----BEGIN ${label}----- in line ${at + 1}`)
+    // OpenSSL 1.0 and Windows write NEW CERTIFICATE REQUEST (RFC 7468 §7).
+    const accepted = found === label || (label === 'CERTIFICATE REQUEST' && found === 'NEW CERTIFICATE REQUEST')
+    if (!accepted) throw wrongLabel(found, label)
+    const end = lines.indexOf(`-----END ${found}-----`, at + 1)
+    const tail =
+      end < 0 ? lines.findIndex((other, index) => index > at && other.trim() === `-----END ${found}-----`) : end
+    if (tail < 0) throw new PkiError('pem_malformed', `the block that begins in line ${at + 1} has no end`)
+    const body = lines.slice(at + 1, tail).map(part => part.trimEnd())
+    const der = fromBase64(body.join(''))
+    if (der === null || der.length === 0 || body.some(part => part.length > 76))
+      throw new PkiError('pem_malformed', `the block that begins in line ${at + 1} is not base64`)
+    blocks.push(der)
+    at = tail
+  }
+  if (blocks.length === 0) throw new PkiError('pem_malformed', `no ${label} found`)
+  return blocks
+}
+
+/** Exactly one block. @throws as parsePem */
+export const parseOnePem = (text: string, label: PemLabel, maxLength = maxPemLength): Uint8Array => {
+  const blocks = parsePem(text, label, maxLength)
+  if (blocks.length !== 1) throw new PkiError('pem_malformed', `expected one ${label}, got ${blocks.length}`)
+  return blocks[0]!
+}
