@@ -43,6 +43,11 @@ export class DerElement {
     return this.#end - this.#contentStart
   }
 
+  /** Content as an object identifier, whatever the tag says: for IMPLICIT ones. */
+  asOid(): string {
+    return dottedOid(this.#bytes, this.#contentStart, this.#end)
+  }
+
   /** A reader over the content of a constructed element. */
   reader(): DerReader {
     if ((this.tag & 0x20) === 0) throw malformed(`tag ${hexTag(this.tag)} is primitive`)
