@@ -1,0 +1,57 @@
+// What the authority refuses, by name. The code decides the HTTP status and the CLI's exit code (their tables live with the faces);
+// `facts` carry what a program needs, `hint` the command or sentence that cures it.
+import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
+
+/** Refusals of one issuance: the caller is authenticated or tried to be, and policy, state or lineage said no. */
+export type IssuanceRefusalCode =
+  | 'token_unknown'
+  | 'token_expired'
+  | 'token_revoked'
+  | 'token_used_up'
+  | 'token_reuse'
+  | 'token_wrong_audience'
+  | 'registration_not_found'
+  | 'registration_held'
+  | 'registration_retired'
+  | 'registration_ended'
+  | 'owner_gone'
+  | 'instance_locked'
+  | 'instance_revoked'
+  | 'instance_limit_reached'
+  | 'certificate_unknown'
+  | 'certificate_expired'
+  | 'certificate_revoked'
+  | 'certificate_held'
+  | 'key_in_use'
+  | 'key_revoked'
+  | 'key_reuse_not_allowed'
+  | 'lineage_conflict'
+  | 'recovery_not_allowed'
+  | 'recovery_limit_reached'
+
+export type CaErrorCode =
+  | IssuanceRefusalCode
+  | 'issuance_in_progress'
+  | 'not_released'
+  | 'not_found'
+  | 'conflict'
+  | 'confirmation_needed'
+  | 'no_active_issuer'
+  | 'signer_unavailable'
+  | 'clock_refused'
+  | 'internal'
+
+export class CaError extends AgentCaError<CaErrorCode> {
+  constructor(code: CaErrorCode, message: string, options: ErrorOptionsOf = {}) {
+    super(code, message, options)
+    this.name = 'CaError'
+  }
+}
+
+/** A refusal as a value, as the decision inside the ledger's transaction returns it. */
+export interface IssuanceRefusal {
+  readonly code: IssuanceRefusalCode
+  readonly message: string
+  readonly hint: string | undefined
+  readonly facts: Readonly<Record<string, string | number>>
+}
