@@ -171,16 +171,20 @@ const knownEntryExtensions: ReadonlySet<string> = new Set([
 const unknownCriticalOf = (extensions: readonly Extension[], known: ReadonlySet<string>): string[] =>
   extensions.filter(extension => extension.critical && !known.has(extension.oid)).map(extension => extension.oid)
 
-const valueOf = <T>(extensions: readonly Extension[], dotted: string, read: (value: Uint8Array) => T): T | null => {
+const extensionValue = <T>(
+  extensions: readonly Extension[],
+  dotted: string,
+  read: (value: Uint8Array) => T,
+): T | null => {
   const found = findExtension(extensions, dotted)
   return found === undefined ? null : read(found.value)
 }
 
 const parseListExtensions = (extensions: readonly Extension[]) => ({
-  crlNumber: valueOf(extensions, oidOf.crlNumber, parseCrlNumber),
-  deltaCrlIndicator: valueOf(extensions, oidOf.deltaCrlIndicator, parseCrlNumber),
-  authorityKeyId: valueOf(extensions, oidOf.authorityKeyIdentifier, parseAuthorityKeyIdentifier),
-  distributionPoint: valueOf(extensions, oidOf.issuingDistributionPoint, parseIssuingDistributionPoint),
+  crlNumber: extensionValue(extensions, oidOf.crlNumber, parseCrlNumber),
+  deltaCrlIndicator: extensionValue(extensions, oidOf.deltaCrlIndicator, parseCrlNumber),
+  authorityKeyId: extensionValue(extensions, oidOf.authorityKeyIdentifier, parseAuthorityKeyIdentifier),
+  distributionPoint: extensionValue(extensions, oidOf.issuingDistributionPoint, parseIssuingDistributionPoint),
 })
 
 /** §5.2.3: not negative, at most 20 octets. */
@@ -273,8 +277,8 @@ const createEntryIndex = (der: Uint8Array, listIssuer: Uint8Array) => {
     return {
       serial,
       revokedAt,
-      reason: valueOf(extensions, oidOf.reasonCode, parseReason) ?? 'unspecified',
-      invalidityDate: valueOf(extensions, oidOf.invalidityDate, parseInvalidityDate),
+      reason: extensionValue(extensions, oidOf.reasonCode, parseReason) ?? 'unspecified',
+      invalidityDate: extensionValue(extensions, oidOf.invalidityDate, parseInvalidityDate),
       certificateIssuer: issuerAt(position),
     }
   }
@@ -297,7 +301,7 @@ const createEntryIndex = (der: Uint8Array, listIssuer: Uint8Array) => {
       if (entry.extensions.length > 0) {
         if (version === 1) throw malformed('entry extensions in a list of version 1')
         checkEntryExtensions(entry.extensions)
-        const issuer = valueOf(entry.extensions, oidOf.certificateIssuer, parseCertificateIssuer)
+        const issuer = extensionValue(entry.extensions, oidOf.certificateIssuer, parseCertificateIssuer)
         if (issuer !== null) issuers.push({ from: size, name: issuer })
         for (const dotted of unknownCriticalOf(entry.extensions, knownEntryExtensions)) unknownCritical.add(dotted)
       }
@@ -333,6 +337,6 @@ const createEntryIndex = (der: Uint8Array, listIssuer: Uint8Array) => {
 
 /** Reasons and dates are read when asked for; that they can be read is checked here, so that asking never throws. */
 const checkEntryExtensions = (extensions: readonly Extension[]): void => {
-  valueOf(extensions, oidOf.reasonCode, parseReason)
-  valueOf(extensions, oidOf.invalidityDate, parseInvalidityDate)
+  extensionValue(extensions, oidOf.reasonCode, parseReason)
+  extensionValue(extensions, oidOf.invalidityDate, parseInvalidityDate)
 }

@@ -10,7 +10,6 @@ import { authorityKeyIdentifier, type Extension, encodeExtensions, issuingDistri
 import { uriName } from './general-names.ts'
 import { oidOf } from './oid.ts'
 
-export type { DistributionPointScope, IssuingDistributionPoint } from './crl-extensions.ts'
 export { type Crl, type ParsedRevokedEntry, parseCrl, parseCrlInSlices } from './crl-reader.ts'
 export {
   isRevocationReason,
