@@ -1,0 +1,73 @@
+// One audit leaf as canonical bytes: JSON with sorted keys and no white space (a subset of RFC 8785: no fractions), so that the same
+// facts always hash the same and anyone can recompute the log with a JSON library and SHA-256. The store appends it and gives it
+// its place in the hash chain.
+import { createHash } from 'node:crypto'
+import { concatBytes, utf8 } from '../base/bytes.ts'
+import type { LeafDraft } from '../store/records.ts'
+
+export type LeafValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly LeafValue[]
+  | { readonly [key: string]: LeafValue | undefined }
+
+/** @throws TypeError for what has no one canonical form: fractions, non-finite and unsafe numbers, lone surrogates, undefined in a list */
+export const canonicalJson = (value: LeafValue): string => {
+  if (value === null || typeof value === 'boolean') return String(value)
+  if (typeof value === 'number') {
+    if (!Number.isSafeInteger(value) || Object.is(value, -0))
+      throw new TypeError(`expected a safe integer, got ${value}`)
+    return String(value)
+  }
+  if (typeof value === 'string') {
+    if (!value.isWellFormed()) throw new TypeError('expected well-formed text, got a lone surrogate')
+    return JSON.stringify(value)
+  }
+  if (Array.isArray(value)) return `[${(value as readonly LeafValue[]).map(canonicalJson).join(',')}]`
+  const members = Object.entries(value as { readonly [key: string]: LeafValue | undefined })
+    .filter((member): member is [string, LeafValue] => member[1] !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+  return `{${members.map(([key, member]) => `${canonicalJson(key)}:${canonicalJson(member)}`).join(',')}}`
+}
+
+/** Who did it, through which request, from where: the part every leaf shares. Never a secret. */
+export interface LeafContext {
+  /** Milliseconds since the epoch. */
+  readonly at: number
+  /** `token:<id>`, `agent:<name>/i/<instance>`, `operator:<name>`, `socket:<uid>`, `system`. */
+  readonly who: string
+  readonly requestId?: string
+  /** Source address without a port. */
+  readonly source?: string
+}
+
+/** `subject` is what the log is searched by: a registration's `kind:name`, an issuer's name, or null. */
+export const createLeaf = (
+  event: string,
+  context: LeafContext,
+  subject: string | null,
+  facts: { readonly [key: string]: LeafValue | undefined },
+): LeafDraft => {
+  const { at, who, requestId, source } = context
+  const bytes = utf8(
+    canonicalJson({ ...facts, at, event, who, req: requestId, src: source, sub: subject ?? undefined }),
+  )
+  return { event, at, subject, bytes }
+}
+
+/** RFC 6962 §2.1: the leaf hash, domain-separated from inner nodes. */
+export const hashLeaf = (bytes: Uint8Array): Uint8Array =>
+  createHash('sha256')
+    .update(new Uint8Array([0]))
+    .update(bytes)
+    .digest()
+
+/** The chain before its first leaf. */
+export const emptyHead: Uint8Array = new Uint8Array(32)
+
+export const extendHead = (head: Uint8Array, leafHash: Uint8Array): Uint8Array =>
+  createHash('sha256')
+    .update(concatBytes([head, leafHash]))
+    .digest()
