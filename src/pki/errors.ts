@@ -33,6 +33,11 @@ export type PkiErrorCode =
   | 'csr_signature_invalid'
   | 'crl_malformed'
   | 'ocsp_malformed'
+  | 'ocsp_not_successful'
+  | 'ocsp_answer_missing'
+  | 'ocsp_responder_not_authorized'
+  | 'ocsp_not_current'
+  | 'ocsp_nonce_mismatch'
 
 export class PkiError extends AgentCaError<PkiErrorCode> {
   constructor(code: PkiErrorCode, message: string, options: ErrorOptionsOf = {}) {
