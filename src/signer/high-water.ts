@@ -1,0 +1,62 @@
+// What must never go back, whatever the core forgets in a restore: the last CRL number per key and scope, the last checkpoint per
+// log. Durable before C_Sign, so that the same number is never signed twice with different content.
+import { join } from 'node:path'
+import { readIfPresent, writeDurably } from './durable-file.ts'
+import { TokenError } from './errors.ts'
+
+export interface CheckpointMark {
+  readonly size: number
+  readonly headBase64: string
+}
+
+export interface HighWater {
+  crlNumber(scope: string): bigint | null
+  setCrlNumber(scope: string, number: bigint): void
+  checkpoint(scope: string): CheckpointMark | null
+  setCheckpoint(scope: string, mark: CheckpointMark): void
+  /** Subject (hex of its DER) of the last responder certificate that was signed for this key. */
+  responderName(spkiSha256Hex: string): string | null
+  setResponderName(spkiSha256Hex: string, nameHex: string): void
+}
+
+interface Stored {
+  crl: Record<string, string>
+  checkpoint: Record<string, CheckpointMark>
+  responder: Record<string, string>
+}
+
+export const createHighWater = (directory: string): HighWater => {
+  const path = join(directory, 'high-water.json')
+  const text = readIfPresent(path)
+  let stored: Stored = { crl: {}, checkpoint: {}, responder: {} }
+  if (text !== null) {
+    try {
+      stored = { ...stored, ...(JSON.parse(text) as Partial<Stored>) }
+      for (const number of Object.values(stored.crl)) BigInt(number)
+    } catch (error) {
+      throw new TokenError('signer_config_invalid', `${path} is damaged`, {
+        hint: 'restore the file from a backup',
+        cause: error,
+      })
+    }
+  }
+  const write = (): void => writeDurably(path, `${JSON.stringify(stored, null, 1)}\n`)
+  return {
+    crlNumber: scope => (stored.crl[scope] === undefined ? null : BigInt(stored.crl[scope])),
+    setCrlNumber(scope, number) {
+      stored.crl[scope] = String(number)
+      write()
+    },
+    checkpoint: scope => stored.checkpoint[scope] ?? null,
+    setCheckpoint(scope, mark) {
+      stored.checkpoint[scope] = mark
+      write()
+    },
+    responderName: key => stored.responder[key] ?? null,
+    setResponderName(key, nameHex) {
+      if (stored.responder[key] === nameHex) return
+      stored.responder[key] = nameHex
+      write()
+    },
+  }
+}

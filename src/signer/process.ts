@@ -1,0 +1,165 @@
+// The signer process: a unix socket that only its owner can open, frames in and out, and an end when the parent, the module or an
+// operator says so. What requests mean is in service.ts.
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { createConnection, createServer, type Server, type Socket } from 'node:net'
+import { dirname } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { SignerConfig } from './config.ts'
+import { SignerError, TokenError } from './errors.ts'
+import { createFrameReader, createFrameWriter, encodeFrame, type Frame } from './frames.ts'
+import {
+  errorHeaderOf,
+  hello,
+  isHello,
+  maxSmallBodyBytes,
+  parseRequestHeader,
+  type RequestHeader,
+  type ResponseHeader,
+} from './protocol.ts'
+import { createSignerService, type SignerService } from './service.ts'
+
+/** sysexits' EX_TEMPFAIL: only a new process can help. */
+export const exitRestart = 75
+/** sysexits' EX_CONFIG: a new process would fail the same way. */
+export const exitConfig = 78
+
+const empty = new Uint8Array(0)
+
+const asSignerError = (error: unknown, log: Log): SignerError => {
+  if (error instanceof SignerError) return error
+  log.error(
+    { reason: messageOf(error), stack: error instanceof Error ? error.stack : undefined },
+    'unexpected error in a request',
+  )
+  return new SignerError('hsm_error', 'internal error in the signer', { hsmCalled: 'maybe' })
+}
+
+const answer = async (
+  service: SignerService,
+  header: RequestHeader,
+  body: Uint8Array,
+): Promise<{ result?: unknown; body: Uint8Array }> => {
+  switch (header.op) {
+    case 'sign':
+      return { body: await service.sign({ ...header, tbs: body }) }
+    case 'health':
+      return { result: service.health(), body: empty }
+    case 'keys':
+      return { result: service.keys(), body: empty }
+    case 'unlock':
+      return { result: await service.unlock(body), body: empty }
+  }
+}
+
+const serveConnection = (socket: Socket, service: SignerService, deps: { config: SignerConfig; log: Log }): void => {
+  const write = createFrameWriter(bytes => {
+    if (!socket.destroyed) socket.write(bytes)
+  })
+  let greeted = false
+  const respond = (header: ResponseHeader, body: Uint8Array): void => write(encodeFrame(header, body))
+  const onFrame = ({ header, body }: Frame): void => {
+    if (!greeted) {
+      if (!isHello(header)) throw new SignerError('signer_unavailable', 'another protocol version', { hsmCalled: 'no' })
+      greeted = true
+      return
+    }
+    const request = parseRequestHeader(header)
+    if (request === null)
+      throw new SignerError('signer_unavailable', 'not a request of this protocol', { hsmCalled: 'no' })
+    answer(service, request, body).then(
+      done =>
+        respond({ id: request.id, ok: true, ...(done.result === undefined ? {} : { result: done.result }) }, done.body),
+      error => respond({ id: request.id, ok: false, error: errorHeaderOf(asSignerError(error, deps.log)) }, empty),
+    )
+  }
+  const limit = (header: Frame['header']): number =>
+    header.op === 'sign' && header.purpose === 'crl' ? deps.config.maxTbsBytes : maxSmallBodyBytes
+  const read = createFrameReader(limit, onFrame)
+  write(encodeFrame(hello, empty))
+  socket.setTimeout(0)
+  socket.on('data', (chunk: Buffer) => {
+    try {
+      read(chunk)
+    } catch (error) {
+      deps.log.warn({ reason: messageOf(error) }, 'connection closed')
+      socket.destroy()
+    }
+  })
+  socket.on('error', () => socket.destroy())
+}
+
+/** Whether a live signer answers on the socket; one that hangs says nothing and does not count. */
+const answers = (path: string): Promise<boolean> =>
+  new Promise(resolve => {
+    const socket = createConnection(path)
+    const done = (alive: boolean): void => {
+      socket.destroy()
+      resolve(alive)
+    }
+    socket.setTimeout(1000, () => done(false))
+    socket.once('data', () => done(true))
+    socket.once('error', () => done(false))
+  })
+
+const claimSocket = async (path: string): Promise<void> => {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  // A core that was restarted may be faster than the end of its old signer. Two signers would share counters and marks.
+  for (let tries = 0; existsSync(path) && (await answers(path)); tries++) {
+    if (tries === 30)
+      throw new TokenError('signer_config_invalid', `another signer is running on ${path}`, { hint: 'stop it first' })
+    await sleep(100)
+  }
+  rmSync(path, { force: true })
+}
+
+export interface SignerProcess {
+  readonly service: SignerService
+  close(): Promise<void>
+}
+
+/**
+ * Listens first, then opens the token: a locked or broken signer still says why.
+ * @param onRestart called once when only a new process can help
+ */
+export const runSignerProcess = async (
+  config: SignerConfig,
+  deps: { readonly clock: Clock; readonly log: Log; readonly onRestart: (reason: string) => void },
+): Promise<SignerProcess> => {
+  process.umask(0o077)
+  mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
+  await claimSocket(config.socket)
+  const service = createSignerService({ config, clock: deps.clock, log: deps.log })
+  const sockets = new Set<Socket>()
+  const server: Server = createServer({ noDelay: true }, socket => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    serveConnection(socket, service, { config, log: deps.log })
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(config.socket, resolve)
+  })
+  const outcome = await service.start()
+  if (outcome === 'restart') deps.onRestart(service.health().detail)
+  let wasReady = service.health().state === 'ready'
+  const watch = setInterval(() => {
+    void service.probe()
+    const { state, detail, sessions } = service.health()
+    // Hanging calls are the supervisor's to judge; a module that answered with a fatal code is ours.
+    if (wasReady && state === 'down' && sessions.stuck === 0) deps.onRestart(detail)
+    wasReady = state === 'ready' || (wasReady && state === 'down')
+  }, 250)
+  return {
+    service,
+    async close() {
+      clearInterval(watch)
+      server.close()
+      await service.close()
+      for (const socket of sockets) socket.destroy()
+      rmSync(config.socket, { force: true })
+    },
+  }
+}

@@ -1,0 +1,201 @@
+// What the signer answers: one request in, one answer out, whatever transport carries them. Puts checks, ceilings, queue, counters and
+// HSM together; sockets are in process.ts.
+
+import { fromUtf8, utf8 } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { SignerConfig } from './config.ts'
+import { createCounters } from './counters.ts'
+import type { Cryptoki } from './cryptoki.ts'
+import { SignerError, TokenError } from './errors.ts'
+import { createHighWater } from './high-water.ts'
+import { createHsm, type Hsm } from './hsm.ts'
+import type { KeyAttributes } from './keys.ts'
+import { createPinLatch } from './pin-latch.ts'
+import type { SignerHealth, SignerState, SignPriority, SignPurpose } from './port.ts'
+import { checkPurpose, testSignPrefix } from './purpose-checks.ts'
+import { createRateCeiling } from './rate-ceiling.ts'
+import { createSignQueue, type SignQueue } from './sign-queue.ts'
+
+export interface SignCommand {
+  readonly purpose: SignPurpose
+  readonly key: string
+  readonly tbs: Uint8Array
+  readonly priority: SignPriority
+  readonly deadlineMs: number
+}
+
+export interface SignerService {
+  /** @returns 'restart' when only a new process can help, 'stay' when it is ready or an operator has to act */
+  start(): Promise<'stay' | 'restart'>
+  sign(command: SignCommand): Promise<Uint8Array>
+  health(): SignerHealth
+  keys(): readonly KeyAttributes[]
+  /** Clears the latch and logs in once, with the PIN given or with the file's. @throws SignerError `pin_latched`, `hsm_error` */
+  unlock(pin: Uint8Array): Promise<SignerHealth>
+  /** A test signature when nothing else was signed lately: finds a dead module and keeps links awake. */
+  probe(): Promise<void>
+  /** Refuses new work, lets running calls end for a moment, writes the exact counts. */
+  close(): Promise<void>
+}
+
+export interface ServiceDeps {
+  readonly config: SignerConfig
+  readonly clock: Clock
+  readonly log: Log
+  readonly cryptoki?: Cryptoki
+}
+
+/** Nobody but status may use the slots that are kept for status. */
+const grantedPriority = (command: SignCommand): SignPriority =>
+  command.purpose === 'leaf' && command.priority === 'status' ? 'renew' : command.priority
+
+const lockedCodes: readonly string[] = ['pin_wrong', 'pin_latched', 'pin_source_unreadable']
+/** What another process would meet just the same. */
+const lastingCodes: readonly string[] = [
+  ...lockedCodes,
+  'key_not_found',
+  'key_ambiguous',
+  'key_mismatch',
+  'key_unsafe',
+  'token_ambiguous',
+  'module_not_loadable',
+]
+
+export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDeps): SignerService => {
+  const latch = createPinLatch(config.stateDirectory)
+  const counters = createCounters(config.stateDirectory)
+  const highWater = createHighWater(config.stateDirectory)
+  const rates = createRateCeiling(clock)
+  const hsm: Hsm = createHsm({
+    config,
+    latch,
+    log,
+    count: (key, purpose) => {
+      lastSignAt = clock.monotonic()
+      counters.increment(key, purpose)
+    },
+    ...(cryptoki ? { cryptoki } : {}),
+  })
+  let queue: SignQueue = createSignQueue({ slots: config.sessions, clock })
+  let lastSignAt = clock.monotonic()
+  let shown: { state: SignerState; sinceMs: number } = { state: 'locked', sinceMs: clock.now() }
+
+  const currentState = (): { state: SignerState; detail: string } => {
+    const base = hsm.state()
+    const { stuck, oldestStuckMs } = queue.state()
+    const state = stuck > 0 && base.state === 'ready' ? 'down' : base.state
+    if (state !== shown.state) shown = { state, sinceMs: clock.now() }
+    return state === base.state
+      ? base
+      : {
+          state,
+          detail: `${stuck} calls hang in the module, the oldest ${Math.round(oldestStuckMs)} ms past its deadline`,
+        }
+  }
+
+  const unavailable = (): SignerError => {
+    const { detail } = hsm.state()
+    const latched = latch.isLatched()
+    return new SignerError(latched ? 'pin_latched' : 'signer_unavailable', detail, {
+      hsmCalled: 'no',
+      ...(hsm.state().state === 'locked' ? { hint: 'agentca hsm unlock' } : {}),
+    })
+  }
+
+  const purposeDeps = { trustDomain: config.trustDomain, highWater, keys: hsm.keys, now: clock.now }
+  const health = (): SignerHealth => {
+    const { state, detail } = currentState()
+    const { busy, queued, stuck } = queue.state()
+    return {
+      state,
+      detail,
+      pinLatched: latch.isLatched(),
+      keys: hsm.keys().map(({ label, purposes, spkiSha256Hex, curve }) => ({
+        label,
+        purposes,
+        idHex: hsm.idHexOf(label),
+        spkiSha256Hex,
+        curve,
+      })),
+      counts: counters.counts(),
+      sessions: { open: hsm.openSessions(), busy, queued, stuck },
+      sinceMs: shown.sinceMs,
+    }
+  }
+
+  const sign = async (command: SignCommand): Promise<Uint8Array> => {
+    if (hsm.state().state !== 'ready') throw unavailable()
+    const key = hsm.keys().find(one => one.label === command.key)
+    if (!key)
+      throw new SignerError('signer_refused', `no key "${command.key}" is configured`, {
+        hsmCalled: 'no',
+        rule: 'key_unknown',
+      })
+    rates.take(key.label, command.purpose, key.ceilings.perMinute[command.purpose])
+    return await queue.submit({
+      priority: grantedPriority(command),
+      deadlineMs: command.deadlineMs,
+      // Check, commit and C_SignInit in one turn of the event loop: two CRLs of one number cannot both pass.
+      run: () => {
+        if (hsm.state().state !== 'ready') return Promise.reject(unavailable())
+        checkPurpose(purposeDeps, key, command)()
+        return hsm.sign(key.label, command.purpose, command.tbs)
+      },
+    })
+  }
+
+  const startHsm = async (pin?: string): Promise<void> => {
+    await hsm.start(pin)
+    if (hsm.state().state === 'ready') queue = createSignQueue({ slots: hsm.slots(), clock })
+  }
+
+  return {
+    async start() {
+      try {
+        await startHsm()
+        return 'stay'
+      } catch (error) {
+        const code = error instanceof TokenError ? error.code : ''
+        log.error({ code, reason: messageOf(error) }, 'the signer cannot start')
+        return lastingCodes.includes(code) ? 'stay' : 'restart'
+      }
+    },
+    sign,
+    health,
+    keys: hsm.attributes,
+    async unlock(pin) {
+      latch.clear()
+      if (hsm.state().state === 'ready') return health()
+      try {
+        await startHsm(pin.length > 0 ? fromUtf8(pin) : undefined)
+      } catch (error) {
+        const code = error instanceof TokenError && lockedCodes.includes(error.code) ? 'pin_latched' : 'hsm_error'
+        throw new SignerError(code, messageOf(error), {
+          hsmCalled: 'no',
+          hint: 'correct the PIN, then run agentca hsm unlock again',
+        })
+      }
+      log.warn({}, 'unlocked by an operator')
+      return health()
+    },
+    async probe() {
+      const [key] = hsm.keys()
+      if (!key || hsm.state().state !== 'ready' || clock.monotonic() - lastSignAt < 20_000) return
+      const work = {
+        priority: 'status' as const,
+        deadlineMs: 5000,
+        run: () => hsm.sign(key.label, 'test-sign', utf8(`${testSignPrefix}probe`)),
+      }
+      await queue.submit(work).catch(error => log.warn({ reason: messageOf(error) }, 'the probe signature failed'))
+    },
+    async close() {
+      queue.stop(new SignerError('signer_unavailable', 'the signer is shutting down', { hsmCalled: 'no' }))
+      const end = clock.monotonic() + 2000
+      while (queue.state().busy > queue.state().stuck && clock.monotonic() < end)
+        await new Promise(resolve => setTimeout(resolve, 10))
+      counters.close()
+    },
+  }
+}

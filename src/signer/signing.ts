@@ -1,0 +1,120 @@
+// One raw signature, from digest to verified DER: sessions, retries by the error table, verification before anything leaves.
+// What may be signed is decided before (purpose-checks.ts), when by the queue.
+import { verify } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Cryptoki, ck, type Handle } from './cryptoki.ts'
+import { curveFacts, digestFor, encodeEcdsaSigValue } from './ec-key.ts'
+import { classifyPkcs11, type Pkcs11Failure } from './error-table.ts'
+import { type HsmCalled, SignerError } from './errors.ts'
+import type { SigningKey } from './keys.ts'
+import type { SessionPool } from './session-pool.ts'
+
+export interface SigningDeps {
+  readonly cryptoki: Cryptoki
+  readonly pool: SessionPool
+  /** Logs in again on the keep-alive session. */
+  readonly login: () => void
+  /** Looks the key up again and checks that its public key is still the same. */
+  readonly findKeyAgain: (key: SigningKey) => SigningKey
+  /** Called before every C_Sign, repeated ones included: the signature count. */
+  readonly onAttempt: () => void
+  /** The module is beyond cure in this process. */
+  readonly onModuleDown: (reason: string) => void
+}
+
+const backoffMs = [20, 80]
+
+/** Everything the two calls need, kept referenced until C_Sign settles: the addon keeps bare pointers to these buffers. */
+const signOnce = async (
+  deps: SigningDeps,
+  call: { session: Handle; key: SigningKey; digest: Buffer },
+): Promise<Buffer> => {
+  deps.cryptoki.C_SignInit(call.session, { mechanism: ck.CKM_ECDSA }, call.key.handle)
+  deps.onAttempt()
+  const out = Buffer.alloc(2 * curveFacts[call.key.curve].coordinateBytes + 16)
+  return await deps.cryptoki.C_SignAsync(call.session, call.digest, out)
+}
+
+const checkedSignature = (key: SigningKey, data: Uint8Array, raw: Uint8Array): Uint8Array => {
+  const facts = curveFacts[key.curve]
+  const fits =
+    raw.length === 2 * facts.coordinateBytes &&
+    verify(facts.hash, data, { key: key.publicKey, dsaEncoding: 'ieee-p1363' }, raw)
+  if (!fits) {
+    // SoftHSMv2 #901, or a fault attack on the HSM: a wrong ECDSA signature may reveal the key, so it goes nowhere.
+    throw new SignerError('hsm_error', `the token made a signature that does not verify with key "${key.label}"`, {
+      hsmCalled: 'maybe',
+      rule: 'signature_invalid',
+      hint: 'agentca hsm test-sign',
+    })
+  }
+  return encodeEcdsaSigValue(raw)
+}
+
+const failed = (failure: Pkcs11Failure, hsmCalled: HsmCalled, cause: unknown): SignerError =>
+  new SignerError('hsm_error', `the token answered ${failure.name}`, {
+    hsmCalled,
+    facts: { ckr: failure.name, class: failure.behaviour.class },
+    cause,
+  })
+
+/**
+ * Repeating is safe: the result of a failed C_Sign was never released.
+ * @returns ECDSA-Sig-Value, verified
+ * @throws SignerError `hsm_error`
+ */
+export const signVerified = async (deps: SigningDeps, key: SigningKey, data: Uint8Array): Promise<Uint8Array> => {
+  const digest = digestFor(key.curve, data)
+  let hsmCalled: HsmCalled = 'no'
+  let current = key
+  const counted: SigningDeps = {
+    ...deps,
+    onAttempt: () => {
+      deps.onAttempt()
+      hsmCalled = 'maybe'
+    },
+  }
+  for (let attempt = 0; ; attempt++) {
+    let session: Handle | null = null
+    try {
+      session = deps.pool.take()
+      const raw = await signOnce(counted, { session, key: current, digest })
+      const signature = checkedSignature(current, data, raw)
+      deps.pool.give(session)
+      return signature
+    } catch (error) {
+      if (session !== null) deps.pool.poison(session)
+      if (error instanceof SignerError) throw error
+      const failure = classifyPkcs11(error)
+      if (failure === null) {
+        throw new SignerError('hsm_error', 'the PKCS#11 call failed before it reached the token', {
+          hsmCalled,
+          cause: error,
+        })
+      }
+      const { behaviour } = failure
+      if (attempt >= behaviour.retries) {
+        if (behaviour.atEnd !== 'fail-request') deps.onModuleDown(`the token answered ${failure.name}`)
+        throw failed(failure, hsmCalled, error)
+      }
+      current = await prepareRetry(deps, { failure, key: current, attempt, hsmCalled })
+    }
+  }
+}
+
+const prepareRetry = async (
+  deps: SigningDeps,
+  at: { failure: Pkcs11Failure; key: SigningKey; attempt: number; hsmCalled: HsmCalled },
+): Promise<SigningKey> => {
+  const { before } = at.failure.behaviour
+  if (before === 'wait') await sleep((backoffMs[at.attempt] ?? 80) * (0.5 + Math.random()))
+  if (before !== 'login' && before !== 'find-key') return at.key
+  try {
+    if (before === 'login') deps.login()
+    // A login that was lost takes the handles of private objects with it.
+    return deps.findKeyAgain(at.key)
+  } catch (error) {
+    deps.onModuleDown(`recovery after ${at.failure.name} failed`)
+    throw failed(at.failure, at.hsmCalled, error)
+  }
+}
