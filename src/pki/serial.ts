@@ -54,8 +54,8 @@ export const parseSerialHex = (text: string): string => {
     throw new PkiError('serial_malformed', 'expected a serial number: 1 to 40 hex digits', {
       hint: 'agentca cert list shows serials',
     })
-  const text2 = digits === '' ? '0' : digits
-  return text2.length % 2 === 0 ? text2 : `0${text2}`
+  const significant = digits === '' ? '0' : digits
+  return significant.length % 2 === 0 ? significant : `0${significant}`
 }
 
 /** INTEGER content of a canonical serial text: what `integer()` and revocation entries take. @throws PkiError serial_malformed */
