@@ -90,9 +90,10 @@ export const oidOf = {
   timeStamping: '1.3.6.1.5.5.7.3.8',
   ocspSigning: '1.3.6.1.5.5.7.3.9',
 
-  // Ours: version of the scopes a leaf was issued under, an INTEGER. Arc 2.25 needs no registration (X.667, UUID
-  // 0e0a15c9-b5cb-4d52-867e-20a035ddfc25).
-  agentScopesVersion: '2.25.18661556821299076412738004490961943589',
+  // Ours: version of the scopes a leaf was issued under, an INTEGER. In arc 2.25, which needs no registration (X.667), but only
+  // the first 32 bits of UUID 0e0a15c9-b5cb-4d52-867e-20a035ddfc25: Go refuses whole certificates with an arc of more than
+  // 28 bits, and @peculiar/x509 garbles it.
+  agentScopesVersion: '2.25.235541961',
 } as const
 
 /** Short names for messages and for `cert inspect`; an unknown identifier keeps its dotted form. */
