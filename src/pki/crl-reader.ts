@@ -282,12 +282,14 @@ const createEntryIndex = (der: Uint8Array, listIssuer: Uint8Array) => {
       certificateIssuer: issuerAt(position),
     }
   }
-  const searchOrder = (): Uint32Array => {
-    if (order === undefined) {
-      order = offsets.slice(0, size).map((_, position) => position)
-      if (!sorted) order.sort((a, b) => compareContents(serialAt(a), serialAt(b)) || a - b)
-    }
-    return order
+  /** Position of the entry that is the n-th in order. */
+  const nth = (n: number): number => {
+    if (sorted) return n
+    order ??= offsets
+      .slice(0, size)
+      .map((_, position) => position)
+      .sort((a, b) => compareContents(serialAt(a), serialAt(b)) || a - b)
+    return order[n]!
   }
 
   return {
@@ -318,18 +320,17 @@ const createEntryIndex = (der: Uint8Array, listIssuer: Uint8Array) => {
       for (let position = 0; position < size; position++) yield entryAt(position)
     },
     find(serial: Uint8Array, issuer: Uint8Array): ParsedRevokedEntry | undefined {
-      const positions = searchOrder()
       let low = 0
       let high = size
       while (low < high) {
         const middle = (low + high) >> 1
-        if (compareContents(serialAt(positions[middle]!), serial) < 0) low = middle + 1
+        if (compareContents(serialAt(nth(middle)), serial) < 0) low = middle + 1
         else high = middle
       }
       // Several entries may share a serial in an indirect list, or in a careless one; the last word counts.
       let found: ParsedRevokedEntry | undefined
-      for (; low < size && equalBytes(serialAt(positions[low]!), serial); low++)
-        if (equalNames(issuerAt(positions[low]!), issuer)) found = entryAt(positions[low]!)
+      for (; low < size && equalBytes(serialAt(nth(low)), serial); low++)
+        if (equalNames(issuerAt(nth(low)), issuer)) found = entryAt(nth(low))
       return found
     },
   }

@@ -186,7 +186,7 @@ export const assembleCrlParts = (
 /** `concatBytes` with a pause after every `sliceBytes` copied bytes. */
 export function* concatInSlices(
   parts: readonly Uint8Array[],
-  sliceBytes: number = 4 * blockBytes,
+  sliceBytes: number = blockBytes,
 ): Generator<void, Uint8Array> {
   const out = new Uint8Array(byteLength(parts))
   let at = 0
