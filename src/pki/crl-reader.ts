@@ -79,7 +79,7 @@ export const parseCrl = (der: Uint8Array): Crl => {
 }
 
 /** The same with a pause after every `entriesPerSlice` entries. @throws as parseCrl */
-export function* parseCrlInSlices(der: Uint8Array, entriesPerSlice: number = 10_000): Generator<void, Crl> {
+export function* parseCrlInSlices(der: Uint8Array, entriesPerSlice: number = 4_000): Generator<void, Crl> {
   const input = new DerReader(der)
   const list = input.readSequence()
   input.end()

@@ -1,4 +1,4 @@
-// Why a certificate was revoked: the names and numbers of RFC 5280 §5.3.1, and the flags of §4.2.1.13 and §5.2.5.
+// Why a certificate was revoked: the names and numbers of RFC 5280 §5.3.1.
 // Which reason an operator may give is policy and decided elsewhere.
 
 /** Name to number; 7 is not used by the standard. */
@@ -25,18 +25,3 @@ export const isRevocationReason = (text: string): text is RevocationReason => Ob
 
 /** Undefined for a number the standard does not define. */
 export const revocationReasonOf = (number: number): RevocationReason | undefined => reasonsByNumber.get(number)
-
-/** Bits of ReasonFlags in their order; bit 0 is unused. */
-export const reasonFlags = [
-  'unused',
-  'keyCompromise',
-  'cACompromise',
-  'affiliationChanged',
-  'superseded',
-  'cessationOfOperation',
-  'certificateHold',
-  'privilegeWithdrawn',
-  'aACompromise',
-] as const
-
-export type ReasonFlag = (typeof reasonFlags)[number]

@@ -13,9 +13,7 @@ import { oidOf } from './oid.ts'
 export { type Crl, type ParsedRevokedEntry, parseCrl, parseCrlInSlices } from './crl-reader.ts'
 export {
   isRevocationReason,
-  type ReasonFlag,
   type RevocationReason,
-  reasonFlags,
   revocationReasonOf,
   revocationReasons,
 } from './crl-reasons.ts'

@@ -85,7 +85,8 @@ const encodeResponderId = (id: ResponderId): Uint8Array => {
 }
 
 const encodeAnswer = ({ certIdDer, status, thisUpdate, nextUpdate }: OcspAnswer): Uint8Array => {
-  if (nextUpdate !== undefined && nextUpdate <= thisUpdate) throw unencodable('expected nextUpdate after thisUpdate')
+  if (nextUpdate !== undefined && Math.floor(nextUpdate / 1000) <= Math.floor(thisUpdate / 1000))
+    throw unencodable('expected nextUpdate after thisUpdate')
   return sequence(
     certIdDer,
     encodeStatus(status),
