@@ -88,7 +88,8 @@ export const parseSignatureAlgorithm = (der: Uint8Array): SignatureAlgorithm => 
   throw new PkiError('algorithm_malformed', `wrong parameters for ${name}`, { facts: { algorithm: name } })
 }
 
-export type DigestName = 'sha1' | 'sha256' | 'sha384' | 'sha512'
+/** Digests that stand alone in a structure: OCSP's CertID. */
+export type DigestName = HashName
 
 const digestOids: Readonly<Record<DigestName, string>> = {
   sha1: oidOf.sha1,

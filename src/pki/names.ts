@@ -165,9 +165,13 @@ const maxCommonName = 64
 
 export const maxNameLength = (kind: PrincipalKind): number => maxCommonName - commonNamePrefixes[kind].length
 
-/** Grammar of registered names: `[a-z0-9-]`, no dash at either end, short enough for the CN. @throws PkiError agent_name_malformed */
+/** Grammar of registered names: `[a-z0-9-]`, no dash at either end, short enough for the CN. */
+export const isRegisteredName = (kind: PrincipalKind, name: string): boolean =>
+  name.length <= maxNameLength(kind) && /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(name)
+
+/** @throws PkiError agent_name_malformed */
 export const checkRegisteredName = (kind: PrincipalKind, name: string): void => {
-  if (!/^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(name) || name.length > maxNameLength(kind))
+  if (!isRegisteredName(kind, name))
     throw new PkiError(
       'agent_name_malformed',
       `expected a name of 1 to ${maxNameLength(kind)} of a-z, 0-9 and dash, without a dash at either end`,

@@ -1,7 +1,7 @@
 // SPIFFE IDs (SPIFFE-ID §2) and the three kinds agentca issues. Text becomes a SpiffeId only here. Whether an ID may be granted
 // to someone is decided by policy.
 import { PkiError } from './errors.ts'
-import { checkRegisteredName, type PrincipalKind } from './names.ts'
+import { checkRegisteredName, isRegisteredName } from './names.ts'
 
 declare const trustDomainBrand: unique symbol
 declare const spiffeIdBrand: unique symbol
@@ -60,15 +60,6 @@ export const pathOf = (id: SpiffeId): string => id.slice('spiffe://'.length + tr
 const checkInstance = (instance: string): void => {
   checkSegment(instance)
   if (instance.length > 64) throw fault('an instance has at most 64 characters')
-}
-
-const isRegisteredName = (kind: PrincipalKind, name: string): boolean => {
-  try {
-    checkRegisteredName(kind, name)
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** The principal an ID names, or null when it is legal but not of agentca's layout. */
