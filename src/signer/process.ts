@@ -1,6 +1,6 @@
 // The signer process: a unix socket that only its owner can open, frames in and out, and an end when the parent, the module or an
 // operator says so. What requests mean is in service.ts.
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -142,6 +142,8 @@ export const runSignerProcess = async (
     server.once('error', reject)
     server.listen(config.socket, resolve)
   })
+  // A socket made under umask 077 is 0700; nobody executes one.
+  chmodSync(config.socket, 0o600)
   const outcome = await service.start()
   if (outcome === 'restart') deps.onRestart(service.health().detail)
   let wasReady = service.health().state === 'ready'

@@ -56,9 +56,31 @@ const spawnSigner = (deps: SupervisorDeps): ChildProcess => {
   const command = [process.execPath, ...flags, entryPoint(), '--config', deps.configFile, '--exit-with-stdin']
   // Through a shell for one thing only: no core dumps, which would hold the PIN. exec keeps the pid.
   return spawn('/bin/sh', ['-c', 'ulimit -c 0; umask 077; exec "$@"', 'sh', ...command], {
-    stdio: ['pipe', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...inherited, ...deps.env, UV_THREADPOOL_SIZE: String(deps.sessions + 4) },
   })
+}
+
+const readLines = (stream: NodeJS.ReadableStream | null, onLine: (line: string) => void): void => {
+  let pending = ''
+  stream?.setEncoding('utf8')
+  stream?.on('data', (text: string) => {
+    const lines = (pending + text).split('\n')
+    // Vendor libraries write to stderr as well: a line without an end must not grow.
+    pending = lines.pop()!.slice(0, 65_536)
+    for (const line of lines) onLine(line)
+  })
+}
+
+/** The signer's log lines become ours; what a library prints is kept as text. */
+const relog = (log: Log, line: string): void => {
+  try {
+    const { level, time: _, msg, ...fields } = JSON.parse(line) as Record<string, unknown>
+    const write = level === 'info' ? log.info : level === 'error' ? log.error : log.warn
+    write.call(log, fields, String(msg))
+  } catch {
+    log.warn({ text: line.slice(0, 500) }, 'output of the signer process')
+  }
 }
 
 export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor => {
@@ -101,14 +123,8 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     child = started
     current = { ...current, pid: started.pid ?? null, starts: current.starts + 1 }
     enter('starting', 'starting')
-    let line = ''
-    started.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      line += text
-      for (let end = line.indexOf('\n'); end >= 0; end = line.indexOf('\n')) {
-        said(line.slice(0, end))
-        line = line.slice(end + 1)
-      }
-    })
+    readLines(started.stdout, said)
+    readLines(started.stderr, text => relog(log, text))
     started.stdin?.on('error', () => {})
     started.once('error', error => log.error({ reason: error.message }, 'the signer cannot be started'))
     started.once('exit', (code, signal) => ended(started, signal ?? `exit code ${code}`))
