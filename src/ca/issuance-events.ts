@@ -1,0 +1,52 @@
+// The audit leaves of issuance, one function per event: what each says is decided here and nowhere else. Short members: a leaf is
+// written for every certificate.
+import { createHash } from 'node:crypto'
+import { createLeaf, type LeafContext } from '../audit/leaf.ts'
+import { toHex } from '../base/bytes.ts'
+import type { Registration } from '../store/records.ts'
+import type { IssuanceEvents, IssuanceRequest } from './issue.ts'
+
+const sha256Hex = (bytes: Uint8Array): string => toHex(createHash('sha256').update(bytes).digest())
+
+const contextOf = (request: IssuanceRequest, at: number): LeafContext => ({
+  at,
+  who: request.context.who,
+  requestId: request.context.requestId,
+  source: request.context.source,
+})
+
+const subjectOf = (registration: Registration | null): string | null =>
+  registration === null ? null : `${registration.kind}:${registration.name}`
+
+/**
+ * @param admit decides whether a refusal that an anonymous caller can repeat without limit gets a leaf of its own; what it turns
+ * away it must count
+ */
+export const createIssuanceEvents = (admit: (code: string, source: string) => boolean): IssuanceEvents => ({
+  refused: (request, refusal, registration, at) => {
+    const anonymous = registration === null
+    if (anonymous && !admit(refusal.code, request.context.source)) return null
+    const { code } = refusal
+    // A join token in two hands is an alarm, not just a refusal.
+    const event = code === 'token_reuse' ? 'token_reuse' : 'request_refused'
+    return createLeaf(event, contextOf(request, at), subjectOf(registration), { op: request.operation, code })
+  },
+  locked: (request, lock, at) =>
+    createLeaf('lineage_locked', contextOf(request, at), `instance:${lock.instanceId}`, { reason: lock.reason }),
+  intentRecorded: (request, intent, spiffeId) =>
+    createLeaf('intent_recorded', contextOf(request, intent.createdAt), spiffeId, {
+      op: request.operation,
+      serial: intent.serial,
+      key: intent.keyHash,
+      tbs: sha256Hex(intent.tbs),
+      profile: intent.profile,
+      profileHash: intent.profileHash,
+      version: intent.registrationVersion,
+    }),
+  repeated: (request, serial, at) => createLeaf('certificate_repeated', contextOf(request, at), null, { serial }),
+  issued: (request, serial, certificate, at) =>
+    createLeaf('certificate_issued', contextOf(request, at), null, { serial, sha256: sha256Hex(certificate) }),
+  releaseRefused: (request, serial, at) => createLeaf('release_refused', contextOf(request, at), null, { serial }),
+  voided: (request, serial, at) => createLeaf('certificate_void', contextOf(request, at), null, { serial }),
+  orphaned: (row, at) => createLeaf('certificate_orphaned', { at, who: 'system' }, null, { serial: row.serial }),
+})

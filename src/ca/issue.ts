@@ -1,0 +1,431 @@
+// One certificate, from evidence to answer, in the six steps of ISSUANCE.md; the numbers in the comments are that page's. This file
+// holds the order and what happens when a step fails. What is decided is decide-issuance.ts, what goes into the bytes (steps 2 and 3)
+// is the drafter's, durability is the ledger's.
+
+import { equalBytes } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
+import { isAgentCaError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { SignatureAlgorithm } from '../pki/algorithms.ts'
+import { assembleCertificate, parseCertificate } from '../pki/certificate.ts'
+import { type CertificationRequest, checkCertificationRequestSignature, parseCertificationRequest } from '../pki/csr.ts'
+import { checkSignature } from '../pki/signature.ts'
+import type { SubjectPublicKeyInfo } from '../pki/spki.ts'
+import { spkiHashHex } from '../pki/spki.ts'
+import type { SignerPort, SignPriority } from '../signer/port.ts'
+import type {
+  CertificatesPort,
+  EvidenceQuery,
+  IntentRecord,
+  IssuanceDecision,
+  IssuanceFacts,
+  IssuancePort,
+  IssuanceQuery,
+  TokensPort,
+} from '../store/ports.ts'
+import type { CertificateRecord, CertificateWithBytes, LeafDraft, Registration } from '../store/records.ts'
+import { type Decision, type DecisionInput, type DecisionRules, decideIssuance } from './decide-issuance.ts'
+import { CaError, type IssuanceRefusal } from './errors.ts'
+
+export type IssuanceOperation = DecisionInput['operation']
+
+/** Who asks, through what: goes into every leaf of this request. */
+export interface RequestContext {
+  readonly requestId: string
+  /** `token:<id>`, a SPIFFE ID, `operator:<name>`, `system`; never a secret. */
+  readonly who: string
+  readonly source: string
+}
+
+export interface IssuanceRequest {
+  readonly operation: IssuanceOperation
+  readonly evidence: EvidenceQuery
+  /** DER of the certification request; not looked at before the evidence is known to exist. */
+  readonly csr: Uint8Array
+  readonly context: RequestContext
+}
+
+/** Steps 2 and 3: what a registration gets under its profile, as linted bytes. Pure but for the serial's random octets. */
+export interface Draft {
+  readonly tbs: Uint8Array
+  readonly serial: string
+  readonly spiffeId: string
+  readonly notBefore: number
+  readonly notAfter: number
+  readonly issuer: IssuingKey
+  readonly profile: string
+  readonly profileHash: string
+  /** What was asked for and left out without harm: the CSR's subject, for instance. */
+  readonly notGranted: readonly string[]
+}
+
+export interface IssuingKey {
+  readonly id: number
+  /** Label of the key in the signer. */
+  readonly keyLabel: string
+  readonly spki: SubjectPublicKeyInfo
+  readonly signatureAlgorithm: SignatureAlgorithm
+}
+
+export interface Drafter {
+  /** The present rules of the registration's profile. @throws when the profile does not exist */
+  rules(registration: Registration): DecisionRules
+  /** @throws for names outside the grant, keys the profile does not accept, lints */
+  draft(input: {
+    readonly registration: Registration
+    readonly instanceId: string
+    readonly csr: CertificationRequest
+    readonly now: number
+  }): Draft
+  /** The key that signed a recorded certificate. */
+  issuerOf(issuerId: number): IssuingKey
+}
+
+/** The audit leaves of issuance: one function per event. */
+export interface IssuanceEvents {
+  refused(
+    request: IssuanceRequest,
+    refusal: IssuanceRefusal,
+    subject: Registration | null,
+    at: number,
+  ): LeafDraft | null
+  locked(
+    request: IssuanceRequest,
+    lock: { readonly instanceId: string; readonly reason: string },
+    at: number,
+  ): LeafDraft
+  intentRecorded(request: IssuanceRequest, intent: IntentRecord, spiffeId: string): LeafDraft
+  repeated(request: IssuanceRequest, serial: string, at: number): LeafDraft | null
+  issued(request: IssuanceRequest, serial: string, certificate: Uint8Array, at: number): LeafDraft
+  releaseRefused(request: IssuanceRequest, serial: string, at: number): LeafDraft
+  voided(request: IssuanceRequest, serial: string, at: number): LeafDraft
+  orphaned(row: CertificateRecord, at: number): LeafDraft
+}
+
+export interface IssuanceDeps {
+  readonly clock: Clock
+  readonly log: Log
+  readonly issuance: IssuancePort
+  readonly certificates: CertificatesPort
+  readonly tokens: TokensPort
+  readonly signer: SignerPort
+  readonly drafter: Drafter
+  readonly events: IssuanceEvents
+  /** This CA's id: what join tokens are made for. */
+  readonly caId: string
+  readonly epoch: number
+  /** A new instance id: 128 bits, lower-case hex. */
+  readonly newInstanceId: () => string
+  readonly signDeadlineMs: number
+  /** @throws CaError `clock_refused` when the wall clock cannot be trusted for signing */
+  readonly checkClock: (now: number) => void
+}
+
+export interface IssuedCertificate {
+  readonly record: CertificateRecord
+  readonly certificate: Uint8Array
+  readonly registration: Registration
+  readonly notGranted: readonly string[]
+  /** `again`: the answer to an earlier request, repeated. */
+  readonly answer: 'new' | 'again'
+}
+
+export interface Issuance {
+  /** @throws CaError with an issuance refusal's code, `issuance_in_progress`, `not_released`, `signer_unavailable`; PkiError of the CSR */
+  issue(request: IssuanceRequest): Promise<IssuedCertificate>
+  /** Ends intents past their deadline or of an earlier epoch. @returns how many became orphaned */
+  sweep(): Promise<number>
+}
+
+const priorityOf: Readonly<Record<IssuanceOperation, SignPriority>> = {
+  enrol: 'enrol',
+  issue: 'enrol',
+  renew: 'renew',
+  recover: 'renew',
+}
+
+/** How long after the signer's own deadline an intent may still be recorded as issued. */
+const recordGraceMs = 30_000
+
+const refusalError = (refusal: IssuanceRefusal): CaError =>
+  new CaError(refusal.code, refusal.message, {
+    ...(refusal.hint === undefined ? {} : { hint: refusal.hint }),
+    facts: refusal.facts,
+  })
+
+const inProgress = (serial: string): CaError =>
+  new CaError('issuance_in_progress', 'this very request is being signed', {
+    hint: 'ask again in a second',
+    facts: { serial },
+  })
+
+/** Everything of one request that later steps need; grows from step to step and never changes. */
+interface Prepared {
+  readonly request: IssuanceRequest
+  readonly csr: CertificationRequest
+  readonly query: IssuanceQuery
+}
+
+type Binding = IssuanceDecision<IssuanceRefusal>
+
+export const createIssuance = (deps: IssuanceDeps): Issuance => {
+  const { issuance, certificates, signer, drafter, events } = deps
+
+  const decide = (request: IssuanceRequest, facts: IssuanceFacts, keyHash: string, now: number): Decision => {
+    const rules: DecisionRules =
+      facts.registration === null
+        ? { instanceLimit: 0, keyReuse: 'never', recovery: { mode: 'none', count: 0, windowSeconds: 0 } }
+        : drafter.rules(facts.registration)
+    return decideIssuance(facts, { operation: request.operation, keyHash, caId: deps.caId, now, rules })
+  }
+
+  /** Step 1, first half: strangers do not get to the CSR parser. */
+  const authenticate = (request: IssuanceRequest): void => {
+    const { evidence } = request
+    if (evidence.kind !== 'token' || deps.tokens.byHash(evidence.tokenHash) !== null) return
+    throw new CaError('token_unknown', 'this join token is not known here', {
+      hint: 'agentca token create --agent NAME',
+    })
+  }
+
+  const leafOfRefusal = (
+    request: IssuanceRequest,
+    decision: Extract<Decision, { act: 'refuse' }>,
+    facts: IssuanceFacts,
+    at: number,
+  ) => ({
+    act: 'refuse' as const,
+    refusal: decision.refusal,
+    leaf: events.refused(request, decision.refusal, facts.registration, at),
+    lock: decision.lock === null ? null : { ...decision.lock, leaf: events.locked(request, decision.lock, at) },
+  })
+
+  /** Turns a decision into what the ledger shall do; `draft` exists once the early decision let the request through. */
+  const bind = (
+    prepared: Prepared,
+    facts: IssuanceFacts,
+    drafted: { draft: Draft; decision: Decision } | null,
+  ): Binding => {
+    const { request, query } = prepared
+    const decision = decide(request, facts, query.keyHash, query.now)
+    if (decision.act === 'refuse') return leafOfRefusal(request, decision, facts, query.now)
+    if (decision.act === 'pending') return decision
+    if (decision.act === 'repeat') return { ...decision, leaf: events.repeated(request, decision.serial, query.now) }
+    if (drafted === null || !sameGround(drafted.decision, decision)) return { act: 'pending', serial: '' }
+    const intent = intentOf(prepared, drafted.draft, decision, instanceOf(drafted.decision))
+    return { act: 'record', intent, leaf: events.intentRecorded(request, intent, drafted.draft.spiffeId) }
+  }
+
+  // A fresh instance's id is drawn once, before its bytes are built, and carried from the early decision to the binding one.
+  const instanceIds = new WeakMap<Decision, string>()
+  const instanceOf = (decision: Decision): string => {
+    if (decision.act === 'continue') return decision.instance.id
+    let id = instanceIds.get(decision)
+    if (id === undefined) {
+      id = deps.newInstanceId()
+      instanceIds.set(decision, id)
+    }
+    return id
+  }
+
+  /** The draft still fits: same kind of step from the same registration version, instance and predecessor. */
+  const sameGround = (early: Decision, now: Decision): boolean => {
+    if (early.act === 'start' && now.act === 'start') return early.registration.version === now.registration.version
+    return (
+      early.act === 'continue' &&
+      now.act === 'continue' &&
+      early.registration.version === now.registration.version &&
+      early.instance.id === now.instance.id &&
+      early.predecessor?.serial === now.predecessor?.serial
+    )
+  }
+
+  const intentOf = (prepared: Prepared, draft: Draft, decision: Decision, instanceId: string): IntentRecord => {
+    if (decision.act !== 'start' && decision.act !== 'continue')
+      throw new CaError('internal', `no intent for ${decision.act}`)
+    const { request, query } = prepared
+    const continued = decision.act === 'continue' ? decision : null
+    return {
+      serial: draft.serial,
+      issuerId: draft.issuer.id,
+      kind: decision.registration.kind,
+      registrationId: decision.registration.id,
+      registrationVersion: decision.registration.version,
+      instanceId,
+      newInstance: continued === null,
+      generation: continued?.generation ?? 1,
+      predecessor: continued?.predecessor?.serial ?? null,
+      supersedes: continued?.supersedes ?? null,
+      tokenId: decision.tokenId,
+      recovery: continued?.recovery ?? false,
+      keyHash: query.keyHash,
+      tbs: draft.tbs,
+      profile: draft.profile,
+      profileHash: draft.profileHash,
+      requester: request.context.who,
+      notBefore: draft.notBefore,
+      notAfter: draft.notAfter,
+      epoch: deps.epoch,
+      deadline: query.now + deps.signDeadlineMs + recordGraceMs,
+      createdAt: query.now,
+    }
+  }
+
+  const registrationOf = (facts: IssuanceFacts): Registration => {
+    if (facts.registration === null) throw new CaError('internal', 'an answer without a registration')
+    return facts.registration
+  }
+
+  /** The certificate of a recorded answer, from its exact bytes. */
+  const assemble = (row: CertificateWithBytes): Uint8Array => {
+    if (row.signature === null) throw new CaError('internal', `certificate ${row.serial} has no signature`)
+    return assembleCertificate(row.tbs, drafter.issuerOf(row.issuerId).signatureAlgorithm, row.signature)
+  }
+
+  const answerAgain = (serial: string, registration: Registration): IssuedCertificate => {
+    const row = certificates.get(serial)
+    if (row === null) throw new CaError('internal', `certificate ${serial} is gone`)
+    return { record: row, certificate: assemble(row), registration, notGranted: [], answer: 'again' }
+  }
+
+  /** What the ledger's binding decision means for the caller. @returns null when an intent was recorded */
+  const settle = (decision: Binding, facts: IssuanceFacts): IssuedCertificate | null => {
+    switch (decision.act) {
+      case 'refuse':
+        throw refusalError(decision.refusal)
+      case 'pending':
+        throw inProgress(decision.serial)
+      case 'repeat':
+        return answerAgain(decision.serial, registrationOf(facts))
+      case 'record':
+        return null
+    }
+  }
+
+  /** Runs a binding decision under the ledger's lock; the facts it saw come back with it. */
+  const commit = async (prepared: Prepared, drafted: { draft: Draft; decision: Decision } | null) => {
+    let seen: IssuanceFacts | undefined
+    const [decision] = await issuance.recordIntents<IssuanceRefusal>([
+      {
+        query: prepared.query,
+        decide: facts => {
+          seen = facts
+          return bind(prepared, facts, drafted)
+        },
+      },
+    ])
+    if (decision === undefined || seen === undefined) throw new CaError('internal', 'the ledger gave no decision')
+    return { decision, facts: seen }
+  }
+
+  /** Step 5. The signer never called: the intent becomes void. Anything else is left to the sweep. */
+  const sign = async (request: IssuanceRequest, draft: Draft): Promise<Uint8Array> => {
+    try {
+      const signature = await signer.sign({
+        purpose: 'leaf',
+        key: draft.issuer.keyLabel,
+        tbs: draft.tbs,
+        priority: priorityOf[request.operation],
+        deadlineMs: deps.signDeadlineMs,
+      })
+      checkSignature(draft.issuer.spki, draft.issuer.signatureAlgorithm, draft.tbs, signature)
+      return signature
+    } catch (error) {
+      if (isAgentCaError(error) && error.facts.hsmCalled === 'no')
+        await issuance.recordVoid([
+          { serial: draft.serial, leaf: events.voided(request, draft.serial, deps.clock.now()) },
+        ])
+      deps.log.warn({ serial: draft.serial, requestId: request.context.requestId, err: error }, 'no signature')
+      throw new CaError('signer_unavailable', 'the certificate could not be signed', {
+        cause: error,
+        hint: 'agentca hsm status',
+      })
+    }
+  }
+
+  /** Step 5, second half: what will be released is what was recorded. */
+  const checkAssembled = (draft: Draft, certificate: Uint8Array): void => {
+    const parsed = parseCertificate(certificate)
+    if (!equalBytes(parsed.tbs, draft.tbs) || parsed.serialHex !== draft.serial)
+      throw new CaError('internal', 'the assembled certificate is not the recorded one')
+  }
+
+  const release = async (
+    request: IssuanceRequest,
+    draft: Draft,
+    registration: Registration,
+  ): Promise<IssuedCertificate> => {
+    const signature = await sign(request, draft)
+    const certificate = assembleCertificate(draft.tbs, draft.issuer.signatureAlgorithm, signature)
+    checkAssembled(draft, certificate)
+    const at = deps.clock.now()
+    // Step 6.
+    const [outcome] = await issuance.recordIssued([
+      {
+        serial: draft.serial,
+        signature,
+        epoch: deps.epoch,
+        at,
+        issuedLeaf: events.issued(request, draft.serial, certificate, at),
+        refusedLeaf: events.releaseRefused(request, draft.serial, at),
+      },
+    ])
+    if (outcome !== 'issued')
+      throw new CaError(
+        'not_released',
+        'the registration changed while the certificate was being signed; it was revoked instead',
+        {
+          hint: 'ask again: the new request is decided under the present state',
+        },
+      )
+    const record = certificates.get(draft.serial)
+    if (record === null) throw new CaError('internal', `certificate ${draft.serial} is gone`)
+    return { record, certificate, registration, notGranted: draft.notGranted, answer: 'new' }
+  }
+
+  const issue = async (request: IssuanceRequest): Promise<IssuedCertificate> => {
+    const now = deps.clock.now()
+    deps.checkClock(now)
+    // Step 1 and 2: evidence before parsing, the signature check only for those who may have a certificate.
+    authenticate(request)
+    const csr = parseCertificationRequest(request.csr)
+    const prepared: Prepared = {
+      request,
+      csr,
+      query: { evidence: request.evidence, keyHash: spkiHashHex(csr.spki.der), now },
+    }
+    const facts = issuance.facts(prepared.query)
+    const early = decide(request, facts, prepared.query.keyHash, now)
+    if (early.act !== 'start' && early.act !== 'continue') {
+      const { decision, facts: binding } = await commit(prepared, null)
+      const answer = settle(decision, binding)
+      if (answer !== null) return answer
+      throw inProgress('')
+    }
+    checkCertificationRequestSignature(csr)
+    await checkSigner()
+    // Step 3.
+    const draft = drafter.draft({ registration: early.registration, instanceId: instanceOf(early), csr, now })
+    // Step 4.
+    const { decision, facts: binding } = await commit(prepared, { draft, decision: early })
+    return settle(decision, binding) ?? release(request, draft, early.registration)
+  }
+
+  /** Known to be down: 503 before step 4, or the queue of intents would become a queue of orphans. */
+  const checkSigner = async (): Promise<void> => {
+    const health = await signer.health()
+    if (health.state === 'ready') return
+    throw new CaError('signer_unavailable', `the signer is ${health.state}`, {
+      hint: health.state === 'locked' ? 'agentca hsm unlock' : 'agentca hsm status',
+    })
+  }
+
+  return {
+    issue,
+    sweep: async () => {
+      const at = deps.clock.now()
+      const rows = await issuance.sweepIntents({ now: at, epoch: deps.epoch, leaf: row => events.orphaned(row, at) })
+      return rows.length
+    },
+  }
+}

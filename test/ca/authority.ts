@@ -1,0 +1,272 @@
+// A real authority for tests: root and online keys in SoftHSM2 tokens, a signer process, a ledger, and issuance over them.
+import { execFileSync } from 'node:child_process'
+import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createLeaf } from '../../src/audit/leaf.ts'
+import { toHex } from '../../src/base/bytes.ts'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { type CrlIssuer, issueCrl } from '../../src/ca/crl.ts'
+import { type ActiveIssuer, createDrafter, type IssuanceProfile } from '../../src/ca/draft.ts'
+import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
+import { createIssuance } from '../../src/ca/issue.ts'
+import type { Certificate } from '../../src/pki/certificate.ts'
+import { createCsr } from '../../src/pki/csr.ts'
+import { buildCaCertificate } from '../../src/pki/peculiar.ts'
+import { encodePem } from '../../src/pki/pem.ts'
+import { encodeSerial } from '../../src/pki/serial.ts'
+import { parseTrustDomain } from '../../src/pki/spiffe.ts'
+import { keyIdentifier, parseSubjectPublicKeyInfo, spkiHashHex } from '../../src/pki/spki.ts'
+import { type CeremonyKey, openCeremonyToken } from '../../src/signer/ceremony-token.ts'
+import type { SignerConfigInput } from '../../src/signer/config.ts'
+import { initSoftHsmToken } from '../../src/signer/softhsm-token.ts'
+import type { Ledger } from '../../src/store/ports.ts'
+import { startSigner } from '../signer/harness.ts'
+
+const day = 86_400_000
+export const trustDomain = parseTrustDomain('example.org')
+export const caId = 'ca-under-test'
+
+export const leaf = (event: string) => createLeaf(event, { at: Date.now(), who: 'operator:test' }, null, {})
+
+const external = (key: CeremonyKey) => ({
+  publicKeySpki: key.publicKeySpki,
+  sign: (data: Uint8Array) => key.sign(data),
+  signatureForm: 'der' as const,
+})
+
+/** Root P-384 and issuing P-256, path length 0, each in a token of its own. */
+const performCeremonies = async (directory: string) => {
+  const online = initSoftHsmToken({ directory: join(directory, 'tokens'), label: 'agentca' })
+  let issuingSpki: Uint8Array
+  {
+    await using token = await openCeremonyToken(online.uri, { softhsmConf: online.confPath })
+    issuingSpki = (await token.generateKey('issuing-1', 'P-256')).publicKeySpki
+  }
+  const rootToken = initSoftHsmToken({ directory: join(directory, 'root-ceremony'), label: 'agentca-root' })
+  await using token = await openCeremonyToken(rootToken.uri, { softhsmConf: rootToken.confPath })
+  const rootKey = await token.generateKey('root-1', 'P-384')
+  const now = Date.now()
+  const serial = () => encodeSerial({ prefix: 1, nowMs: now, random10: randomBytes(10) })
+  const root = await buildCaCertificate({
+    subject: [['CN', 'agentca test root']],
+    spki: parseSubjectPublicKeyInfo(rootKey.publicKeySpki),
+    issuer: 'self',
+    issuerKey: external(rootKey),
+    serial: serial(),
+    notBefore: now - day,
+    notAfter: now + 3650 * day,
+    pathLength: null,
+  })
+  const issuing = await buildCaCertificate({
+    subject: [['CN', 'agentca test issuing 1']],
+    spki: parseSubjectPublicKeyInfo(issuingSpki),
+    issuer: root,
+    issuerKey: external(rootKey),
+    serial: serial(),
+    notBefore: now - day,
+    notAfter: now + 365 * day,
+    pathLength: 0,
+  })
+  return { online, root, issuing }
+}
+
+const profile: IssuanceProfile = {
+  name: 'agent',
+  hash: createHash('sha256').update('agent').digest('hex'),
+  kind: 'agent',
+  keyAlgorithms: ['P-256', 'P-384', 'Ed25519'],
+  lifetimeSeconds: 3600,
+  backdateSeconds: 60,
+  extendedKeyUsage: ['clientAuth'],
+  dnsNames: 'none',
+  rules: { instanceLimit: 50, keyReuse: 'never', recovery: { mode: 'same-key', count: 3, windowSeconds: 86_400 } },
+}
+
+const addIssuers = async (ledger: Ledger, root: Certificate, issuing: Certificate) => {
+  const common = (certificate: Certificate) => ({
+    certificate: certificate.der,
+    spkiHash: spkiHashHex(certificate.spkiDer),
+    notBefore: certificate.notBefore,
+    notAfter: certificate.notAfter,
+    createdAt: Date.now(),
+    state: 'active' as const,
+  })
+  const parent = await ledger.issuers.add(
+    { name: 'root-1', kind: 'root', parentId: null, keyLabel: null, ...common(root) },
+    leaf('issuer_added'),
+  )
+  return ledger.issuers.add(
+    { name: 'issuing-1', kind: 'issuing', parentId: parent.id, keyLabel: 'issuing-1', ...common(issuing) },
+    leaf('issuer_added'),
+  )
+}
+
+export interface Requester {
+  readonly csr: Uint8Array
+  readonly keyHash: string
+}
+
+/** A new P-256 key and its certification request. */
+export const createRequester = async (): Promise<Requester> => {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const spkiDer = new Uint8Array(publicKey.export({ type: 'spki', format: 'der' }))
+  const csr = await createCsr({ spkiDer, sign: async data => new Uint8Array(sign('sha256', data, privateKey)) })
+  return { csr, keyHash: spkiHashHex(spkiDer) }
+}
+
+export type TestAuthority = Awaited<ReturnType<typeof createTestAuthority>>
+
+export const createTestAuthority = async (openLedger: (path: string) => Ledger) => {
+  const directory = mkdtempSync(join(tmpdir(), 'agentca-authority-'))
+  const { online, root, issuing } = await performCeremonies(directory)
+  const config: SignerConfigInput = {
+    socket: join(directory, 'signer.sock'),
+    stateDirectory: join(directory, 'signer-state'),
+    trustDomain,
+    module: {
+      path: online.modulePath,
+      tokenLabel: 'agentca',
+      tokenSerial: online.serial,
+      pinSource: online.pinFile,
+      softhsmConf: online.confPath,
+    },
+    sessions: 2,
+    keys: [{ label: 'issuing-1', purposes: ['leaf', 'crl'], certificate: encodePem('CERTIFICATE', issuing.der) }],
+  }
+  const signer = startSigner(config)
+  await signer.supervisor.ready(15_000)
+  const ledger = openLedger(join(directory, 'agentca.db'))
+  const issuer = await addIssuers(ledger, root, issuing)
+  const spki = parseSubjectPublicKeyInfo(issuing.spkiDer)
+  const active: ActiveIssuer & CrlIssuer = {
+    id: issuer.id,
+    name: issuer.name,
+    keyLabel: 'issuing-1',
+    spki,
+    signatureAlgorithm: 'ecdsa-with-SHA256',
+    certificate: issuing,
+    subjectDer: issuing.subjectDer,
+    keyIdentifier: keyIdentifier(spki),
+    crlDistributionPoint: null,
+  }
+  const epoch = await ledger.meta.nextEpoch()
+  const issuance = createIssuance({
+    clock: systemClock,
+    log: silentLog,
+    issuance: ledger.issuance,
+    certificates: ledger.certificates,
+    tokens: ledger.tokens,
+    signer: signer.client,
+    drafter: createDrafter({
+      trustDomain,
+      activeIssuer: () => active,
+      issuerOf: () => active,
+      profile: () => profile,
+      serialPrefix: 1,
+      randomBytes,
+    }),
+    events: createIssuanceEvents(() => true),
+    caId,
+    epoch,
+    newInstanceId: () => randomBytes(16).toString('hex'),
+    signDeadlineMs: 5000,
+    checkClock: () => {},
+  })
+
+  const registerAgent = async (name: string) => {
+    await ledger.owners.ensure('finance', Date.now(), leaf('owner_created'))
+    return ledger.registrations.create(
+      {
+        kind: 'agent',
+        name,
+        owner: 'finance',
+        purpose: 'test',
+        profile: 'agent',
+        roles: [],
+        attributes: {},
+        dnsNames: [],
+        instanceLimit: null,
+        operatorRole: null,
+        until: null,
+        at: Date.now(),
+      },
+      leaf('registration_created'),
+    )
+  }
+  const createToken = async (registrationId: number, uses = 1) => {
+    const token = randomBytes(32)
+    const hash = toHex(createHash('sha256').update(token).digest())
+    await ledger.tokens.create(
+      {
+        id: randomBytes(8).toString('hex'),
+        hash,
+        registrationId,
+        audience: caId,
+        uses,
+        boundKeyHash: null,
+        expiresAt: Date.now() + 600_000,
+        createdAt: Date.now(),
+        createdBy: 'operator:test',
+      },
+      leaf('token_created'),
+    )
+    return hash
+  }
+  const context = (who: string) => ({ requestId: randomBytes(8).toString('hex'), who, source: '127.0.0.1' })
+  return {
+    directory,
+    ledger,
+    signer,
+    root,
+    issuing,
+    issuer: active,
+    issuance,
+    registerAgent,
+    createToken,
+    enrol: (tokenHash: string, requester: Requester) =>
+      issuance.issue({
+        operation: 'enrol',
+        evidence: { kind: 'token', tokenHash },
+        csr: requester.csr,
+        context: context('token'),
+      }),
+    renew: (presentedSerial: string, requester: Requester) =>
+      issuance.issue({
+        operation: 'renew',
+        evidence: { kind: 'renewal', presentedSerial },
+        csr: requester.csr,
+        context: context('agent'),
+      }),
+    /** The sweep as it would run long after every deadline. */
+    sweepAll: () =>
+      ledger.issuance.sweepIntents({ now: Date.now() + day, epoch, leaf: () => leaf('certificate_orphaned') }),
+    publishCrl: async () =>
+      (
+        await issueCrl(
+          {
+            clock: systemClock,
+            revocations: ledger.revocations,
+            status: ledger.status,
+            signer: signer.client,
+            published: () => leaf('crl_published'),
+            lifetimeSeconds: 86_400,
+            signDeadlineMs: 5000,
+          },
+          active,
+        )
+      ).crl,
+    /** Runs openssl on files written from these bytes. */
+    openssl: (args: readonly string[], files: Readonly<Record<string, string | Uint8Array>> = {}): string => {
+      for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), content)
+      return execFileSync('openssl', args, { cwd: directory, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+    },
+    [Symbol.asyncDispose]: async () => {
+      await signer[Symbol.asyncDispose]()
+      await ledger.close()
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
