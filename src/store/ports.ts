@@ -46,12 +46,16 @@ export interface IssuanceQuery {
 export interface IssuanceFacts {
   readonly registration: Registration | null
   readonly owner: Owner | null
+  /** `usesTaken` as this key sees it: its own claim on a use that came to nothing (orphaned, refused) is not counted. */
   readonly token: JoinToken | null
-  /** The use of this token by this very key, if there was one. */
+  /** The use of this token by this very key, if it led to a certificate that is issued, held, revoked after release, or still an intent. */
   readonly tokenUse: TokenUse | null
   /** Renewal: the presented certificate. Recovery: the newest certificate of the proved key. */
   readonly presented: CertificateRecord | null
-  /** The lineage of `presented`, or of `tokenUse`. */
+  /**
+   * The lineage of `presented`, or the one that this key began with this token. When `tokenUse` is null but this is not, that
+   * lineage's intent became void, orphaned or refused: the key goes on in it (`newInstance: false`, no predecessor).
+   */
   readonly instance: Instance | null
   /** The row of `instance.headSerial`. */
   readonly head: CertificateRecord | null
@@ -60,7 +64,7 @@ export interface IssuanceFacts {
   /** Who the new key has been seen with: an instance (also through void and orphaned rows), an issuer, or nobody. */
   readonly keySeenWith: { readonly instanceId: string; readonly registrationId: number } | 'issuer' | null
   readonly keyRevoked: boolean
-  /** Instances of the registration that are not revoked and have an unexpired certificate or intent. */
+  /** Instances of the registration that are not revoked and have an unexpired certificate or intent. Counted when read: look only where a limit exists, and only inside `decide`. */
   readonly liveInstances: number
 }
 
@@ -255,7 +259,7 @@ export interface RevocationsPort {
     readonly selector: RevocationSelector
     readonly reason: string
     readonly at: number
-    /** The caller's confirmation; the transaction refuses with `radius_changed` when more would be hit. null: not checked. */
+    /** The caller's confirmation (certificates + intents); refused with `radius_changed` when more would be hit. null: not checked. */
     readonly expected: number | null
     readonly leaf: (radius: BlastRadius, feedN: number) => LeafDraft
   }): Promise<{ readonly radius: BlastRadius; readonly feedN: number }>

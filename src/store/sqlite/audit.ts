@@ -1,0 +1,85 @@
+// The audit port: appending outside other changes, reading, and the signed checkpoints.
+import type { AuditPort } from '../ports.ts'
+import type { CheckpointRecord, Leaf } from '../records.ts'
+import * as codes from './codes.ts'
+import type { SqlValue } from './connection.ts'
+import { leafHashOf } from './journal.ts'
+import type { Parts } from './parts.ts'
+
+interface LeafRow {
+  idx: number
+  event: number
+  at: number
+  subject: number | null
+  bytes: Uint8Array
+  head: Uint8Array
+}
+
+/** Events below this word are the commonest and have no index (schema-001.ts). */
+const lastUnindexedEvent = 3
+
+export const createAudit = (parts: Parts): AuditPort => {
+  const { db, words, commit, journal } = parts
+  const leafOf = (row: LeafRow): Leaf => {
+    const bytes = codes.bytesOf(row.bytes)
+    return {
+      index: row.idx,
+      event: words.text(row.event),
+      at: row.at,
+      subject: row.subject === null ? null : words.text(row.subject),
+      bytes,
+      leafHash: leafHashOf(bytes),
+      head: codes.bytesOf(row.head),
+    }
+  }
+  return {
+    append: leaves =>
+      commit.write(() => {
+        journal.leaves(leaves)
+        return journal.head()
+      }),
+    head: () => journal.head(),
+    read: (from, limit) =>
+      db.all<LeafRow>('SELECT * FROM audit_leaf WHERE idx >= ? ORDER BY idx LIMIT ?', from, limit).map(leafOf),
+    tail: filter => {
+      const where = ['true']
+      const values: SqlValue[] = []
+      if (filter.subject !== undefined) {
+        where.push('subject = ?')
+        values.push(words.find(filter.subject) ?? -1)
+      }
+      if (filter.event !== undefined) {
+        const event = words.find(filter.event) ?? Number.MAX_SAFE_INTEGER
+        where.push(event > lastUnindexedEvent ? `event > ${lastUnindexedEvent} AND event = ?` : 'event = ?')
+        values.push(event)
+      }
+      return db
+        .all<LeafRow>(
+          `SELECT * FROM audit_leaf WHERE ${where.join(' AND ')} ORDER BY idx DESC LIMIT ?`,
+          ...values,
+          filter.limit,
+        )
+        .map(leafOf)
+    },
+    recordCheckpoint: checkpoint =>
+      commit.write(() => {
+        db.run(
+          'INSERT OR REPLACE INTO checkpoint(size, at, head, note) VALUES (?, ?, ?, ?)',
+          checkpoint.size,
+          checkpoint.at,
+          checkpoint.head,
+          checkpoint.note,
+        )
+      }),
+    checkpoints: filter =>
+      db
+        .all<{ size: number; at: number; head: Uint8Array; note: string }>(
+          'SELECT * FROM checkpoint WHERE size <= ? ORDER BY size DESC, at DESC LIMIT ?',
+          filter.upToSize ?? Number.MAX_SAFE_INTEGER,
+          filter.limit,
+        )
+        .map(
+          (row): CheckpointRecord => ({ size: row.size, head: codes.bytesOf(row.head), at: row.at, note: row.note }),
+        ),
+  }
+}

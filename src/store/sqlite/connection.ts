@@ -1,0 +1,130 @@
+// One better-sqlite3 connection with its pragmas, its cached statements and the memory that must forget when a transaction is
+// rolled back. The only file (with migrations.ts for a type) that knows the driver.
+import Database from 'better-sqlite3'
+import { messageOf } from '../../base/errors.ts'
+import { StoreError } from '../errors.ts'
+import { migrate } from './migrations.ts'
+
+export type SqlValue = number | bigint | string | Uint8Array | null
+
+export interface Connection {
+  readonly memory: boolean
+  readonly inTransaction: boolean
+  get<Row>(sql: string, ...values: SqlValue[]): Row | undefined
+  all<Row>(sql: string, ...values: SqlValue[]): Row[]
+  /** @returns rows changed and the last rowid */
+  run(sql: string, ...values: SqlValue[]): { readonly changes: number; readonly row: number }
+  exec(sql: string): void
+  /** Called after every rollback and reopening: what memory knows of the database may be wrong. */
+  onForget(forget: () => void): void
+  forget(): void
+  /** Closes and opens again: after a failed fsync the page cache cannot be trusted. In-memory databases are left as they are. */
+  reopen(): void
+  close(): void
+}
+
+const open = (path: string): Database.Database => {
+  const db = new Database(path, { timeout: 5000 })
+  try {
+    db.pragma('page_size = 8192')
+    db.pragma('journal_mode = WAL')
+    // The build's default for WAL is NORMAL, which loses the last commits when the machine loses power.
+    db.pragma('synchronous = FULL')
+    db.pragma('foreign_keys = ON')
+    db.pragma('busy_timeout = 5000')
+    db.pragma('trusted_schema = OFF')
+    db.pragma('temp_store = MEMORY')
+    checkSettings(db, path === ':memory:')
+    migrate(db)
+    db.exec('CREATE TEMP TABLE hit (row INTEGER PRIMARY KEY)')
+    return db
+  } catch (error) {
+    db.close()
+    throw error
+  }
+}
+
+/** Reads every setting back: a pragma that does not apply says nothing. @throws StoreError `database_settings` */
+const checkSettings = (db: Database.Database, memory: boolean): void => {
+  const wanted: readonly (readonly [string, string | number])[] = [
+    ['journal_mode', memory ? 'memory' : 'wal'],
+    ['synchronous', 2],
+    ['foreign_keys', 1],
+    ['busy_timeout', 5000],
+  ]
+  for (const [name, value] of wanted) {
+    const found = db.pragma(name, { simple: true }) as string | number
+    if (found !== value)
+      throw new StoreError('database_settings', `expected pragma ${name} to be ${value}, got ${found}`, {
+        facts: { pragma: name, found },
+        hint: 'keep the database on a local file system that supports write-ahead logging',
+      })
+  }
+}
+
+/** @throws StoreError `database_newer`, `database_settings`, `store_failed` */
+export const openConnection = (path: string): Connection => {
+  const memory = path === ':memory:'
+  let db = translate(() => open(path))
+  const statements = new Map<string, Database.Statement>()
+  const forgetters: (() => void)[] = []
+  const forget = (): void => {
+    for (const each of forgetters) each()
+  }
+  const statement = (sql: string): Database.Statement => {
+    let found = statements.get(sql)
+    if (found === undefined) {
+      found = db.prepare(sql)
+      statements.set(sql, found)
+    }
+    return found
+  }
+  return {
+    memory,
+    get inTransaction() {
+      return db.inTransaction
+    },
+    get: <Row>(sql: string, ...values: SqlValue[]) => statement(sql).get(...values) as Row | undefined,
+    all: <Row>(sql: string, ...values: SqlValue[]) => statement(sql).all(...values) as Row[],
+    run: (sql, ...values) => {
+      const result = statement(sql).run(...values)
+      return { changes: result.changes, row: Number(result.lastInsertRowid) }
+    },
+    exec: sql => {
+      db.exec(sql)
+    },
+    onForget: each => {
+      forgetters.push(each)
+    },
+    forget,
+    reopen: () => {
+      if (memory) return forget()
+      statements.clear()
+      if (db.open) db.close()
+      db = translate(() => open(path))
+      forget()
+    },
+    close: () => {
+      statements.clear()
+      if (db.open) db.close()
+    },
+  }
+}
+
+/** Faults of the database become `store_failed`; deliberate errors, and those of the caller's own functions, pass. */
+export const translateError = (error: unknown): unknown =>
+  error instanceof Database.SqliteError
+    ? new StoreError('store_failed', `the database failed: ${error.code} ${messageOf(error)}`, { cause: error })
+    : error
+
+export const isUniqueViolation = (error: unknown): boolean =>
+  error instanceof Database.SqliteError &&
+  (error.code === 'SQLITE_CONSTRAINT_UNIQUE' || error.code === 'SQLITE_CONSTRAINT_PRIMARYKEY')
+
+const translate = <T>(run: () => T): T => {
+  try {
+    return run()
+  } catch (error) {
+    throw translateError(error)
+  }
+}

@@ -1,0 +1,127 @@
+// Reads everything a decision about one issuance may look at: point look-ups only. Deciding is the authority's.
+import type { IssuanceFacts, IssuanceQuery } from '../ports.ts'
+import type { CertificateRecord } from '../records.ts'
+import * as codes from './codes.ts'
+import type { Connection } from './connection.ts'
+import * as rows from './rows.ts'
+import type { Words } from './words.ts'
+
+interface Origin {
+  readonly registrationId: number | null
+  readonly token: rows.TokenRow | null
+  readonly use: { readonly certificate: number; readonly counted: number } | null
+  readonly presented: rows.CertificateRow | null
+}
+
+const nobody: Origin = { registrationId: null, token: null, use: null, presented: null }
+
+export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): IssuanceFacts => {
+  const keyHash = codes.soughtBlob(query.keyHash)
+  const origin = originOf(db, query, keyHash)
+  const registration =
+    query.evidence.kind === 'registration'
+      ? rows.registrationByName(db, query.evidence.subject, query.evidence.name)
+      : origin.registrationId === null
+        ? null
+        : rows.registrationById(db, origin.registrationId)
+  const owner = registration?.owner == null ? undefined : rows.ownerRow(db, registration.owner)
+  const use = usableUse(db, origin, query.keyHash)
+  const lineage = origin.presented?.instance ?? use.instance
+  const instance = lineage === null ? undefined : rows.instanceRowBySeq(db, lineage)
+  const head = instance?.head == null ? undefined : rows.certificateByRow(db, instance.head)
+  const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
+    row == null ? null : rows.certificateOf(words, row)
+  const registrationId = registration?.id ?? null
+  let live: number | null = null
+  return {
+    registration,
+    owner: owner === undefined ? null : rows.ownerOf(owner),
+    token: origin.token === null ? null : { ...rows.tokenOf(origin.token), usesTaken: use.usesTaken },
+    tokenUse: use.tokenUse,
+    presented: record(origin.presented),
+    instance: instance === undefined ? null : rows.instanceOf(instance),
+    head: record(head),
+    replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
+    keySeenWith: keySeenWith(db, keyHash),
+    keyRevoked: db.get('SELECT 1 FROM revoked_key WHERE key_hash = ?', keyHash) !== undefined,
+    // Read when asked for: its cost grows with the fleet, and only a profile with a limit looks.
+    get liveInstances() {
+      live ??= registrationId === null ? 0 : liveInstances(db, registrationId, query.now)
+      return live
+    },
+  }
+}
+
+const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Origin => {
+  const { evidence } = query
+  if (evidence.kind === 'token') {
+    const token = db.get<rows.TokenRow>('SELECT * FROM token WHERE hash = ?', codes.soughtBlob(evidence.tokenHash))
+    if (token === undefined) return nobody
+    const use = db.get<{ certificate: number; counted: number }>(
+      'SELECT certificate, counted FROM token_use WHERE token = ? AND key_hash = ?',
+      token.seq,
+      keyHash,
+    )
+    return { ...nobody, registrationId: token.registration_id, token, use: use ?? null }
+  }
+  if (evidence.kind === 'registration') return nobody
+  const presented =
+    evidence.kind === 'renewal'
+      ? rows.certificateBySerial(db, evidence.presentedSerial)
+      : newestOfKey(db, codes.soughtBlob(evidence.provedKeyHash))
+  return presented === undefined ? nobody : { ...nobody, registrationId: presented.registration_id, presented }
+}
+
+/** A certificate that nobody can have received (void, orphaned, refused) proves nothing about its key. */
+const newestOfKey = (db: Connection, keyHash: Uint8Array): rows.CertificateRow | undefined =>
+  db.get<rows.CertificateRow>(
+    `${rows.selectCertificate} WHERE substr(c.key_hash, 1, 8) = ? AND c.key_hash = ?
+       AND c.issued_at IS NOT NULL ORDER BY c.row DESC LIMIT 1`,
+    keyHash.subarray(0, 8),
+    keyHash,
+  )
+
+/**
+ * A use whose certificate came to nothing is not answered from, but its claim stays with the key: seen by this key the token
+ * has that use left, and `instance` is the lineage that the key began and goes on with.
+ */
+const usableUse = (db: Connection, origin: Origin, keyHash: string) => {
+  const usesTaken = origin.token?.uses_taken ?? 0
+  if (origin.token === null || origin.use === null) return { tokenUse: null, instance: null, usesTaken }
+  const row = rows.certificateByRow(db, origin.use.certificate)
+  if (row === undefined) return { tokenUse: null, instance: null, usesTaken }
+  const nothing = neverReleased(row)
+  return {
+    tokenUse: nothing ? null : { tokenId: origin.token.id, keyHash, serial: codes.hexOf(row.serial) },
+    instance: row.instance,
+    usesTaken: nothing && origin.use.counted === 1 ? usesTaken - 1 : usesTaken,
+  }
+}
+
+/** Void, orphaned, or revoked before it was ever given out. */
+export const neverReleased = (row: { readonly state: number; readonly issued_at: number | null }): boolean =>
+  row.issued_at === null && row.state !== codes.INTENT
+
+const replacementsOf = (db: Connection, presented: number): number =>
+  db.get<{ n: number }>(
+    `SELECT count(*) AS n FROM certificate WHERE predecessor = ? AND supersedes IS NOT NULL AND issued_at IS NOT NULL`,
+    presented,
+  )!.n
+
+const keySeenWith = (db: Connection, keyHash: Uint8Array): IssuanceFacts['keySeenWith'] => {
+  const seen = db.get<{ id: string; registration_id: number }>(
+    `SELECT i.id, c.registration_id FROM certificate c JOIN instance i ON i.seq = c.instance
+     WHERE substr(c.key_hash, 1, 8) = ? AND c.key_hash = ? LIMIT 1`,
+    keyHash.subarray(0, 8),
+    keyHash,
+  )
+  if (seen !== undefined) return { instanceId: seen.id, registrationId: seen.registration_id }
+  return db.get('SELECT 1 FROM issuer WHERE spki_hash = ? LIMIT 1', keyHash) === undefined ? null : 'issuer'
+}
+
+const liveInstances = (db: Connection, registrationId: number, now: number): number =>
+  db.get<{ n: number }>(
+    'SELECT count(*) AS n FROM instance WHERE registration_id = ? AND live_until > ? AND state <> 2',
+    registrationId,
+    now,
+  )!.n

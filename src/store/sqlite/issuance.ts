@@ -1,0 +1,306 @@
+// The issuance port: steps 4 and 6 of issuance, void and sweep, each with its lineage slot, token use, audit leaf and feed entry
+// in the one transaction.
+import { StoreError } from '../errors.ts'
+import type { IntentRecord, IssuanceDecision, IssuancePort, IssuedCommand } from '../ports.ts'
+import type { CertificateRecord, LeafDraft } from '../records.ts'
+import * as cascade from './cascade.ts'
+import * as codes from './codes.ts'
+import { isUniqueViolation } from './connection.ts'
+import { neverReleased, readFacts } from './facts.ts'
+import { lockInstance } from './lock.ts'
+import type { Parts } from './parts.ts'
+import * as rows from './rows.ts'
+
+export const createIssuance = (parts: Parts): IssuancePort => {
+  const { db, words, journal, commit } = parts
+  return {
+    facts: query => readFacts(db, words, query),
+    recordIntents: batch =>
+      commit.write(() =>
+        batch.map(command => {
+          const decision = command.decide(readFacts(db, words, command.query))
+          applyDecision(parts, decision, command.query.now)
+          return decision
+        }),
+      ),
+    recordIssued: batch => commit.write(() => batch.map(command => recordOne(parts, command))),
+    recordVoid: batch =>
+      commit.write(() => {
+        for (const { serial, leaf } of batch) voidOne(parts, serial, leaf)
+      }),
+    sweepIntents: sweep =>
+      commit.write(() => {
+        const due = db.all<rows.CertificateRow>(
+          `${rows.selectCertificate} WHERE c.state = ${codes.INTENT} AND c.state <> 1 AND (c.deadline < ? OR c.epoch < ?) ORDER BY c.row`,
+          sweep.now,
+          sweep.epoch,
+        )
+        return due.map(row => {
+          journal.leaf(sweep.leaf(rows.certificateOf(words, row)))
+          return orphanOne(parts, row, sweep.now)
+        })
+      }),
+  }
+}
+
+const applyDecision = (parts: Parts, decision: IssuanceDecision<unknown>, now: number): void => {
+  const { journal } = parts
+  if (decision.act === 'record') {
+    insertIntent(parts, decision.intent)
+    journal.leaf(decision.leaf)
+  } else if (decision.act === 'repeat') {
+    if (decision.leaf !== null) journal.leaf(decision.leaf)
+  } else if (decision.act === 'refuse') {
+    if (decision.leaf !== null) journal.leaf(decision.leaf)
+    if (decision.lock !== null) lockInstance(parts, decision.lock, now)
+  }
+}
+
+const insertIntent = (parts: Parts, intent: IntentRecord): void => {
+  const { db, words } = parts
+  const predecessor = rowOf(parts, intent.predecessor)
+  const supersedes = rowOf(parts, intent.supersedes)
+  const instance = intent.newInstance ? createInstance(parts, intent) : existingInstance(parts, intent)
+  const token = intent.tokenId === null ? null : tokenSeq(parts, intent.tokenId)
+  const keyHash = codes.blobOf(intent.keyHash)
+  let row: number
+  try {
+    row = db.run(
+      `INSERT INTO certificate(serial, issuer_id, state, kind, registration_id, registration_version, instance, generation,
+         predecessor, supersedes, replaced, profile, profile_hash, requester, token, epoch, deadline, created_at, not_before,
+         not_after, key_hash, tbs, signature) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      serialBlob(intent.serial),
+      intent.issuerId,
+      codes.subjectKinds.code(intent.kind),
+      intent.registrationId,
+      intent.registrationVersion,
+      instance,
+      intent.generation,
+      predecessor,
+      supersedes,
+      words.id(intent.profile),
+      words.id(intent.profileHash),
+      words.id(intent.requester),
+      token,
+      intent.epoch,
+      intent.deadline,
+      intent.createdAt,
+      intent.notBefore,
+      intent.notAfter,
+      keyHash,
+      intent.tbs,
+      rows.unsigned,
+    ).row
+  } catch (error) {
+    if (isUniqueViolation(error)) throw new StoreError('conflict', `serial ${intent.serial} was used before`)
+    throw error
+  }
+  if (token !== null) claimUse(parts, token, keyHash, row)
+  db.run(`UPDATE instance SET head = ?, live_until = max(live_until, ?) WHERE seq = ?`, row, intent.notAfter, instance)
+  if (intent.recovery) countRecovery(parts, instance, intent.createdAt)
+}
+
+/** RFC 5280 §4.1.2.2: at most 20 octets. */
+const serialBlob = (serial: string): Uint8Array => {
+  const blob = codes.blobOf(serial)
+  if (blob.length > 20) throw new TypeError(`expected a serial of at most 20 octets, got ${blob.length}`)
+  return blob
+}
+
+const rowOf = (parts: Parts, serial: string | null): number | null => {
+  if (serial === null) return null
+  const found = parts.db.get<{ row: number }>('SELECT row FROM certificate WHERE serial = ?', codes.soughtBlob(serial))
+  if (found === undefined) throw new StoreError('not_found', `no certificate has serial ${serial}`)
+  return found.row
+}
+
+const createInstance = ({ db }: Parts, intent: IntentRecord): number => {
+  try {
+    return db.run(
+      `INSERT INTO instance(id, registration_id, state, live_until, created_at, changed_at) VALUES (?, ?, 0, ?, ?, ?)`,
+      intent.instanceId,
+      intent.registrationId,
+      intent.notAfter,
+      intent.createdAt,
+      intent.createdAt,
+    ).row
+  } catch (error) {
+    if (isUniqueViolation(error)) throw new StoreError('conflict', `instance ${intent.instanceId} exists already`)
+    throw error
+  }
+}
+
+const existingInstance = ({ db }: Parts, intent: IntentRecord): number => {
+  const found = db.get<{ seq: number; registration_id: number; state: number }>(
+    'SELECT seq, registration_id, state FROM instance WHERE id = ?',
+    intent.instanceId,
+  )
+  if (found === undefined) throw new StoreError('not_found', `no instance has id ${intent.instanceId}`)
+  if (found.registration_id !== intent.registrationId)
+    throw new StoreError('conflict', `instance ${intent.instanceId} belongs to another registration`)
+  if (codes.instanceStates.name(found.state) !== 'active')
+    throw new StoreError('conflict', `instance ${intent.instanceId} is not active`)
+  return found.seq
+}
+
+const tokenSeq = ({ db }: Parts, id: string): number => {
+  const found = db.get<{ seq: number }>('SELECT seq FROM token WHERE id = ?', id)
+  if (found === undefined) throw new StoreError('not_found', `no token has id ${id}`)
+  return found.seq
+}
+
+/** A key that holds a claim already does not take another use; any other key needs one that is left. */
+const claimUse = ({ db }: Parts, token: number, keyHash: Uint8Array, row: number): void => {
+  const claim = db.get<{ counted: number }>(
+    'SELECT counted FROM token_use WHERE token = ? AND key_hash = ?',
+    token,
+    keyHash,
+  )
+  if (claim === undefined || claim.counted === 0) {
+    const { changes } = db.run(
+      `UPDATE token SET uses_taken = uses_taken + 1 WHERE seq = ? AND state = 0 AND uses_taken < uses
+         AND (bound_key_hash IS NULL OR bound_key_hash = ?)`,
+      token,
+      keyHash,
+    )
+    if (changes === 0) throw new StoreError('conflict', 'the token has no use left for this key')
+  }
+  db.run(
+    `INSERT INTO token_use(token, key_hash, certificate, counted) VALUES (?, ?, ?, 1)
+     ON CONFLICT (token, key_hash) DO UPDATE SET certificate = excluded.certificate, counted = 1`,
+    token,
+    keyHash,
+    row,
+  )
+}
+
+/** The profile's window looks back a bounded number of times. */
+const keptRecoveries = 64
+
+const countRecovery = ({ db }: Parts, instance: number, at: number): void => {
+  const found = db.get<{ recoveries: string | null }>('SELECT recoveries FROM instance WHERE seq = ?', instance)!
+  const times = found.recoveries === null ? [] : (JSON.parse(found.recoveries) as number[])
+  const kept = JSON.stringify([...times, at].slice(-keptRecoveries))
+  db.run('UPDATE instance SET recoveries = ?, changed_at = ? WHERE seq = ?', kept, at, instance)
+}
+
+const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' => {
+  const { db, journal } = parts
+  const { changes } = db.run(
+    `UPDATE certificate SET state = ${codes.ISSUED}, signature = ?, issued_at = ?
+     WHERE serial = ? AND state = ${codes.INTENT} AND epoch = ?
+       AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
+         AND r.version = certificate.registration_version)
+       AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)`,
+    command.signature,
+    command.at,
+    codes.soughtBlob(command.serial),
+    command.epoch,
+  )
+  if (changes === 0) return refuseRelease(parts, command)
+  journal.leaf(command.issuedLeaf)
+  const { supersedes } = db.get<{ supersedes: number | null }>(
+    'SELECT supersedes FROM certificate WHERE serial = ?',
+    codes.soughtBlob(command.serial),
+  )!
+  if (supersedes !== null) supersede(parts, supersedes, command.at)
+  return 'issued'
+}
+
+/** Signed but not to be released: it exists, so it is revoked; its signature is kept as evidence. */
+const refuseRelease = (parts: Parts, command: IssuedCommand): 'refused' => {
+  const { db, journal } = parts
+  const row = rows.certificateBySerial(db, command.serial)
+  if (row === undefined) throw new StoreError('not_found', `no certificate has serial ${command.serial}`)
+  journal.leaf(command.refusedLeaf)
+  // Released before: a second call for it changes nothing.
+  if (row.issued_at !== null) return 'refused'
+  db.run('UPDATE certificate SET signature = ? WHERE row = ?', command.signature, row.row)
+  // Void means that the HSM was never called; a signature shows that it was.
+  if (row.state === codes.INTENT || row.state === codes.VOID) {
+    const mark = {
+      state: codes.REVOKED,
+      reason: 'privilegeWithdrawn',
+      cause: 'release_refused',
+      at: command.at,
+    } as const
+    markOne(parts, row, mark)
+    freeSlot(parts, row)
+  }
+  return 'refused'
+}
+
+const supersede = (parts: Parts, superseded: number, at: number): void => {
+  const { db } = parts
+  db.run('UPDATE certificate SET replaced = 1 WHERE row = ?', superseded)
+  const row = rows.certificateByRow(db, superseded)!
+  if (row.state === codes.INTENT || row.state === codes.ISSUED || row.state === codes.HELD)
+    markOne(parts, row, { state: codes.REVOKED, reason: 'superseded', cause: 'superseded', at })
+}
+
+const markOne = (parts: Parts, row: rows.CertificateRow, mark: cascade.StatusMark): void => {
+  const { db, journal } = parts
+  db.run('DELETE FROM temp.hit')
+  db.run('INSERT INTO temp.hit(row) VALUES (?)', row.row)
+  cascade.markHits(db, mark)
+  journal.feed('revoke', mark.at, {
+    by: 'serial',
+    value: codes.hexOf(row.serial),
+    reason: mark.reason,
+    serials: 1,
+    instance: row.instance_id,
+  })
+}
+
+const voidOne = (parts: Parts, serial: string, leaf: LeafDraft): void => {
+  const { db, journal } = parts
+  const row = rows.certificateBySerial(db, serial)
+  if (row === undefined) throw new StoreError('not_found', `no certificate has serial ${serial}`)
+  // Revoked or swept meanwhile: the stricter state stays.
+  if (row.state !== codes.INTENT) return
+  db.run(`UPDATE certificate SET state = ${codes.VOID} WHERE row = ?`, row.row)
+  const token = row.token
+  if (token !== null) {
+    const { changes } = db.run(
+      'UPDATE token_use SET counted = 0 WHERE token = ? AND key_hash = ? AND certificate = ? AND counted = 1',
+      token,
+      row.key_hash,
+      row.row,
+    )
+    if (changes > 0) db.run('UPDATE token SET uses_taken = uses_taken - 1 WHERE seq = ?', token)
+  }
+  cascade.refreshLiveUntilOf(db, row.instance)
+  freeSlot(parts, row)
+  journal.leaf(leaf)
+}
+
+/** Possibly signed, never released: revoked without a reason that would say more than is known. */
+const orphanOne = (parts: Parts, row: rows.CertificateRow, at: number): CertificateRecord => {
+  markOne(parts, row, { state: codes.ORPHANED, reason: 'unspecified', cause: 'orphan', at })
+  freeSlot(parts, row)
+  return rows.certificateOf(parts.words, rows.certificateByRow(parts.db, row.row)!)
+}
+
+interface SlotRow {
+  readonly row: number
+  readonly state: number
+  readonly issued_at: number | null
+  readonly predecessor: number | null
+  readonly supersedes: number | null
+}
+
+/** The lineage's head goes back to the newest certificate that somebody may hold. */
+const freeSlot = ({ db }: Parts, row: rows.CertificateRow): void => {
+  const instance = db.get<{ head: number | null }>('SELECT head FROM instance WHERE seq = ?', row.instance)!
+  if (instance.head !== row.row) return
+  let head: number | null = row.supersedes ?? row.predecessor
+  while (head !== null) {
+    const before: SlotRow = db.get<SlotRow>(
+      'SELECT row, state, issued_at, predecessor, supersedes FROM certificate WHERE row = ?',
+      head,
+    )!
+    if (!neverReleased(before)) break
+    head = before.supersedes ?? before.predecessor
+  }
+  db.run('UPDATE instance SET head = ? WHERE seq = ?', head, row.instance)
+}

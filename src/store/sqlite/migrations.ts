@@ -1,0 +1,32 @@
+// Numbered migrations, each in one transaction, counted in `user_version`. A database of a newer agentca is refused: old code
+// must never write rows whose rules it does not know.
+import type Database from 'better-sqlite3'
+import { StoreError } from '../errors.ts'
+import { schema001 } from './schema-001.ts'
+
+/** Position i brings a database from version i to i + 1. Entries are never edited once released. */
+const migrations: readonly string[] = [schema001]
+
+export const currentVersion = migrations.length
+
+/** @throws StoreError `database_newer` */
+export const migrate = (db: Database.Database): { readonly from: number; readonly to: number } => {
+  const from = db.pragma('user_version', { simple: true }) as number
+  if (from > currentVersion)
+    throw new StoreError('database_newer', `expected a database of version ${currentVersion} or older, got ${from}`, {
+      facts: { found: from, known: currentVersion },
+      hint: 'start the agentca version that wrote this database, or a newer one',
+    })
+  for (let version = from; version < currentVersion; version++) {
+    db.exec('BEGIN IMMEDIATE')
+    try {
+      db.exec(migrations[version]!)
+      db.pragma(`user_version = ${version + 1}`)
+      db.exec('COMMIT')
+    } catch (error) {
+      if (db.inTransaction) db.exec('ROLLBACK')
+      throw error
+    }
+  }
+  return { from, to: currentVersion }
+}

@@ -1,0 +1,69 @@
+// Opens the SQLite ledger: one connection, one writer, the ports over them. The process that calls this is the only writer.
+import type { Clock } from '../../base/clock.ts'
+import type { Log } from '../../base/log.ts'
+import { StoreError } from '../errors.ts'
+import type { Ledger } from '../ports.ts'
+import { createAudit } from './audit.ts'
+import { createCertificates } from './certificates.ts'
+import { openConnection } from './connection.ts'
+import { createFeed } from './feed.ts'
+import { createGroupCommit, type GroupCommit, type StoreFaults } from './group-commit.ts'
+import { createInstances } from './instances.ts'
+import { createIssuance } from './issuance.ts'
+import { createIssuers } from './issuers.ts'
+import { createJournal } from './journal.ts'
+import { createMeta } from './meta.ts'
+import { createOwners } from './owners.ts'
+import type { Parts } from './parts.ts'
+import { createRegistrations } from './registrations.ts'
+import { createRevocations } from './revocations.ts'
+import { createStatus } from './status.ts'
+import { createTokens } from './tokens.ts'
+import { createWords } from './words.ts'
+
+export type { StoreFaults } from './group-commit.ts'
+
+export interface SqliteLedgerDeps {
+  readonly clock: Clock
+  readonly log: Log
+  /** Tests only. */
+  readonly faults?: StoreFaults
+}
+
+/**
+ * @param path a file, or ':memory:' for tests
+ * @throws StoreError `database_newer`, `database_settings`, `store_failed`
+ */
+export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger => {
+  const db = openConnection(path)
+  const words = createWords(db)
+  const journal = createJournal(db, words)
+  const writer = createGroupCommit({ db, log: deps.log, monotonic: deps.clock.monotonic, faults: deps.faults })
+  let closing: Promise<void> | null = null
+  const commit: GroupCommit = {
+    ...writer,
+    write: work =>
+      closing === null ? writer.write(work) : Promise.reject(new StoreError('store_failed', 'the ledger is closed')),
+  }
+  const parts: Parts = { db, words, journal, commit }
+  const close = (): Promise<void> => {
+    closing ??= writer.idle().then(() => db.close())
+    return closing
+  }
+  return {
+    issuance: createIssuance(parts),
+    certificates: createCertificates(parts),
+    registrations: createRegistrations(parts),
+    owners: createOwners(parts),
+    instances: createInstances(parts),
+    tokens: createTokens(parts),
+    revocations: createRevocations(parts),
+    status: createStatus(parts),
+    issuers: createIssuers(parts),
+    audit: createAudit(parts),
+    feed: createFeed(parts),
+    meta: createMeta(parts),
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}

@@ -1,0 +1,12 @@
+// What the port files of this folder share: the one connection, the one writer, the journal and the dictionary.
+import type { Connection } from './connection.ts'
+import type { GroupCommit } from './group-commit.ts'
+import type { Journal } from './journal.ts'
+import type { Words } from './words.ts'
+
+export interface Parts {
+  readonly db: Connection
+  readonly commit: GroupCommit
+  readonly journal: Journal
+  readonly words: Words
+}

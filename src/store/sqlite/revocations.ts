@@ -1,0 +1,146 @@
+// The revocations port: blast radius, revocation by any selector, and what CRL and OCSP read.
+import { StoreError } from '../errors.ts'
+import type { BlastRadius, RevocationSelector, RevocationsPort } from '../ports.ts'
+import type { RevokedEntry } from '../records.ts'
+import * as cascade from './cascade.ts'
+import * as codes from './codes.ts'
+import type { Parts } from './parts.ts'
+import { resolveSelector, type Target } from './selector.ts'
+
+export const createRevocations = (parts: Parts): RevocationsPort => {
+  const { db, commit, journal } = parts
+  return {
+    blastRadius: (selector, now) => radiusOf(parts, resolveSelector(db, selector, now), now),
+    revoke: command =>
+      commit.write(() => {
+        const { selector, at } = command
+        if (command.reason === 'certificateHold')
+          throw new StoreError('conflict', 'expected a final reason, got certificateHold', {
+            hint: `agentca agent hold NAME, which can be released`,
+          })
+        const target = resolveSelector(db, selector, at)
+        const radius = radiusOf(parts, target, at)
+        const hit = radius.certificates + radius.intents
+        if (command.expected !== null && hit > command.expected)
+          throw new StoreError('radius_changed', `expected at most ${command.expected} certificates, got ${hit}`, {
+            facts: { expected: command.expected, found: hit },
+          })
+        const covered = target.instances === null ? [] : instanceIds(parts, target, at)
+        cascade.markHits(db, { state: codes.REVOKED, reason: command.reason, cause: 'revocation', at })
+        endCovered(parts, target, at)
+        if (selector.by === 'key') refuseKey(parts, selector.value, command.reason, at)
+        const feedN = journal.feed('revoke', at, {
+          by: selector.by,
+          value: selector.value,
+          reason: command.reason,
+          serials: hit,
+          ...knownToVerifiers(selector, radius, covered),
+        })
+        journal.leaf(command.leaf(radius, feedN))
+        return { radius, feedN }
+      }),
+    revision: issuerId =>
+      db.get<{ revision: number }>('SELECT revision FROM issuer WHERE id = ?', issuerId)?.revision ?? 0,
+    entries: page =>
+      db
+        .all<EntryRow>(
+          `SELECT serial, revoked_at, reason, not_after FROM revocation
+           WHERE issuer_id = ? AND serial > ? AND listed = 1 AND not_after > ? ORDER BY serial LIMIT ?`,
+          page.issuerId,
+          page.after === null ? new Uint8Array(0) : codes.soughtBlob(page.after),
+          page.since,
+          page.limit,
+        )
+        .map(entryOf),
+    changedSince: (issuerId, revision, limit) =>
+      db
+        .all<{ serial: Uint8Array; revision: number }>(
+          'SELECT serial, revision FROM revocation WHERE issuer_id = ? AND revision > ? ORDER BY revision LIMIT ?',
+          issuerId,
+          revision,
+          limit,
+        )
+        .map(row => ({ serial: codes.hexOf(row.serial), revision: row.revision })),
+  }
+}
+
+interface EntryRow {
+  serial: Uint8Array
+  revoked_at: number
+  reason: number
+  not_after: number
+}
+
+const entryOf = (row: EntryRow): RevokedEntry => ({
+  serial: codes.hexOf(row.serial),
+  revokedAt: row.revoked_at,
+  reason: codes.reasons.name(row.reason),
+  notAfter: row.not_after,
+})
+
+const everyLive = [codes.INTENT, codes.ISSUED, codes.HELD]
+
+/** Leaves the rows in `hit`. */
+const radiusOf = ({ db }: Parts, target: Target, now: number): BlastRadius => {
+  cascade.collect(db, target.certificates, everyLive, now)
+  if (target.instances !== null) cascade.addHits(db, target.instances, everyLive, now)
+  const radius = cascade.hitRadius(db)
+  return {
+    ...radius,
+    registrations: target.registrations ?? radius.registrations,
+    instances: target.instances === null ? 0 : countInstances(db, target),
+    tokens: target.tokens === null ? 0 : countTokens(db, target.tokens),
+  }
+}
+
+const countInstances = (db: Parts['db'], target: Target): number =>
+  db.get<{ n: number }>(
+    `SELECT count(*) AS n FROM instance i WHERE i.state <> 2 AND ${target.instances!.instance}`,
+    ...target.instances!.instanceValues,
+  )!.n
+
+const countTokens = (db: Parts['db'], tokens: NonNullable<Target['tokens']>): number =>
+  db.get<{ n: number }>(`SELECT count(*) AS n FROM token WHERE state = 0 AND ${tokens.where}`, ...tokens.values)!.n
+
+const instanceIds = ({ db }: Parts, target: Target, _at: number): readonly string[] =>
+  db
+    .all<{ id: string }>(
+      `SELECT i.id FROM instance i WHERE i.state <> 2 AND ${target.instances!.instance} LIMIT 1000`,
+      ...target.instances!.instanceValues,
+    )
+    .map(row => row.id)
+
+const endCovered = ({ db }: Parts, target: Target, at: number): void => {
+  if (target.instances !== null)
+    db.run(
+      `UPDATE instance AS i SET state = 2, changed_at = ? WHERE i.state <> 2 AND ${target.instances.instance}`,
+      at,
+      ...target.instances.instanceValues,
+    )
+  if (target.tokens !== null)
+    db.run(
+      `UPDATE token SET state = 1, revoked_at = ? WHERE state = 0 AND ${target.tokens.where}`,
+      at,
+      ...target.tokens.values,
+    )
+}
+
+const refuseKey = ({ db }: Parts, keyHash: string, reason: string, at: number): void => {
+  db.run(
+    'INSERT OR IGNORE INTO revoked_key(key_hash, reason, at) VALUES (?, ?, ?)',
+    codes.blobOf(keyHash),
+    codes.reasons.code(reason),
+    at,
+  )
+}
+
+/** A verifier knows agents, instances and serials; not owners, tokens or keys: those entries also say what they cover. */
+const knownToVerifiers = (
+  selector: RevocationSelector,
+  radius: BlastRadius,
+  instances: readonly string[],
+): Readonly<Record<string, unknown>> => {
+  if (selector.by === 'owner') return { registrations: radius.registrations }
+  if (selector.by === 'token' || selector.by === 'key') return { instances }
+  return {}
+}

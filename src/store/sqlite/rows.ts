@@ -1,0 +1,266 @@
+// Rows to records, one function per kind, and the SELECTs they belong to.
+import { StoreError } from '../errors.ts'
+import type {
+  CertificateRecord,
+  CertificateWithBytes,
+  Instance,
+  Issuer,
+  JoinToken,
+  Owner,
+  Registration,
+} from '../records.ts'
+import * as codes from './codes.ts'
+import type { Connection } from './connection.ts'
+import type { Words } from './words.ts'
+
+export interface RegistrationRow {
+  id: number
+  kind: number
+  name: string
+  owner: string | null
+  purpose: string
+  profile: string
+  roles: string
+  attributes: string
+  dns_names: string
+  instance_limit: number | null
+  operator_role: Registration['operatorRole']
+  until_at: number | null
+  state: number
+  version: number
+  created_at: number
+  changed_at: number
+}
+
+export const selectRegistration =
+  'SELECT r.*, o.name AS owner FROM registration r LEFT JOIN owner o ON o.id = r.owner_id'
+
+export const registrationOf = (row: RegistrationRow): Registration => ({
+  id: row.id,
+  kind: codes.subjectKinds.name(row.kind),
+  name: row.name,
+  owner: row.owner,
+  purpose: row.purpose,
+  profile: row.profile,
+  roles: JSON.parse(row.roles),
+  attributes: JSON.parse(row.attributes),
+  dnsNames: JSON.parse(row.dns_names),
+  instanceLimit: row.instance_limit,
+  operatorRole: row.operator_role,
+  until: row.until_at,
+  state: codes.registrationStates.name(row.state),
+  version: row.version,
+  createdAt: row.created_at,
+  changedAt: row.changed_at,
+})
+
+export const registrationById = (db: Connection, id: number): Registration | null => {
+  const row = db.get<RegistrationRow>(`${selectRegistration} WHERE r.id = ?`, id)
+  return row === undefined ? null : registrationOf(row)
+}
+
+export const registrationByName = (db: Connection, kind: Registration['kind'], name: string): Registration | null => {
+  const code = codes.subjectKinds.code(kind)
+  const row = db.get<RegistrationRow>(`${selectRegistration} WHERE r.kind = ? AND r.name = ?`, code, name)
+  return row === undefined ? null : registrationOf(row)
+}
+
+export interface OwnerRow {
+  id: number
+  name: string
+  state: number
+  created_at: number
+}
+
+export const ownerRow = (db: Connection, name: string): OwnerRow | undefined =>
+  db.get<OwnerRow>('SELECT * FROM owner WHERE name = ?', name)
+
+export const ownerOf = (row: OwnerRow): Owner => ({
+  name: row.name,
+  state: codes.activeOrGone.name(row.state),
+  createdAt: row.created_at,
+})
+
+export interface InstanceRow {
+  seq: number
+  id: string
+  registration_id: number
+  state: number
+  head: number | null
+  head_serial: Uint8Array | null
+  lock_reason: string | null
+  recoveries: string | null
+  created_at: number
+  changed_at: number
+}
+
+export const selectInstance =
+  'SELECT i.*, h.serial AS head_serial FROM instance i LEFT JOIN certificate h ON h.row = i.head'
+
+export const instanceOf = (row: InstanceRow): Instance => ({
+  id: row.id,
+  registrationId: row.registration_id,
+  state: codes.instanceStates.name(row.state),
+  headSerial: row.head_serial === null ? null : codes.hexOf(row.head_serial),
+  lockReason: row.lock_reason,
+  recoveries: row.recoveries === null ? [] : JSON.parse(row.recoveries),
+  createdAt: row.created_at,
+  changedAt: row.changed_at,
+})
+
+export const instanceRow = (db: Connection, id: string): InstanceRow | undefined =>
+  db.get<InstanceRow>(`${selectInstance} WHERE i.id = ?`, id)
+
+export const instanceRowBySeq = (db: Connection, seq: number): InstanceRow | undefined =>
+  db.get<InstanceRow>(`${selectInstance} WHERE i.seq = ?`, seq)
+
+export interface TokenRow {
+  seq: number
+  id: string
+  hash: Uint8Array
+  registration_id: number
+  audience: string
+  uses: number
+  uses_taken: number
+  bound_key_hash: Uint8Array | null
+  state: number
+  expires_at: number
+  created_at: number
+  created_by: string
+}
+
+export const tokenOf = (row: TokenRow): JoinToken => ({
+  id: row.id,
+  hash: codes.hexOf(row.hash),
+  registrationId: row.registration_id,
+  audience: row.audience,
+  uses: row.uses,
+  usesTaken: row.uses_taken,
+  boundKeyHash: row.bound_key_hash === null ? null : codes.hexOf(row.bound_key_hash),
+  state: codes.activeOrRevoked.name(row.state),
+  expiresAt: row.expires_at,
+  createdAt: row.created_at,
+  createdBy: row.created_by,
+})
+
+export interface CertificateRow {
+  row: number
+  serial: Uint8Array
+  issuer_id: number
+  state: number
+  kind: number
+  registration_id: number
+  registration_version: number
+  instance: number
+  instance_id: string
+  generation: number
+  predecessor: number | null
+  predecessor_serial: Uint8Array | null
+  supersedes: number | null
+  replaced: number
+  profile: number
+  profile_hash: number
+  requester: number
+  token: number | null
+  token_id: string | null
+  epoch: number
+  deadline: number
+  created_at: number
+  issued_at: number | null
+  not_before: number
+  not_after: number
+  revoked_at: number | null
+  reason: number | null
+  key_hash: Uint8Array
+  tbs?: Uint8Array
+  signature?: Uint8Array
+}
+
+const certificateColumns = `c.row, c.serial, c.issuer_id, c.state, c.kind, c.registration_id, c.registration_version, c.instance,
+  c.generation, c.predecessor, c.supersedes, c.replaced, c.profile, c.profile_hash, c.requester, c.token, c.epoch, c.deadline, c.created_at,
+  c.issued_at, c.not_before, c.not_after, c.revoked_at, c.reason, c.key_hash, i.id AS instance_id, p.serial AS predecessor_serial,
+  t.id AS token_id`
+const certificateJoins = `FROM certificate c JOIN instance i ON i.seq = c.instance
+  LEFT JOIN certificate p ON p.row = c.predecessor LEFT JOIN token t ON t.seq = c.token`
+export const selectCertificate = `SELECT ${certificateColumns} ${certificateJoins}`
+export const selectCertificateWithBytes = `SELECT ${certificateColumns}, c.tbs, c.signature ${certificateJoins}`
+
+export const certificateOf = (words: Words, row: CertificateRow): CertificateRecord => ({
+  serial: codes.hexOf(row.serial),
+  issuerId: row.issuer_id,
+  kind: codes.subjectKinds.name(row.kind),
+  registrationId: row.registration_id,
+  instanceId: row.instance_id,
+  generation: row.generation,
+  predecessor: row.predecessor_serial === null ? null : codes.hexOf(row.predecessor_serial),
+  replaced: row.replaced === 1,
+  keyHash: codes.hexOf(row.key_hash),
+  state: codes.certificateStates.name(row.state),
+  profile: words.text(row.profile),
+  profileHash: words.text(row.profile_hash),
+  requester: words.text(row.requester),
+  tokenId: row.token_id,
+  registrationVersion: row.registration_version,
+  epoch: row.epoch,
+  deadline: row.deadline,
+  createdAt: row.created_at,
+  issuedAt: row.issued_at,
+  notBefore: row.not_before,
+  notAfter: row.not_after,
+  revokedAt: row.revoked_at,
+  reason: row.reason === null ? null : codes.reasons.name(row.reason),
+})
+
+/** Room for a P-256 signature, so that the row does not grow (and its page does not split) when the signature arrives. */
+const unsignedRoom = 72
+export const unsigned = new Uint8Array(unsignedRoom)
+
+export const certificateWithBytesOf = (words: Words, row: CertificateRow): CertificateWithBytes => ({
+  ...certificateOf(words, row),
+  tbs: codes.bytesOf(row.tbs!),
+  // A DER signature begins with 0x30, a raw one is never all zero: a first octet of 0 and the length of the room is the room.
+  signature: isUnsigned(row.signature!) ? null : codes.bytesOf(row.signature!),
+})
+
+const isUnsigned = (signature: Uint8Array): boolean =>
+  signature.length === unsignedRoom && signature.every(octet => octet === 0)
+
+export const certificateBySerial = (db: Connection, serial: string): CertificateRow | undefined =>
+  db.get<CertificateRow>(`${selectCertificate} WHERE c.serial = ?`, codes.soughtBlob(serial))
+
+export const certificateByRow = (db: Connection, row: number): CertificateRow | undefined =>
+  db.get<CertificateRow>(`${selectCertificate} WHERE c.row = ?`, row)
+
+export interface IssuerRow {
+  id: number
+  name: string
+  kind: number
+  state: number
+  certificate: Uint8Array
+  parent_id: number | null
+  key_label: string | null
+  spki_hash: Uint8Array
+  not_before: number
+  not_after: number
+  created_at: number
+}
+
+export const issuerOf = (row: IssuerRow): Issuer => ({
+  id: row.id,
+  name: row.name,
+  kind: codes.issuerKinds.name(row.kind),
+  state: codes.issuerStates.name(row.state),
+  certificate: codes.bytesOf(row.certificate),
+  parentId: row.parent_id,
+  keyLabel: row.key_label,
+  spkiHash: codes.hexOf(row.spki_hash),
+  notBefore: row.not_before,
+  notAfter: row.not_after,
+  createdAt: row.created_at,
+})
+
+export const issuerById = (db: Connection, id: number): Issuer => {
+  const row = db.get<IssuerRow>('SELECT * FROM issuer WHERE id = ?', id)
+  if (row === undefined) throw new StoreError('not_found', `no issuer has id ${id}`)
+  return issuerOf(row)
+}

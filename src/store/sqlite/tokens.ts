@@ -1,0 +1,57 @@
+// The tokens port. Uses are claimed by issuance (issuance.ts), in the transaction that records the intent.
+import { StoreError } from '../errors.ts'
+import type { TokensPort } from '../ports.ts'
+import * as codes from './codes.ts'
+import { isUniqueViolation } from './connection.ts'
+import type { Parts } from './parts.ts'
+import * as rows from './rows.ts'
+
+export const createTokens = (parts: Parts): TokensPort => {
+  const { db, commit, journal } = parts
+  const byId = (id: string): rows.TokenRow | undefined => db.get<rows.TokenRow>('SELECT * FROM token WHERE id = ?', id)
+  return {
+    create: (token, leaf) =>
+      commit.write(() => {
+        try {
+          db.run(
+            `INSERT INTO token(id, hash, registration_id, audience, uses, uses_taken, bound_key_hash, state, expires_at,
+               created_at, created_by) VALUES (?, ?, ?, ?, ?, 0, ?, 0, ?, ?, ?)`,
+            token.id,
+            codes.blobOf(token.hash),
+            token.registrationId,
+            token.audience,
+            token.uses,
+            token.boundKeyHash === null ? null : codes.blobOf(token.boundKeyHash),
+            token.expiresAt,
+            token.createdAt,
+            token.createdBy,
+          )
+        } catch (error) {
+          if (isUniqueViolation(error)) throw new StoreError('already_exists', `token ${token.id} exists already`)
+          throw error
+        }
+        journal.leaf(leaf)
+        return rows.tokenOf(byId(token.id)!)
+      }),
+    byHash: hash => {
+      const row = db.get<rows.TokenRow>('SELECT * FROM token WHERE hash = ?', codes.soughtBlob(hash))
+      return row === undefined ? null : rows.tokenOf(row)
+    },
+    list: filter =>
+      (filter.registrationId === undefined
+        ? db.all<rows.TokenRow>('SELECT * FROM token ORDER BY seq DESC LIMIT ?', filter.limit)
+        : db.all<rows.TokenRow>(
+            'SELECT * FROM token WHERE registration_id = ? ORDER BY seq DESC LIMIT ?',
+            filter.registrationId,
+            filter.limit,
+          )
+      ).map(rows.tokenOf),
+    revoke: (id, at, leaf) =>
+      commit.write(() => {
+        if (byId(id) === undefined) throw new StoreError('not_found', `no token has id ${id}`)
+        db.run('UPDATE token SET state = 1, revoked_at = ? WHERE id = ? AND state = 0', at, id)
+        journal.leaf(leaf)
+        return rows.tokenOf(byId(id)!)
+      }),
+  }
+}
