@@ -46,16 +46,12 @@ export interface IssuanceQuery {
 export interface IssuanceFacts {
   readonly registration: Registration | null
   readonly owner: Owner | null
-  /** `usesTaken` as this key sees it: its own claim on a use that came to nothing (orphaned, refused) is not counted. */
   readonly token: JoinToken | null
-  /** The use of this token by this very key, if it led to a certificate that is issued, held, revoked after release, or still an intent. */
+  /** The claim of this very key on a use of this token. It outlives an intent that became void, orphaned or refused: `head` is then null. */
   readonly tokenUse: TokenUse | null
   /** Renewal: the presented certificate. Recovery: the newest certificate of the proved key. */
   readonly presented: CertificateRecord | null
-  /**
-   * The lineage of `presented`, or the one that this key began with this token. When `tokenUse` is null but this is not, that
-   * lineage's intent became void, orphaned or refused: the key goes on in it (`newInstance: false`, no predecessor).
-   */
+  /** The lineage of `presented`, or of `tokenUse`. */
   readonly instance: Instance | null
   /** The row of `instance.headSerial`. */
   readonly head: CertificateRecord | null

@@ -88,7 +88,12 @@ test('a void intent gives the token use and the lineage slot back, its serial st
   expect(w.instanceOf(world, intent.instanceId).headSerial).toBeNull()
   expect(tokenFacts(world, w.hashOf('another')).token).toMatchObject({ usesTaken: 0 })
   const facts = tokenFacts(world, intent.keyHash)
-  expect(facts).toMatchObject({ tokenUse: null, instance: { id: intent.instanceId }, liveInstances: 0 })
+  expect(facts).toMatchObject({
+    tokenUse: { tokenId: 't1' },
+    instance: { id: intent.instanceId },
+    head: null,
+    liveInstances: 0,
+  })
   expect(facts.keySeenWith).toMatchObject({ instanceId: intent.instanceId })
   const again = w.intentOf(world, {
     tokenId: 't1',
@@ -102,6 +107,16 @@ test('a void intent gives the token use and the lineage slot back, its serial st
     tokenUse: { serial: again.serial },
     token: { usesTaken: 1 },
   })
+})
+
+test('a use that was given back and taken by another key is no claim any more', async () => {
+  const world = await w.makeWorld()
+  await w.addToken(world, 't1')
+  const intent = w.intentOf(world, { tokenId: 't1' })
+  await w.recordIntent(world, intent)
+  await world.ledger.issuance.recordVoid([{ serial: intent.serial, leaf: w.leaf('certificate_void') }])
+  await w.issue(world, { tokenId: 't1' })
+  expect(tokenFacts(world, intent.keyHash)).toMatchObject({ tokenUse: null, instance: null, token: { usesTaken: 1 } })
 })
 
 test('an orphaned intent is revoked, and its key goes on with the claim it has', async () => {
@@ -118,7 +133,11 @@ test('an orphaned intent is revoked, and its key goes on with the claim it has',
   expect(w.crlSerials(world)).toEqual([intent.serial])
   expect(world.ledger.feed.read(0, 100).at(-1)).toMatchObject({ type: 'revoke', body: { value: intent.serial } })
   expect(tokenFacts(world, w.hashOf('another')).token).toMatchObject({ usesTaken: 1 })
-  expect(tokenFacts(world, intent.keyHash)).toMatchObject({ tokenUse: null, token: { usesTaken: 0 } })
+  expect(tokenFacts(world, intent.keyHash)).toMatchObject({
+    tokenUse: { tokenId: 't1' },
+    head: null,
+    instance: { headSerial: null },
+  })
   const again = w.intentOf(world, {
     tokenId: 't1',
     keyHash: intent.keyHash,

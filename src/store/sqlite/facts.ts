@@ -25,8 +25,8 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
         ? null
         : rows.registrationById(db, origin.registrationId)
   const owner = registration?.owner == null ? undefined : rows.ownerRow(db, registration.owner)
-  const use = usableUse(db, origin, query.keyHash)
-  const lineage = origin.presented?.instance ?? use.instance
+  const claim = claimOf(db, query, origin)
+  const lineage = origin.presented?.instance ?? claim.instance
   const instance = lineage === null ? undefined : rows.instanceRowBySeq(db, lineage)
   const head = instance?.head == null ? undefined : rows.certificateByRow(db, instance.head)
   const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
@@ -36,8 +36,8 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
   return {
     registration,
     owner: owner === undefined ? null : rows.ownerOf(owner),
-    token: origin.token === null ? null : { ...rows.tokenOf(origin.token), usesTaken: use.usesTaken },
-    tokenUse: use.tokenUse,
+    token: origin.token === null ? null : rows.tokenOf(origin.token),
+    tokenUse: claim.tokenUse,
     presented: record(origin.presented),
     instance: instance === undefined ? null : rows.instanceOf(instance),
     head: record(head),
@@ -82,20 +82,16 @@ const newestOfKey = (db: Connection, keyHash: Uint8Array): rows.CertificateRow |
   )
 
 /**
- * A use whose certificate came to nothing is not answered from, but its claim stays with the key: seen by this key the token
- * has that use left, and `instance` is the lineage that the key began and goes on with.
+ * The key's claim stays with the key when its certificate came to nothing: `head` is then null and the same key resumes its
+ * lineage. A use that was given back (void) is still its claim as long as it could be taken anew.
  */
-const usableUse = (db: Connection, origin: Origin, keyHash: string) => {
-  const usesTaken = origin.token?.uses_taken ?? 0
-  if (origin.token === null || origin.use === null) return { tokenUse: null, instance: null, usesTaken }
-  const row = rows.certificateByRow(db, origin.use.certificate)
-  if (row === undefined) return { tokenUse: null, instance: null, usesTaken }
-  const nothing = neverReleased(row)
-  return {
-    tokenUse: nothing ? null : { tokenId: origin.token.id, keyHash, serial: codes.hexOf(row.serial) },
-    instance: row.instance,
-    usesTaken: nothing && origin.use.counted === 1 ? usesTaken - 1 : usesTaken,
-  }
+const claimOf = (db: Connection, query: IssuanceQuery, { token, use }: Origin) => {
+  const row = use === null ? undefined : rows.certificateByRow(db, use.certificate)
+  if (token === null || use === null || row === undefined) return { tokenUse: null, instance: null }
+  const claimed = use.counted === 1 || (token.uses_taken < token.uses && token.expires_at > query.now)
+  if (!claimed) return { tokenUse: null, instance: null }
+  const tokenUse = { tokenId: token.id, keyHash: query.keyHash, serial: codes.hexOf(row.serial) }
+  return { tokenUse, instance: row.instance }
 }
 
 /** Void, orphaned, or revoked before it was ever given out. */
