@@ -9,7 +9,7 @@ import type { SignerPort } from '../signer/port.ts'
 import type { RevocationsPort, StatusPort } from '../store/ports.ts'
 import type { CrlRecord, LeafDraft, RevokedEntry } from '../store/records.ts'
 import { CaError } from './errors.ts'
-import type { IssuingKey } from './issue.ts'
+import type { IssuingKey } from './issuance.ts'
 
 /** Entries read from the ledger at a time: the event loop is free in between. */
 const pageSize = 2000

@@ -12,7 +12,7 @@ import { agentSpiffeId, operatorSpiffeId, type SpiffeId, serviceSpiffeId, type T
 import type { Registration } from '../store/records.ts'
 import type { DecisionRules } from './decide-issuance.ts'
 import { CaError } from './errors.ts'
-import type { Drafter, IssuingKey } from './issue.ts'
+import type { Drafter, IssuingKey } from './issuance.ts'
 
 /** What issuance needs of a profile; the schema's profile has this shape. */
 export interface IssuanceProfile {

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { createLeaf, type LeafContext } from '../audit/leaf.ts'
 import { toHex } from '../base/bytes.ts'
 import type { Registration } from '../store/records.ts'
-import type { IssuanceEvents, IssuanceRequest } from './issue.ts'
+import type { IssuanceEvents, IssuanceRequest } from './issuance.ts'
 
 const sha256Hex = (bytes: Uint8Array): string => toHex(createHash('sha256').update(bytes).digest())
 

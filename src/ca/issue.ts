@@ -6,16 +6,13 @@ import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import type { SignatureAlgorithm } from '../pki/algorithms.ts'
 import { assembleCertificate, parseCertificate } from '../pki/certificate.ts'
 import { type CertificationRequest, checkCertificationRequestSignature, parseCertificationRequest } from '../pki/csr.ts'
 import { checkSignature } from '../pki/signature.ts'
-import type { SubjectPublicKeyInfo } from '../pki/spki.ts'
 import { spkiHashHex } from '../pki/spki.ts'
 import type { SignerPort, SignPriority } from '../signer/port.ts'
 import type {
   CertificatesPort,
-  EvidenceQuery,
   IntentRecord,
   IssuanceDecision,
   IssuanceFacts,
@@ -23,84 +20,18 @@ import type {
   IssuanceQuery,
   TokensPort,
 } from '../store/ports.ts'
-import type { CertificateRecord, CertificateWithBytes, LeafDraft, Registration } from '../store/records.ts'
-import { type Decision, type DecisionInput, type DecisionRules, decideIssuance } from './decide-issuance.ts'
+import type { CertificateWithBytes, Registration } from '../store/records.ts'
+import { type Decision, type DecisionRules, decideIssuance } from './decide-issuance.ts'
 import { CaError, type IssuanceRefusal } from './errors.ts'
-
-export type IssuanceOperation = DecisionInput['operation']
-
-/** Who asks, through what: goes into every leaf of this request. */
-export interface RequestContext {
-  readonly requestId: string
-  /** `token:<id>`, a SPIFFE ID, `operator:<name>`, `system`; never a secret. */
-  readonly who: string
-  readonly source: string
-}
-
-export interface IssuanceRequest {
-  readonly operation: IssuanceOperation
-  readonly evidence: EvidenceQuery
-  /** DER of the certification request; not looked at before the evidence is known to exist. */
-  readonly csr: Uint8Array
-  readonly context: RequestContext
-}
-
-/** Steps 2 and 3: what a registration gets under its profile, as linted bytes. Pure but for the serial's random octets. */
-export interface Draft {
-  readonly tbs: Uint8Array
-  readonly serial: string
-  readonly spiffeId: string
-  readonly notBefore: number
-  readonly notAfter: number
-  readonly issuer: IssuingKey
-  readonly profile: string
-  readonly profileHash: string
-  /** What was asked for and left out without harm: the CSR's subject, for instance. */
-  readonly notGranted: readonly string[]
-}
-
-export interface IssuingKey {
-  readonly id: number
-  /** Label of the key in the signer. */
-  readonly keyLabel: string
-  readonly spki: SubjectPublicKeyInfo
-  readonly signatureAlgorithm: SignatureAlgorithm
-}
-
-export interface Drafter {
-  /** The present rules of the registration's profile. @throws when the profile does not exist */
-  rules(registration: Registration): DecisionRules
-  /** @throws for names outside the grant, keys the profile does not accept, lints */
-  draft(input: {
-    readonly registration: Registration
-    readonly instanceId: string
-    readonly csr: CertificationRequest
-    readonly now: number
-  }): Draft
-  /** The key that signed a recorded certificate. */
-  issuerOf(issuerId: number): IssuingKey
-}
-
-/** The audit leaves of issuance: one function per event. */
-export interface IssuanceEvents {
-  refused(
-    request: IssuanceRequest,
-    refusal: IssuanceRefusal,
-    subject: Registration | null,
-    at: number,
-  ): LeafDraft | null
-  locked(
-    request: IssuanceRequest,
-    lock: { readonly instanceId: string; readonly reason: string },
-    at: number,
-  ): LeafDraft
-  intentRecorded(request: IssuanceRequest, intent: IntentRecord, spiffeId: string): LeafDraft
-  repeated(request: IssuanceRequest, serial: string, at: number): LeafDraft | null
-  issued(request: IssuanceRequest, serial: string, certificate: Uint8Array, at: number): LeafDraft
-  releaseRefused(request: IssuanceRequest, serial: string, at: number): LeafDraft
-  voided(request: IssuanceRequest, serial: string, at: number): LeafDraft
-  orphaned(row: CertificateRecord, at: number): LeafDraft
-}
+import type {
+  Draft,
+  Drafter,
+  Issuance,
+  IssuanceEvents,
+  IssuanceOperation,
+  IssuanceRequest,
+  IssuedCertificate,
+} from './issuance.ts'
 
 export interface IssuanceDeps {
   readonly clock: Clock
@@ -119,22 +50,6 @@ export interface IssuanceDeps {
   readonly signDeadlineMs: number
   /** @throws CaError `clock_refused` when the wall clock cannot be trusted for signing */
   readonly checkClock: (now: number) => void
-}
-
-export interface IssuedCertificate {
-  readonly record: CertificateRecord
-  readonly certificate: Uint8Array
-  readonly registration: Registration
-  readonly notGranted: readonly string[]
-  /** `again`: the answer to an earlier request, repeated. */
-  readonly answer: 'new' | 'again'
-}
-
-export interface Issuance {
-  /** @throws CaError with an issuance refusal's code, `issuance_in_progress`, `not_released`, `signer_unavailable`; PkiError of the CSR */
-  issue(request: IssuanceRequest): Promise<IssuedCertificate>
-  /** Ends intents past their deadline or of an earlier epoch. @returns how many became orphaned */
-  sweep(): Promise<number>
 }
 
 const priorityOf: Readonly<Record<IssuanceOperation, SignPriority>> = {

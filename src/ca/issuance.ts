@@ -1,0 +1,100 @@
+// What issuance takes, asks of others and gives: the request, the drafter's and the audit's part, the answer. No code of its own, so
+// that those who make a part (drafts, events, CRLs) need not load the whole.
+import type { SignatureAlgorithm } from '../pki/algorithms.ts'
+import type { CertificationRequest } from '../pki/csr.ts'
+import type { SubjectPublicKeyInfo } from '../pki/spki.ts'
+import type { EvidenceQuery, IntentRecord } from '../store/ports.ts'
+import type { CertificateRecord, LeafDraft, Registration } from '../store/records.ts'
+import type { DecisionInput, DecisionRules } from './decide-issuance.ts'
+import type { IssuanceRefusal } from './errors.ts'
+
+export type IssuanceOperation = DecisionInput['operation']
+
+/** Who asks, through what: goes into every leaf of this request. */
+export interface RequestContext {
+  readonly requestId: string
+  /** `token:<id>`, a SPIFFE ID, `operator:<name>`, `system`; never a secret. */
+  readonly who: string
+  readonly source: string
+}
+
+export interface IssuanceRequest {
+  readonly operation: IssuanceOperation
+  readonly evidence: EvidenceQuery
+  /** DER of the certification request; not looked at before the evidence is known to exist. */
+  readonly csr: Uint8Array
+  readonly context: RequestContext
+}
+
+/** Steps 2 and 3: what a registration gets under its profile, as linted bytes. Pure but for the serial's random octets. */
+export interface Draft {
+  readonly tbs: Uint8Array
+  readonly serial: string
+  readonly spiffeId: string
+  readonly notBefore: number
+  readonly notAfter: number
+  readonly issuer: IssuingKey
+  readonly profile: string
+  readonly profileHash: string
+  /** What was asked for and left out without harm: the CSR's subject, for instance. */
+  readonly notGranted: readonly string[]
+}
+
+export interface IssuingKey {
+  readonly id: number
+  /** Label of the key in the signer. */
+  readonly keyLabel: string
+  readonly spki: SubjectPublicKeyInfo
+  readonly signatureAlgorithm: SignatureAlgorithm
+}
+
+export interface Drafter {
+  /** The present rules of the registration's profile. @throws when the profile does not exist */
+  rules(registration: Registration): DecisionRules
+  /** @throws for names outside the grant, keys the profile does not accept, lints */
+  draft(input: {
+    readonly registration: Registration
+    readonly instanceId: string
+    readonly csr: CertificationRequest
+    readonly now: number
+  }): Draft
+  /** The key that signed a recorded certificate. */
+  issuerOf(issuerId: number): IssuingKey
+}
+
+/** The audit leaves of issuance: one function per event. */
+export interface IssuanceEvents {
+  refused(
+    request: IssuanceRequest,
+    refusal: IssuanceRefusal,
+    subject: Registration | null,
+    at: number,
+  ): LeafDraft | null
+  locked(
+    request: IssuanceRequest,
+    lock: { readonly instanceId: string; readonly reason: string },
+    at: number,
+  ): LeafDraft
+  intentRecorded(request: IssuanceRequest, intent: IntentRecord, spiffeId: string): LeafDraft
+  repeated(request: IssuanceRequest, serial: string, at: number): LeafDraft | null
+  issued(request: IssuanceRequest, serial: string, certificate: Uint8Array, at: number): LeafDraft
+  releaseRefused(request: IssuanceRequest, serial: string, at: number): LeafDraft
+  voided(request: IssuanceRequest, serial: string, at: number): LeafDraft
+  orphaned(row: CertificateRecord, at: number): LeafDraft
+}
+
+export interface IssuedCertificate {
+  readonly record: CertificateRecord
+  readonly certificate: Uint8Array
+  readonly registration: Registration
+  readonly notGranted: readonly string[]
+  /** `again`: the answer to an earlier request, repeated. */
+  readonly answer: 'new' | 'again'
+}
+
+export interface Issuance {
+  /** @throws CaError with an issuance refusal's code, `issuance_in_progress`, `not_released`, `signer_unavailable`; PkiError of the CSR */
+  issue(request: IssuanceRequest): Promise<IssuedCertificate>
+  /** Ends intents past their deadline or of an earlier epoch. @returns how many became orphaned */
+  sweep(): Promise<number>
+}

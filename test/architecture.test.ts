@@ -1,0 +1,99 @@
+// Who may import whom, as data. An arrow goes down or not at all; each third-party package has exactly one door.
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+const source = join(root, 'src')
+
+interface Row {
+  readonly imports: readonly string[]
+  readonly packages: readonly string[]
+  /** `pure`: no I/O, no clock, no randomness. */
+  readonly effects: 'pure' | 'allowed'
+}
+
+/** `signer` and `store` below `ca`, `audit` and others mean their ports: files without native imports. */
+const table: Readonly<Record<string, Row>> = {
+  base: { imports: [], packages: [], effects: 'allowed' },
+  pki: { imports: ['base'], packages: ['@peculiar/x509', '@peculiar/webcrypto', 'node-forge'], effects: 'pure' },
+  signer: { imports: ['base', 'pki'], packages: ['pkcs11js'], effects: 'allowed' },
+  store: { imports: ['base'], packages: ['better-sqlite3'], effects: 'allowed' },
+  audit: { imports: ['base', 'pki', 'store'], packages: [], effects: 'allowed' },
+  schema: { imports: ['base', 'pki'], packages: ['zod', 'yaml'], effects: 'allowed' },
+  policy: { imports: ['base', 'pki', 'schema'], packages: [], effects: 'pure' },
+  telemetry: { imports: ['base'], packages: ['pino', 'prom-client'], effects: 'allowed' },
+  ca: { imports: ['base', 'pki', 'verify', 'policy', 'audit', 'signer', 'store'], packages: [], effects: 'allowed' },
+}
+
+/** What folders above the ports may see of the two that hold native code. */
+const portFiles: Readonly<Record<string, readonly string[]>> = {
+  signer: ['port.ts', 'errors.ts'],
+  store: ['ports.ts', 'records.ts', 'errors.ts'],
+}
+
+const files = readdirSync(source, { recursive: true, encoding: 'utf8' })
+  .filter(name => name.endsWith('.ts'))
+  .map(name => ({ name, folder: name.split('/')[0] as string, text: readFileSync(join(source, name), 'utf8') }))
+
+const importsOf = (text: string): readonly string[] =>
+  [
+    ...text.matchAll(
+      /(?:^|\n)\s*(?:import|export)\b[^'"\n;]*?(?:\{[^}]*\}[^'"\n;]*?)?from\s*'([^']+)'|\bimport\(\s*'([^']+)'\s*\)|(?:^|\n)import\s+'([^']+)'/g,
+    ),
+  ].map(match => (match[1] ?? match[2] ?? match[3]) as string)
+
+const packageOf = (specifier: string): string =>
+  specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/')
+
+describe.each(Object.keys(table))('%s', folder => {
+  const row = table[folder] as Row
+  const own = files.filter(file => file.folder === folder)
+
+  it('imports only what lies below it', () => {
+    for (const file of own)
+      for (const specifier of importsOf(file.text).filter(name => name.startsWith('.'))) {
+        const target = relative(source, resolve(source, dirname(file.name), specifier))
+        const to = target.split('/')[0] as string
+        if (to === folder) continue
+        expect(row.imports, `${file.name} imports ${target}`).toContain(to)
+        const ports = portFiles[to]
+        if (ports !== undefined)
+          expect(ports, `${file.name} imports ${target}`).toContain(target.split('/').slice(1).join('/'))
+      }
+  })
+
+  it('has only its own third-party packages', () => {
+    for (const file of own)
+      for (const specifier of importsOf(file.text).filter(name => !name.startsWith('.') && !name.startsWith('node:')))
+        expect(row.packages, `${file.name} imports ${specifier}`).toContain(packageOf(specifier))
+  })
+
+  it.runIf(row.effects === 'pure')('has no I/O, no clock and no randomness', () => {
+    const effects =
+      /\bDate\.now\(|\bnew Date\(\)|\bperformance\.now\(|\bMath\.random\(|\brandomBytes\b|\brandomUUID\b|'node:(fs|net|tls|http|https|child_process|os|worker_threads|dgram|dns)(\/[a-z]+)?'/
+    for (const file of own) expect(file.text, file.name).not.toMatch(effects)
+  })
+})
+
+describe('every source file', () => {
+  it('is in a folder of the table', () => {
+    for (const file of files) expect(Object.keys(table), file.name).toContain(file.folder)
+  })
+
+  it('opens with a comment that says what it is', () => {
+    for (const file of files) expect(file.text.startsWith('// '), file.name).toBe(true)
+  })
+
+  it('has at most 400 lines', () => {
+    for (const file of files) expect(file.text.split('\n').length, file.name).toBeLessThanOrEqual(401)
+  })
+
+  it('names no path of a machine', () => {
+    for (const file of files) expect(file.text, file.name).not.toMatch(/\/(work|root)\//)
+  })
+})
