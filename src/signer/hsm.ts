@@ -85,8 +85,8 @@ export const createHsm = (deps: HsmDeps): Hsm => {
   const { config, latch, log } = deps
   const keys = new Map<string, LoadedKey>()
   let current: { readonly token: Token; readonly pool: SessionPool; readonly pin: string } | null = null
-  let state: SignerState = 'locked'
-  let detail = 'not logged in yet'
+  let state: SignerState = 'down'
+  let detail = 'starting'
 
   const down = (reason: string): void => {
     if (state === 'down') return

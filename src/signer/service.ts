@@ -80,7 +80,7 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
   })
   let queue: SignQueue = createSignQueue({ slots: config.sessions, clock })
   let lastSignAt = clock.monotonic()
-  let shown: { state: SignerState; sinceMs: number } = { state: 'locked', sinceMs: clock.now() }
+  let shown: { state: SignerState; sinceMs: number } = { state: 'down', sinceMs: clock.now() }
 
   const currentState = (): { state: SignerState; detail: string } => {
     const base = hsm.state()
