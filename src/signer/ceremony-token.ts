@@ -1,6 +1,7 @@
 // A token opened directly, for ceremonies: generates keys and signs raw data in the ceremony's own process, while no signer needs to
 // run. The only way to make a CA key. What is signed is the ceremony's business; it is verified here before it is handed over.
 import { dirname } from 'node:path'
+import { pooledPace } from './call-pace.ts'
 import type { Curve } from './ec-key.ts'
 import { curveFacts } from './ec-key.ts'
 import { TokenError } from './errors.ts'
@@ -78,6 +79,7 @@ export const openCeremonyToken = async (
         {
           cryptoki: token.cryptoki,
           pool,
+          pace: pooledPace,
           login: () => token.login(readPinFile(pinFile)),
           findKeyAgain: old => findSigningKey(scope, old.label, old.spki),
           onAttempt: () => {},

@@ -29,6 +29,7 @@ export type Cryptoki = Pick<
   | 'C_FindObjectsFinal'
   | 'C_GetAttributeValue'
   | 'C_SignInit'
+  | 'C_Sign'
   | 'C_SignAsync'
   | 'C_GenerateKeyPairAsync'
 >

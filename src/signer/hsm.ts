@@ -8,6 +8,7 @@ import { DerReader } from '../pki/der.ts'
 import { oidOf } from '../pki/oid.ts'
 import { parseOnePem } from '../pki/pem.ts'
 import { keyIdentifier, parseSubjectPublicKeyInfo, spkiHashHex } from '../pki/spki.ts'
+import { createCallPace } from './call-pace.ts'
 import type { SignerConfig, SignerKeyConfig } from './config.ts'
 import type { Cryptoki } from './cryptoki.ts'
 import { SignerError, TokenError } from './errors.ts'
@@ -84,6 +85,7 @@ const loadKey = (token: Token, config: SignerKeyConfig): LoadedKey => {
 export const createHsm = (deps: HsmDeps): Hsm => {
   const { config, latch, log } = deps
   const keys = new Map<string, LoadedKey>()
+  const pace = createCallPace()
   let current: { readonly token: Token; readonly pool: SessionPool; readonly pin: string } | null = null
   let state: SignerState = 'down'
   let detail = 'starting'
@@ -104,6 +106,7 @@ export const createHsm = (deps: HsmDeps): Hsm => {
       {
         cryptoki: token.cryptoki,
         pool,
+        pace,
         login: () => token.login(pin),
         findKeyAgain: key => {
           loaded.signing = findSigningKey({ cryptoki: token.cryptoki, session: token.keepAlive() }, key.label, key.spki)

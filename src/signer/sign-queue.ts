@@ -33,6 +33,7 @@ interface Waiting {
 
 const order: readonly SignPriority[] = ['status', 'renew', 'enrol']
 const maxQueued = 50_000
+const maxTurnMs = 5
 
 const expired = (hsmCalled: 'no' | 'maybe'): SignerError =>
   new SignerError(
@@ -54,8 +55,22 @@ export const createSignQueue = ({ slots, clock }: SignQueueOptions): SignQueue =
   const mayStart = (priority: SignPriority): boolean =>
     running.size < (priority === 'status' ? slots : slots - reserved)
 
+  // Signatures made on the event loop finish in microtasks, one after the other: without a pause neither new status requests nor the
+  // supervisor's question would be read until the queue is empty.
+  let turnStartedAt = clock.monotonic()
+  let pausing = false
   const startNext = (): void => {
     const now = clock.monotonic()
+    if (pausing) return
+    if (now - turnStartedAt > maxTurnMs) {
+      pausing = true
+      setImmediate(() => {
+        pausing = false
+        turnStartedAt = clock.monotonic()
+        startNext()
+      })
+      return
+    }
     for (const priority of order) {
       const queue = queues[priority]
       let taken = 0

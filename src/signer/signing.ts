@@ -2,6 +2,7 @@
 // What may be signed is decided before (purpose-checks.ts), when by the queue.
 import { verify } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { CallPace } from './call-pace.ts'
 import { type Cryptoki, ck, type Handle } from './cryptoki.ts'
 import { curveFacts, digestFor, encodeEcdsaSigValue } from './ec-key.ts'
 import { classifyPkcs11, type Pkcs11Failure } from './error-table.ts'
@@ -12,6 +13,7 @@ import type { SessionPool } from './session-pool.ts'
 export interface SigningDeps {
   readonly cryptoki: Cryptoki
   readonly pool: SessionPool
+  readonly pace: CallPace
   /** Logs in again on the keep-alive session. */
   readonly login: () => void
   /** Looks the key up again and checks that its public key is still the same. */
@@ -32,7 +34,13 @@ const signOnce = async (
   deps.cryptoki.C_SignInit(call.session, { mechanism: ck.CKM_ECDSA }, call.key.handle)
   deps.onAttempt()
   const out = Buffer.alloc(2 * curveFacts[call.key.curve].coordinateBytes + 16)
-  return await deps.cryptoki.C_SignAsync(call.session, call.digest, out)
+  if (!deps.pace.isInline()) return await deps.cryptoki.C_SignAsync(call.session, call.digest, out)
+  const startedAt = performance.now()
+  try {
+    return deps.cryptoki.C_Sign(call.session, call.digest, out)
+  } finally {
+    deps.pace.observe(performance.now() - startedAt)
+  }
 }
 
 const checkedSignature = (key: SigningKey, data: Uint8Array, raw: Uint8Array): Uint8Array => {

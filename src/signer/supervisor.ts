@@ -134,6 +134,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     try {
       const { signer, detail } = JSON.parse(text) as { signer: string; detail: string }
       if (signer === 'ready') failures = 0
+      silentSince = null
       enter(signer === 'ready' || signer === 'locked' ? signer : 'down', detail)
     } catch {
       log.warn({ text: text.slice(0, 200) }, 'the signer said something unexpected')

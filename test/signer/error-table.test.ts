@@ -1,6 +1,7 @@
 // The table of PKCS#11 return codes, walked completely. The only fake of PKCS#11 in the project: it exists to answer with codes.
 import { createHash, generateKeyPairSync, sign as softwareSign } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
+import { pooledPace } from '../../src/signer/call-pace.ts'
 import { type Cryptoki, ck } from '../../src/signer/cryptoki.ts'
 import { importSpki } from '../../src/signer/ec-key.ts'
 import { type CkrClass, ckrBehaviour, ckrCodeOf, ckrTable, classifyPkcs11 } from '../../src/signer/error-table.ts'
@@ -56,6 +57,7 @@ const fakeModule = (script: { init?: number[]; sign?: number[] }) => {
       {
         cryptoki,
         pool,
+        pace: pooledPace,
         login: () => {
           seen.logins++
         },

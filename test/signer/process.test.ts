@@ -169,20 +169,26 @@ describe('a module that misbehaves', () => {
     expect((await signer.client.sign(leaf(2))).length).toBeGreaterThan(60)
   })
 
-  test('hangs: the deadline answers the caller, the supervisor kills and restarts, requests succeed again', async () => {
-    await using signer = startSigner(signerConfig(fixture, { name: 'hang', modulePath: shim.modulePath }))
-    shim.set({})
-    await signer.supervisor.ready(20_000)
-    shim.set({ sleep_ms: 60_000 })
-    expect(await caught(signer.client.sign(leaf(1, 200)))).toMatchObject({
-      code: 'signer_deadline',
-      hsmCalled: 'maybe',
-    })
-    shim.set({})
-    await eventually('a kill', () => signer.supervisor.state().kills === 1)
-    await signer.supervisor.ready(20_000)
-    expect((await signer.client.sign(leaf(2))).length).toBeGreaterThan(60)
-  })
+  test.each([
+    ['after a fast start, on the event loop', 0],
+    ['after a slow start, on the thread pool', 120],
+  ])(
+    'hangs %s: the deadline answers the caller, the supervisor kills and restarts, requests succeed again',
+    async (_, sleep_ms) => {
+      await using signer = startSigner(signerConfig(fixture, { name: `hang${sleep_ms}`, modulePath: shim.modulePath }))
+      shim.set({ sleep_ms })
+      await signer.supervisor.ready(20_000)
+      shim.set({ sleep_ms: 60_000 })
+      expect(await caught(signer.client.sign(leaf(1, 200)))).toMatchObject({
+        code: 'signer_deadline',
+        hsmCalled: 'maybe',
+      })
+      shim.set({})
+      await eventually('a kill', () => signer.supervisor.state().kills === 1)
+      await signer.supervisor.ready(20_000)
+      expect((await signer.client.sign(leaf(2))).length).toBeGreaterThan(60)
+    },
+  )
 
   test('stopped as a whole (SIGSTOP): found by its silence, killed and restarted', async () => {
     await using signer = startSigner(signerConfig(fixture, { name: 'stopped' }))
@@ -216,7 +222,7 @@ describe('a module that misbehaves', () => {
       { ...signerConfig(fixture, { name: 'queued', modulePath: shim.modulePath }), sessions: 1 },
       { hangMs: 20_000 },
     )
-    shim.set({})
+    shim.set({ sleep_ms: 120 })
     await signer.supervisor.ready(20_000)
     shim.set({ sleep_ms: 1000 })
     const first = signer.client.sign(testSign('a', 10_000))
