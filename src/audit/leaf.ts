@@ -58,16 +58,12 @@ export const createLeaf = (
 }
 
 /** RFC 6962 §2.1: the leaf hash, domain-separated from inner nodes. */
-export const hashLeaf = (bytes: Uint8Array): Uint8Array =>
-  createHash('sha256')
-    .update(new Uint8Array([0]))
-    .update(bytes)
-    .digest()
+export const hashLeaf = (bytes: Uint8Array): Uint8Array => sha256([new Uint8Array([0]), bytes])
 
 /** The chain before its first leaf. */
 export const emptyHead: Uint8Array = new Uint8Array(32)
 
-export const extendHead = (head: Uint8Array, leafHash: Uint8Array): Uint8Array =>
-  createHash('sha256')
-    .update(concatBytes([head, leafHash]))
-    .digest()
+export const extendHead = (head: Uint8Array, leafHash: Uint8Array): Uint8Array => sha256([head, leafHash])
+
+const sha256 = (parts: readonly Uint8Array[]): Uint8Array =>
+  new Uint8Array(createHash('sha256').update(concatBytes(parts)).digest())

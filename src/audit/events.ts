@@ -1,0 +1,197 @@
+// One typed function per audit event outside issuance (whose leaves are made in ca/issuance-events.ts): what each says is decided
+// here and nowhere else. Members are short because every leaf is kept for ever.
+import type { BlastRadius } from '../store/ports.ts'
+import type { LeafDraft, OperatorRole, RegistrationState, SubjectKind } from '../store/records.ts'
+import { createLeaf, type LeafContext, type LeafValue } from './leaf.ts'
+
+/** What the leaf is about. */
+export interface Subject {
+  readonly kind: SubjectKind
+  readonly name: string
+}
+
+/** Why: an operator's own words, or the rule that did it. */
+type Reasoned = { readonly why?: string }
+
+const subjectOf = (subject: Subject): string => `${subject.kind}:${subject.name}`
+
+/** Names are listed up to a bound; the counts are always whole. */
+const radiusFacts = (radius: BlastRadius): { readonly [key: string]: LeafValue } => ({
+  certificates: radius.certificates,
+  instances: radius.instances,
+  intents: radius.intents,
+  tokens: radius.tokens,
+  registrations: radius.registrations.slice(0, 20).map(subjectOf),
+})
+
+export const caInitialised = (
+  context: LeafContext,
+  facts: { readonly caId: string; readonly trustDomain: string },
+): LeafDraft => createLeaf('ca_initialised', context, null, facts)
+
+export const issuerAdded = (
+  context: LeafContext,
+  facts: { readonly name: string; readonly kind: string; readonly sha256: string; readonly notAfter: number },
+): LeafDraft => createLeaf('issuer_added', context, `issuer:${facts.name}`, facts)
+
+export const issuerStateChanged = (
+  context: LeafContext,
+  facts: { readonly name: string; readonly from: string; readonly to: string; readonly retired?: string } & Reasoned,
+): LeafDraft => createLeaf('issuer_state_changed', context, `issuer:${facts.name}`, facts)
+
+export const ceremonyPerformed = (
+  context: LeafContext,
+  facts: { readonly ceremony: 'root' | 'issuing' | 'crl'; readonly name: string; readonly transcriptSha256: string },
+): LeafDraft => createLeaf('ceremony_performed', context, `issuer:${facts.name}`, facts)
+
+export const ownerCreated = (context: LeafContext, owner: string): LeafDraft =>
+  createLeaf('owner_created', context, `owner:${owner}`, {})
+
+export const ownerGone = (context: LeafContext, owner: string, radius: BlastRadius): LeafDraft =>
+  createLeaf('owner_gone', context, `owner:${owner}`, radiusFacts(radius))
+
+export const registrationCreated = (
+  context: LeafContext,
+  subject: Subject,
+  facts: {
+    readonly owner: string | null
+    readonly profile: string
+    readonly roles: readonly string[]
+    readonly operatorRole: OperatorRole | null
+    readonly until: number | null
+  },
+): LeafDraft => createLeaf('registration_created', context, subjectOf(subject), facts)
+
+export interface RegistrationChangeFacts {
+  readonly why?: string
+  readonly from: RegistrationState
+  readonly to: RegistrationState
+  readonly version: number
+  /** The members that changed, with their new values. */
+  readonly set: { readonly [key: string]: LeafValue }
+}
+
+export const registrationChanged = (
+  context: LeafContext,
+  subject: Subject,
+  facts: RegistrationChangeFacts,
+): LeafDraft => createLeaf('registration_changed', context, subjectOf(subject), { ...facts })
+
+export const registrationRetired = (
+  context: LeafContext,
+  subject: Subject,
+  facts: {
+    readonly radius: BlastRadius
+    /** Positions [first, last] of the leaves that its archive covers. */
+    readonly archived: readonly [number, number] | null
+  } & Reasoned,
+): LeafDraft =>
+  createLeaf('registration_retired', context, subjectOf(subject), {
+    ...radiusFacts(facts.radius),
+    archived: facts.archived,
+    why: facts.why,
+  })
+
+export const tokenCreated = (
+  context: LeafContext,
+  subject: Subject,
+  facts: {
+    readonly token: string
+    readonly uses: number
+    readonly expiresAt: number
+    readonly boundKey: string | null
+  },
+): LeafDraft => createLeaf('token_created', context, subjectOf(subject), facts)
+
+export const tokenRevoked = (
+  context: LeafContext,
+  subject: Subject,
+  facts: { readonly token: string } & Reasoned,
+): LeafDraft => createLeaf('token_revoked', context, subjectOf(subject), facts)
+
+export const tokenReuse = (
+  context: LeafContext,
+  subject: Subject,
+  facts: { readonly token: string; readonly key: string },
+): LeafDraft => createLeaf('token_reuse', context, subjectOf(subject), facts)
+
+export const requestRefused = (
+  context: LeafContext,
+  subject: Subject | null,
+  facts: { readonly op: string; readonly code: string; readonly detail?: string },
+): LeafDraft => createLeaf('request_refused', context, subject === null ? null : subjectOf(subject), facts)
+
+export const instanceUnlocked = (
+  context: LeafContext,
+  subject: Subject,
+  facts: { readonly instance: string } & Reasoned,
+): LeafDraft => createLeaf('instance_unlocked', context, subjectOf(subject), facts)
+
+export const revoked = (
+  context: LeafContext,
+  facts: {
+    readonly by: string
+    readonly value: string
+    readonly reason: string
+    readonly radius: BlastRadius
+    readonly feedN: number
+  } & Reasoned,
+): LeafDraft => {
+  const { by, value, reason, radius, feedN, why } = facts
+  const only = radius.registrations.length === 1 ? subjectOf(radius.registrations[0]!) : null
+  return createLeaf('revoked', context, only, { by, value, reason, why, feed: feedN, ...radiusFacts(radius) })
+}
+
+export const crlPublished = (
+  context: LeafContext,
+  facts: { readonly issuer: string; readonly number: bigint; readonly sha256: string; readonly entries: number },
+): LeafDraft =>
+  createLeaf('crl_published', context, `issuer:${facts.issuer}`, { ...facts, number: facts.number.toString() })
+
+export const ocspResponderRenewed = (
+  context: LeafContext,
+  facts: { readonly issuer: string; readonly serial: string; readonly sha256: string; readonly notAfter: number },
+): LeafDraft => createLeaf('ocsp_responder_renewed', context, `issuer:${facts.issuer}`, facts)
+
+export const clockJump = (
+  context: LeafContext,
+  facts: { readonly lastSigning: number; readonly seen: number },
+): LeafDraft => createLeaf('clock_jump', context, null, facts)
+
+export const clockAccepted = (
+  context: LeafContext,
+  facts: { readonly lastSigning: number; readonly accepted: number } & Reasoned,
+): LeafDraft => createLeaf('clock_accepted', context, null, facts)
+
+export const refusalsSummary = (
+  context: LeafContext,
+  facts: {
+    readonly from: number
+    readonly to: number
+    readonly dropped: number
+    readonly codes: { readonly [code: string]: number }
+  },
+): LeafDraft => createLeaf('refusals_summary', context, null, facts)
+
+export const coreStarted = (
+  context: LeafContext,
+  facts: { readonly version: string; readonly epoch: number; readonly policyVersion?: string },
+): LeafDraft => createLeaf('core_started', context, null, facts)
+
+export const coreStopped = (context: LeafContext, facts: { readonly epoch: number } & Reasoned): LeafDraft =>
+  createLeaf('core_stopped', context, null, facts)
+
+export const signerCountsMismatch = (
+  context: LeafContext,
+  facts: { readonly key: string; readonly purpose: string; readonly signer: number; readonly ledger: number },
+): LeafDraft => createLeaf('signer_counts_mismatch', context, null, facts)
+
+export const profileReloaded = (
+  context: LeafContext,
+  facts: { readonly profile: string; readonly from: string | null; readonly to: string | null },
+): LeafDraft => createLeaf('profile_reloaded', context, `profile:${facts.profile}`, facts)
+
+export const operatorAction = (
+  context: LeafContext,
+  facts: { readonly action: string; readonly [key: string]: LeafValue | undefined },
+): LeafDraft => createLeaf('operator_action', context, null, facts)
