@@ -43,7 +43,7 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
     head: record(head),
     replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
     keySeenWith: keySeenWith(db, keyHash),
-    keyRevoked: db.get('SELECT 1 FROM revoked_key WHERE key_hash = ?', keyHash) !== undefined,
+    keyRevoked: db.get('SELECT 1 FROM revoked_key WHERE key_hash = +?', keyHash) !== undefined,
     // Read when asked for: its cost grows with the fleet, and only a profile with a limit looks.
     get liveInstances() {
       live ??= registrationId === null ? 0 : liveInstances(db, registrationId, query.now)
@@ -55,10 +55,10 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
 const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Origin => {
   const { evidence } = query
   if (evidence.kind === 'token') {
-    const token = db.get<rows.TokenRow>('SELECT * FROM token WHERE hash = ?', codes.soughtBlob(evidence.tokenHash))
+    const token = db.get<rows.TokenRow>('SELECT * FROM token WHERE hash = +?', codes.soughtBlob(evidence.tokenHash))
     if (token === undefined) return nobody
     const use = db.get<{ certificate: number; counted: number }>(
-      'SELECT certificate, counted FROM token_use WHERE token = ? AND key_hash = ?',
+      'SELECT certificate, counted FROM token_use WHERE token = +? AND key_hash = +?',
       token.seq,
       keyHash,
     )
@@ -75,7 +75,7 @@ const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Or
 /** A certificate that nobody can have received (void, orphaned, refused) proves nothing about its key. */
 const newestOfKey = (db: Connection, keyHash: Uint8Array): rows.CertificateRow | undefined =>
   db.get<rows.CertificateRow>(
-    `${rows.selectCertificate} WHERE substr(c.key_hash, 1, 8) = ? AND c.key_hash = ?
+    `${rows.selectCertificate} WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?
        AND c.issued_at IS NOT NULL ORDER BY c.row DESC LIMIT 1`,
     keyHash.subarray(0, 8),
     keyHash,
@@ -100,24 +100,24 @@ export const neverReleased = (row: { readonly state: number; readonly issued_at:
 
 const replacementsOf = (db: Connection, presented: number): number =>
   db.get<{ n: number }>(
-    `SELECT count(*) AS n FROM certificate WHERE predecessor = ? AND supersedes IS NOT NULL AND issued_at IS NOT NULL`,
+    `SELECT count(*) AS n FROM certificate WHERE predecessor = +? AND supersedes IS NOT NULL AND issued_at IS NOT NULL`,
     presented,
   )!.n
 
 const keySeenWith = (db: Connection, keyHash: Uint8Array): IssuanceFacts['keySeenWith'] => {
   const seen = db.get<{ id: string; registration_id: number }>(
-    `SELECT i.id, c.registration_id FROM certificate c JOIN instance i ON i.seq = c.instance
-     WHERE substr(c.key_hash, 1, 8) = ? AND c.key_hash = ? LIMIT 1`,
+    `SELECT (SELECT id FROM instance i WHERE i.seq = c.instance) AS id, c.registration_id FROM certificate c
+     WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +? LIMIT 1`,
     keyHash.subarray(0, 8),
     keyHash,
   )
   if (seen !== undefined) return { instanceId: seen.id, registrationId: seen.registration_id }
-  return db.get('SELECT 1 FROM issuer WHERE spki_hash = ? LIMIT 1', keyHash) === undefined ? null : 'issuer'
+  return db.get('SELECT 1 FROM issuer WHERE spki_hash = +? LIMIT 1', keyHash) === undefined ? null : 'issuer'
 }
 
 const liveInstances = (db: Connection, registrationId: number, now: number): number =>
   db.get<{ n: number }>(
-    'SELECT count(*) AS n FROM instance WHERE registration_id = ? AND live_until > ? AND state <> 2',
+    'SELECT count(*) AS n FROM instance WHERE registration_id = +? AND live_until > +? AND state <> 2',
     registrationId,
     now,
   )!.n
