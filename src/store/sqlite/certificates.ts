@@ -9,7 +9,7 @@ import * as rows from './rows.ts'
 export const createCertificates = ({ db, words }: Parts): CertificatesPort => ({
   get: serial => {
     const row = db.get<rows.CertificateRow>(
-      `${rows.selectCertificateWithBytes} WHERE c.serial = ?`,
+      `${rows.selectCertificateWithBytes} WHERE c.serial = +?`,
       codes.soughtBlob(serial),
     )
     return row === undefined ? null : rows.certificateWithBytesOf(words, row)
@@ -31,12 +31,12 @@ export const createCertificates = ({ db, words }: Parts): CertificatesPort => ({
   // Issued is the rest: only the other states have an index of their own, and they are few.
   counts: now => {
     const counts: Record<CertificateState, number> = { intent: 0, issued: 0, held: 0, revoked: 0, orphaned: 0, void: 0 }
-    const total = db.get<{ n: number }>('SELECT count(*) AS n FROM certificate WHERE not_after > ?', now)!.n
+    const total = db.get<{ n: number }>('SELECT count(*) AS n FROM certificate WHERE not_after > +?', now)!.n
     let others = 0
     for (const state of codes.certificateStateNames) {
       if (state === 'issued') continue
       counts[state] = db.get<{ n: number }>(
-        'SELECT count(*) AS n FROM certificate WHERE state = ? AND state <> 1 AND not_after > ?',
+        'SELECT count(*) AS n FROM certificate WHERE state = +? AND state <> 1 AND not_after > +?',
         codes.certificateStates.code(state),
         now,
       )!.n
@@ -58,14 +58,14 @@ const conditionsOf = (filter: CertificateFilter): { readonly where: string; read
   if (serials !== undefined) also(`c.serial IN (${serials.map(() => '?').join(',')})`, ...serials.map(codes.soughtBlob))
   if (registration !== undefined)
     also(
-      'c.registration_id = (SELECT id FROM registration WHERE kind = ? AND name = ?)',
+      'c.registration_id = (SELECT id FROM registration WHERE kind = +? AND name = +?)',
       codes.subjectKinds.code(registration.kind),
       registration.name,
     )
-  if (filter.instanceId !== undefined) also('c.instance = (SELECT seq FROM instance WHERE id = ?)', filter.instanceId)
+  if (filter.instanceId !== undefined) also('c.instance = (SELECT seq FROM instance WHERE id = +?)', filter.instanceId)
   if (keyHash !== undefined) {
     const blob = codes.soughtBlob(keyHash)
-    also('substr(c.key_hash, 1, 8) = ? AND c.key_hash = ?', blob.slice(0, 8), blob)
+    also('substr(c.key_hash, 1, 8) = ? AND c.key_hash = +?', blob.slice(0, 8), blob)
   }
   if (states !== undefined) {
     also(`c.state IN (${states.map(codes.certificateStates.code).join(',')})`)
@@ -74,6 +74,6 @@ const conditionsOf = (filter: CertificateFilter): { readonly where: string; read
   if (filter.liveAt !== undefined) also('c.not_after > ?', filter.liveAt)
   if (filter.expiredAt !== undefined) also('c.not_after <= ?', filter.expiredAt)
   if (filter.before !== undefined)
-    also('c.row < (SELECT row FROM certificate WHERE serial = ?)', codes.soughtBlob(filter.before))
+    also('c.row < (SELECT row FROM certificate WHERE serial = +?)', codes.soughtBlob(filter.before))
   return { where: where.join(' AND '), values }
 }

@@ -96,7 +96,7 @@ const insertIntent = (parts: Parts, intent: IntentRecord): void => {
     throw error
   }
   if (token !== null) claimUse(parts, token, keyHash, row)
-  db.run(`UPDATE instance SET head = ?, live_until = max(live_until, ?) WHERE seq = ?`, row, intent.notAfter, instance)
+  db.run(`UPDATE instance SET head = ?, live_until = max(live_until, ?) WHERE seq = +?`, row, intent.notAfter, instance)
   if (intent.recovery) countRecovery(parts, instance, intent.createdAt)
 }
 
@@ -109,7 +109,7 @@ const serialBlob = (serial: string): Uint8Array => {
 
 const rowOf = (parts: Parts, serial: string | null): number | null => {
   if (serial === null) return null
-  const found = parts.db.get<{ row: number }>('SELECT row FROM certificate WHERE serial = ?', codes.soughtBlob(serial))
+  const found = parts.db.get<{ row: number }>('SELECT row FROM certificate WHERE serial = +?', codes.soughtBlob(serial))
   if (found === undefined) throw new StoreError('not_found', `no certificate has serial ${serial}`)
   return found.row
 }
@@ -132,7 +132,7 @@ const createInstance = ({ db }: Parts, intent: IntentRecord): number => {
 
 const existingInstance = ({ db }: Parts, intent: IntentRecord): number => {
   const found = db.get<{ seq: number; registration_id: number; state: number }>(
-    'SELECT seq, registration_id, state FROM instance WHERE id = ?',
+    'SELECT seq, registration_id, state FROM instance WHERE id = +?',
     intent.instanceId,
   )
   if (found === undefined) throw new StoreError('not_found', `no instance has id ${intent.instanceId}`)
@@ -144,7 +144,7 @@ const existingInstance = ({ db }: Parts, intent: IntentRecord): number => {
 }
 
 const tokenSeq = ({ db }: Parts, id: string): number => {
-  const found = db.get<{ seq: number }>('SELECT seq FROM token WHERE id = ?', id)
+  const found = db.get<{ seq: number }>('SELECT seq FROM token WHERE id = +?', id)
   if (found === undefined) throw new StoreError('not_found', `no token has id ${id}`)
   return found.seq
 }
@@ -152,13 +152,13 @@ const tokenSeq = ({ db }: Parts, id: string): number => {
 /** A key that holds a claim already does not take another use; any other key needs one that is left. */
 const claimUse = ({ db }: Parts, token: number, keyHash: Uint8Array, row: number): void => {
   const claim = db.get<{ counted: number }>(
-    'SELECT counted FROM token_use WHERE token = ? AND key_hash = ?',
+    'SELECT counted FROM token_use WHERE token = +? AND key_hash = +?',
     token,
     keyHash,
   )
   if (claim === undefined || claim.counted === 0) {
     const { changes } = db.run(
-      `UPDATE token SET uses_taken = uses_taken + 1 WHERE seq = ? AND state = 0 AND uses_taken < uses
+      `UPDATE token SET uses_taken = uses_taken + 1 WHERE seq = +? AND state = 0 AND uses_taken < uses
          AND (bound_key_hash IS NULL OR bound_key_hash = ?)`,
       token,
       keyHash,
@@ -178,17 +178,17 @@ const claimUse = ({ db }: Parts, token: number, keyHash: Uint8Array, row: number
 const keptRecoveries = 64
 
 const countRecovery = ({ db }: Parts, instance: number, at: number): void => {
-  const found = db.get<{ recoveries: string | null }>('SELECT recoveries FROM instance WHERE seq = ?', instance)!
+  const found = db.get<{ recoveries: string | null }>('SELECT recoveries FROM instance WHERE seq = +?', instance)!
   const times = found.recoveries === null ? [] : (JSON.parse(found.recoveries) as number[])
   const kept = JSON.stringify([...times, at].slice(-keptRecoveries))
-  db.run('UPDATE instance SET recoveries = ?, changed_at = ? WHERE seq = ?', kept, at, instance)
+  db.run('UPDATE instance SET recoveries = ?, changed_at = ? WHERE seq = +?', kept, at, instance)
 }
 
 const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' => {
   const { db, journal } = parts
   const { changes } = db.run(
     `UPDATE certificate SET state = ${codes.ISSUED}, signature = ?, issued_at = ?
-     WHERE serial = ? AND state = ${codes.INTENT} AND epoch = ?
+     WHERE serial = +? AND state = ${codes.INTENT} AND epoch = +?
        AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
          AND r.version = certificate.registration_version)
        AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)`,
@@ -200,7 +200,7 @@ const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' =
   if (changes === 0) return refuseRelease(parts, command)
   journal.leaf(command.issuedLeaf)
   const { supersedes } = db.get<{ supersedes: number | null }>(
-    'SELECT supersedes FROM certificate WHERE serial = ?',
+    'SELECT supersedes FROM certificate WHERE serial = +?',
     codes.soughtBlob(command.serial),
   )!
   if (supersedes !== null) supersede(parts, supersedes, command.at)
@@ -215,7 +215,7 @@ const refuseRelease = (parts: Parts, command: IssuedCommand): 'refused' => {
   journal.leaf(command.refusedLeaf)
   // Released before: a second call for it changes nothing.
   if (row.issued_at !== null) return 'refused'
-  db.run('UPDATE certificate SET signature = ? WHERE row = ?', command.signature, row.row)
+  db.run('UPDATE certificate SET signature = ? WHERE row = +?', command.signature, row.row)
   // Void means that the HSM was never called; a signature shows that it was.
   if (row.state === codes.INTENT || row.state === codes.VOID) {
     const mark = {
@@ -232,7 +232,7 @@ const refuseRelease = (parts: Parts, command: IssuedCommand): 'refused' => {
 
 const supersede = (parts: Parts, superseded: number, at: number): void => {
   const { db } = parts
-  db.run('UPDATE certificate SET replaced = 1 WHERE row = ?', superseded)
+  db.run('UPDATE certificate SET replaced = 1 WHERE row = +?', superseded)
   const row = rows.certificateByRow(db, superseded)!
   if (row.state === codes.INTENT || row.state === codes.ISSUED || row.state === codes.HELD)
     markOne(parts, row, { state: codes.REVOKED, reason: 'superseded', cause: 'superseded', at })
@@ -258,16 +258,16 @@ const voidOne = (parts: Parts, serial: string, leaf: LeafDraft): void => {
   if (row === undefined) throw new StoreError('not_found', `no certificate has serial ${serial}`)
   // Revoked or swept meanwhile: the stricter state stays.
   if (row.state !== codes.INTENT) return
-  db.run(`UPDATE certificate SET state = ${codes.VOID} WHERE row = ?`, row.row)
+  db.run(`UPDATE certificate SET state = ${codes.VOID} WHERE row = +?`, row.row)
   const token = row.token
   if (token !== null) {
     const { changes } = db.run(
-      'UPDATE token_use SET counted = 0 WHERE token = ? AND key_hash = ? AND certificate = ? AND counted = 1',
+      'UPDATE token_use SET counted = 0 WHERE token = +? AND key_hash = +? AND certificate = +? AND counted = 1',
       token,
       row.key_hash,
       row.row,
     )
-    if (changes > 0) db.run('UPDATE token SET uses_taken = uses_taken - 1 WHERE seq = ?', token)
+    if (changes > 0) db.run('UPDATE token SET uses_taken = uses_taken - 1 WHERE seq = +?', token)
   }
   cascade.refreshLiveUntilOf(db, row.instance)
   freeSlot(parts, row)
@@ -291,16 +291,16 @@ interface SlotRow {
 
 /** The lineage's head goes back to the newest certificate that somebody may hold. */
 const freeSlot = ({ db }: Parts, row: rows.CertificateRow): void => {
-  const instance = db.get<{ head: number | null }>('SELECT head FROM instance WHERE seq = ?', row.instance)!
+  const instance = db.get<{ head: number | null }>('SELECT head FROM instance WHERE seq = +?', row.instance)!
   if (instance.head !== row.row) return
   let head: number | null = row.supersedes ?? row.predecessor
   while (head !== null) {
     const before: SlotRow = db.get<SlotRow>(
-      'SELECT row, state, issued_at, predecessor, supersedes FROM certificate WHERE row = ?',
+      'SELECT row, state, issued_at, predecessor, supersedes FROM certificate WHERE row = +?',
       head,
     )!
     if (!neverReleased(before)) break
     head = before.supersedes ?? before.predecessor
   }
-  db.run('UPDATE instance SET head = ? WHERE seq = ?', head, row.instance)
+  db.run('UPDATE instance SET head = ? WHERE seq = +?', head, row.instance)
 }
