@@ -33,9 +33,10 @@ export const createIssuanceEvents = (admit: (code: string, source: string) => bo
   },
   locked: (request, lock, at) =>
     createLeaf('lineage_locked', contextOf(request, at), `instance:${lock.instanceId}`, { reason: lock.reason }),
-  intentRecorded: (request, intent, spiffeId) =>
-    createLeaf('intent_recorded', contextOf(request, intent.createdAt), spiffeId, {
+  intentRecorded: (request, intent, registration) =>
+    createLeaf('intent_recorded', contextOf(request, intent.createdAt), subjectOf(registration), {
       op: request.operation,
+      instance: intent.instanceId,
       serial: intent.serial,
       key: intent.keyHash,
       tbs: sha256Hex(intent.tbs),

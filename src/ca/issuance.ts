@@ -75,7 +75,7 @@ export interface IssuanceEvents {
     lock: { readonly instanceId: string; readonly reason: string },
     at: number,
   ): LeafDraft
-  intentRecorded(request: IssuanceRequest, intent: IntentRecord, spiffeId: string): LeafDraft
+  intentRecorded(request: IssuanceRequest, intent: IntentRecord, registration: Registration): LeafDraft
   repeated(request: IssuanceRequest, serial: string, at: number): LeafDraft | null
   issued(request: IssuanceRequest, serial: string, certificate: Uint8Array, at: number): LeafDraft
   releaseRefused(request: IssuanceRequest, serial: string, at: number): LeafDraft

@@ -128,7 +128,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     if (decision.act === 'repeat') return { ...decision, leaf: events.repeated(request, decision.serial, query.now) }
     if (drafted === null || !sameGround(drafted.decision, decision)) return { act: 'pending', serial: '' }
     const intent = intentOf(prepared, drafted.draft, decision, instanceOf(drafted.decision))
-    return { act: 'record', intent, leaf: events.intentRecorded(request, intent, drafted.draft.spiffeId) }
+    return { act: 'record', intent, leaf: events.intentRecorded(request, intent, registrationOf(facts)) }
   }
 
   // A fresh instance's id is drawn once, before its bytes are built, and carried from the early decision to the binding one.
