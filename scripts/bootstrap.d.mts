@@ -1,0 +1,21 @@
+// Types of bootstrap.mjs, which is plain JavaScript because it runs before anything is installed.
+export interface SetupFacts {
+  readonly nodeVersion: string
+  readonly nodeMajor: number
+  readonly hasNpm: boolean
+  readonly hasApt: boolean
+  readonly isRoot: boolean
+  readonly softhsm: boolean
+  readonly openssl: boolean
+  readonly compiler: boolean
+  readonly make: boolean
+  readonly python: boolean
+  readonly installed: boolean
+}
+export type SetupPlan =
+  | { readonly problem: string }
+  | { readonly packages: readonly string[]; readonly install: boolean }
+export const planSetup: (facts: SetupFacts) => SetupPlan
+export const gatherFacts: () => SetupFacts
+export const packagesWithInstallScripts: readonly string[]
+export const root: string

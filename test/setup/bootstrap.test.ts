@@ -1,0 +1,66 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { gatherFacts, packagesWithInstallScripts, planSetup, root, type SetupFacts } from '../../scripts/bootstrap.mjs'
+
+const ready: SetupFacts = {
+  nodeVersion: '20.0.0',
+  nodeMajor: 20,
+  hasNpm: true,
+  hasApt: true,
+  isRoot: true,
+  softhsm: true,
+  openssl: true,
+  compiler: true,
+  make: true,
+  python: true,
+  installed: true,
+}
+const bare: SetupFacts = {
+  ...ready,
+  softhsm: false,
+  openssl: false,
+  compiler: false,
+  make: false,
+  python: false,
+  installed: false,
+}
+
+describe('the plan of the set-up', () => {
+  it('has nothing to do on a machine that is ready', () =>
+    expect(planSetup(ready)).toEqual({ packages: [], install: false }))
+
+  it('installs everything on a bare machine, as root', () =>
+    expect(planSetup(bare)).toEqual({ packages: ['softhsm2', 'openssl', 'g++', 'make', 'python3'], install: true }))
+
+  it('needs no compiler once the addon is built', () =>
+    expect(planSetup({ ...bare, installed: true })).toEqual({ packages: ['softhsm2', 'openssl'], install: false }))
+
+  it.each([
+    ['a Node that is too old', { nodeMajor: 16, nodeVersion: '16.20.0' }, /install Node 18/],
+    ['a missing npm', { hasNpm: false }, /apt-get install npm/],
+    ['missing packages without root', { softhsm: false, isRoot: false }, /as root run: apt-get install -y softhsm2$/],
+    [
+      'a missing compiler without root',
+      { installed: false, compiler: false, isRoot: false },
+      /apt-get install -y g\+\+$/,
+    ],
+    ['a system without apt', { openssl: false, hasApt: false }, /package manager/],
+  ])('answers %s with one line that names the cure', (_, facts, cure) => {
+    const plan = planSetup({ ...ready, ...facts })
+    expect(plan).toHaveProperty('problem')
+    const { problem } = plan as { problem: string }
+    expect(problem).toMatch(cure)
+    expect(problem).not.toContain('\n')
+  })
+
+  it('finds this machine ready, since the tests run on it', () => {
+    const facts = gatherFacts()
+    expect(facts).toMatchObject({ softhsm: true, openssl: true, hasNpm: true })
+  })
+
+  it('runs the install scripts that package.json allows, and no others', () => {
+    const { allowScripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { allowScripts: object }
+    expect(Object.keys(allowScripts).sort()).toEqual([...packagesWithInstallScripts].sort())
+  })
+})
