@@ -24,8 +24,6 @@ export interface KeyReport {
 }
 
 export interface SignerClient extends SignerPort {
-  /** Whether a signer answers on the socket now: what to ask before an intent is recorded. */
-  isConnected(): boolean
   keys(): Promise<readonly KeyReport[]>
   /** Clears the PIN latch and logs in once, with this PIN or else the one in pin-source. @throws SignerError */
   unlock(pin?: string): Promise<SignerHealth>

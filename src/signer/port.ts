@@ -88,6 +88,8 @@ export interface SignerPort {
    * @throws SignerError with `hsmCalled`
    */
   sign(request: SignRequest): Promise<Uint8Array>
+  /** Whether a signer answers now, without a round trip: what to ask before an intent is recorded. */
+  isConnected(): boolean
   /** Never throws: an unreachable signer is `state: 'down'`. */
   health(): Promise<SignerHealth>
   close(): Promise<void>
