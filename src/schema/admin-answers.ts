@@ -1,0 +1,232 @@
+// What `/v1/admin` answers with, as JSON: one file that the server writes by and the command line reads by. Times are RFC 3339 text,
+// serials and hashes lower-case hex, durations carry their unit.
+
+export type SubjectKindName = 'agent' | 'service' | 'operator'
+
+export interface List<T> {
+  readonly items: readonly T[]
+  /** The cursor of the next page; null on the last one. */
+  readonly next: string | null
+}
+
+export interface OwnerAnswer {
+  readonly name: string
+  readonly state: 'active' | 'gone'
+  readonly agents: number
+  readonly createdAt: string
+}
+
+export interface RegistrationAnswer {
+  readonly kind: SubjectKindName
+  readonly name: string
+  readonly owner: string | null
+  readonly purpose: string
+  readonly profile: string
+  readonly roles: readonly string[]
+  readonly attributes: Readonly<Record<string, string>>
+  readonly dns: readonly string[]
+  readonly instances: number | null
+  /** Operators only. */
+  readonly role: 'viewer' | 'operator' | 'security' | 'admin' | null
+  readonly until: string | null
+  readonly state: 'active' | 'held' | 'retired'
+  readonly version: number
+  readonly createdAt: string
+  readonly changedAt: string
+}
+
+export interface RegistrationDetail extends RegistrationAnswer {
+  readonly liveInstances: readonly InstanceAnswer[]
+  readonly tokens: readonly TokenAnswer[]
+}
+
+export interface RadiusAnswer {
+  readonly registrations: readonly { readonly kind: SubjectKindName; readonly name: string }[]
+  readonly instances: number
+  readonly certificates: number
+  readonly intents: number
+  readonly tokens: number
+  readonly subscriptions: number
+  /** The first 1,000, newest first. */
+  readonly serials: readonly string[]
+}
+
+export interface ChangeAnswer {
+  readonly registration: RegistrationAnswer
+  readonly radius: RadiusAnswer
+  readonly dryRun: boolean
+}
+
+export interface InstanceAnswer {
+  readonly id: string
+  readonly kind: SubjectKindName
+  /** Name of the registration. */
+  readonly name: string
+  readonly spiffeId: string
+  readonly state: 'active' | 'locked' | 'revoked'
+  readonly lockReason: string | null
+  readonly serial: string | null
+  readonly generation: number | null
+  readonly notAfter: string | null
+  readonly createdAt: string
+  readonly changedAt: string
+}
+
+export interface TokenAnswer {
+  readonly id: string
+  readonly kind: SubjectKindName
+  readonly name: string
+  readonly uses: number
+  readonly usesTaken: number
+  readonly boundKeyHash: string | null
+  readonly state: 'active' | 'revoked' | 'expired' | 'used'
+  readonly expiresAt: string
+  readonly createdAt: string
+  readonly createdBy: string
+}
+
+export interface TokenCreated {
+  readonly id: string
+  /** Shown once, stored nowhere. */
+  readonly token: string
+  readonly expiresAt: string
+  readonly uses: number
+  readonly subject: { readonly kind: SubjectKindName; readonly name: string }
+  /** `sha256:HEX` of a root certificate's DER, for `agentca enroll --ca-fingerprint`. */
+  readonly caFingerprint: string
+  readonly url: string
+}
+
+export type CertificateStateName = 'intent' | 'issued' | 'revoked' | 'held' | 'expired' | 'orphaned' | 'void'
+
+export interface CertificateAnswer {
+  readonly serial: string
+  readonly state: CertificateStateName
+  readonly kind: SubjectKindName
+  /** Name of the registration, under the contract's member name whatever the kind. */
+  readonly agent: string
+  readonly instance: string
+  readonly generation: number
+  readonly notBefore: string
+  readonly notAfter: string
+  readonly issuedAt: string | null
+  readonly revokedAt: string | null
+  readonly reason: string | null
+}
+
+export interface CertificateDetail extends CertificateAnswer {
+  readonly issuer: string
+  readonly predecessor: string | null
+  readonly replaced: boolean
+  readonly keyHash: string
+  readonly profile: string
+  readonly profileHash: string
+  readonly requester: string
+  /** PEM; null for what was never released. */
+  readonly certificate: string | null
+  readonly chain: string
+}
+
+export interface RevocationAnswer {
+  readonly by: string
+  readonly value: string
+  readonly reason: string
+  readonly radius: RadiusAnswer
+  /** Position of the revocation in the feed; null for a dry run. */
+  readonly feed: { readonly epoch: string; readonly n: number } | null
+  readonly at: string
+  readonly dryRun: boolean
+}
+
+export interface CrlAnswer {
+  readonly issuer: string
+  readonly number: string
+  readonly thisUpdate: string
+  readonly nextUpdate: string
+  readonly entries: number
+  readonly sha256: string
+  readonly bytes: number
+  readonly url: string | null
+}
+
+export interface IssuerAnswer {
+  readonly name: string
+  readonly kind: 'root' | 'issuing'
+  readonly state: 'prepared' | 'active' | 'retired'
+  readonly subject: string
+  readonly serial: string
+  readonly keyLabel: string | null
+  readonly keyHash: string
+  readonly fingerprint: string
+  readonly notBefore: string
+  readonly notAfter: string
+  readonly daysLeft: number
+  readonly parent: string | null
+  readonly certificate: string
+}
+
+export interface HsmStatusAnswer {
+  readonly state: 'ready' | 'down' | 'locked'
+  readonly pinLatched: boolean
+  readonly detail: string
+  readonly since: string
+  readonly keys: readonly { readonly label: string; readonly purposes: readonly string[]; readonly curve: string }[]
+  readonly sessions: { readonly open: number; readonly busy: number; readonly queued: number; readonly stuck: number }
+  readonly signatures: readonly { readonly key: string; readonly purpose: string; readonly total: number }[]
+  readonly restarts: number
+}
+
+export interface ProfileAnswer {
+  readonly name: string
+  readonly hash: string
+  readonly kind: SubjectKindName
+  readonly lifetimeSeconds: number
+  readonly content: Readonly<Record<string, unknown>>
+}
+
+export interface LeafAnswer {
+  readonly index: number
+  readonly event: string
+  readonly at: string
+  readonly subject: string | null
+  /** The leaf's own members. In `/audit/leaves` the exact bytes come as base64 in `bytes`. */
+  readonly content?: Readonly<Record<string, unknown>>
+  readonly bytes?: string
+}
+
+export interface HeadAnswer {
+  readonly size: number
+  readonly head: string
+  readonly dropped: number
+}
+
+export interface ClockAnswer {
+  readonly state: 'ok' | 'refused'
+  readonly now: string
+  readonly lastSigning: string | null
+  readonly detail: string
+}
+
+export interface StatusAnswer {
+  readonly caId: string
+  readonly trustDomain: string
+  readonly version: string
+  readonly mode: 'development' | 'production'
+  readonly startedAt: string
+  readonly urls: { readonly api: string; readonly status: string }
+  readonly issuers: readonly (Pick<IssuerAnswer, 'name' | 'kind' | 'state' | 'notAfter' | 'daysLeft'> & {
+    readonly crl: Pick<CrlAnswer, 'number' | 'thisUpdate' | 'nextUpdate' | 'entries'> | null
+  })[]
+  readonly certificates: Readonly<Record<'issued' | 'held' | 'revoked' | 'intent' | 'orphaned' | 'void', number>>
+  readonly registrations: Readonly<Record<SubjectKindName, Readonly<Record<'active' | 'held' | 'retired', number>>>>
+  readonly signer: { readonly state: string; readonly detail: string; readonly restarts: number }
+  readonly audit: { readonly size: number; readonly checkpoint: { readonly size: number; readonly at: string } | null }
+  readonly clock: ClockAnswer
+  readonly feed: { readonly epoch: string; readonly n: number }
+  /** Since the last full minute. */
+  readonly rates: {
+    readonly issuedPerMinute: number
+    readonly refusedPerMinute: number
+    readonly revokedPerMinute: number
+  }
+}
