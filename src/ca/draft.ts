@@ -61,11 +61,11 @@ const spiffeIdOf = (trustDomain: TrustDomain, registration: Registration, instan
 const textOf = (name: GeneralName): string =>
   'value' in name && typeof name.value === 'string' ? `${name.kind}:${name.value}` : name.kind
 
-/** @throws CaError `conflict` naming every subject alternative name outside the grant */
+/** @throws CaError `name_not_granted` naming every subject alternative name outside the grant */
 const checkRequestedNames = (csr: CertificationRequest, granted: ReadonlySet<string>): void => {
   const outside = csr.subjectAltNames.map(textOf).filter(name => !granted.has(name))
   if (outside.length === 0) return
-  throw new CaError('conflict', `the request asks for names outside its grant: ${outside.join(', ')}`, {
+  throw new CaError('name_not_granted', `the request asks for names outside its grant: ${outside.join(', ')}`, {
     hint: 'leave them out of the request, or have them registered (--dns NAME)',
     facts: { outside },
   })
@@ -100,7 +100,7 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
       const algorithm = csr.spki.algorithm
       if (!profile.keyAlgorithms.includes(algorithm))
         throw new CaError(
-          'conflict',
+          'key_not_accepted',
           `profile ${profile.name} accepts ${profile.keyAlgorithms.join(', ')} keys, got ${algorithm}`,
           {
             hint: 'generate a P-256 key',

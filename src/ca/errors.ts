@@ -31,6 +31,11 @@ export type IssuanceRefusalCode =
 
 export type CaErrorCode =
   | IssuanceRefusalCode
+  /** A name in the request outside the registration's grant. */
+  | 'name_not_granted'
+  /** A kind of key that the profile does not take. */
+  | 'key_not_accepted'
+  | 'profile_unknown'
   | 'issuance_in_progress'
   | 'not_released'
   | 'not_found'

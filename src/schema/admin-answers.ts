@@ -230,3 +230,68 @@ export interface StatusAnswer {
     readonly revokedPerMinute: number
   }
 }
+
+export interface WhoamiAnswer {
+  /** `local` on the admin socket, else the operator's name. */
+  readonly name: string
+  readonly role: 'viewer' | 'operator' | 'security' | 'admin'
+  readonly mode: 'development' | 'production'
+}
+
+/** A cascade without a registration of its own: an owner who is gone. */
+export interface RadiusChangeAnswer {
+  readonly radius: RadiusAnswer
+  readonly dryRun: boolean
+}
+
+/** The contract's `identity`: what enrolment, renewal, recovery and issuance by an operator answer with. */
+export interface IdentityAnswer {
+  readonly spiffeId: string
+  /** Name of the registration, under the contract's member name whatever the kind. */
+  readonly agent: string
+  readonly instance: string
+  readonly serial: string
+  readonly generation: number
+  readonly notBefore: string
+  readonly notAfter: string
+  /** Drawn per certificate between 50 and 66 % of its life. */
+  readonly renewAfter: string
+  /** The latest sensible time: what is left is for retries. */
+  readonly renewBefore: string
+  readonly renewInSeconds: number
+  readonly expiresInSeconds: number
+  /** PEM of the leaf. */
+  readonly certificate: string
+  /** PEM of the intermediates, without the leaf. */
+  readonly chain: string
+  /** PEM of the roots. */
+  readonly bundle: string
+  readonly notGranted: readonly string[]
+}
+
+export interface HsmKeyAnswer {
+  readonly label: string
+  readonly id: string
+  readonly curve: string | null
+  readonly sign: boolean | null
+  readonly sensitive: boolean | null
+  readonly extractable: boolean | null
+  readonly alwaysSensitive: boolean | null
+  readonly neverExtractable: boolean | null
+  readonly local: boolean | null
+}
+
+export interface TestSignatureAnswer {
+  readonly key: string
+  readonly signed: string
+  readonly signature: string
+  readonly milliseconds: number
+}
+
+export interface CheckpointAnswer {
+  readonly size: number
+  readonly head: string
+  readonly at: string
+  /** The signed note as published at `/log/checkpoint`. */
+  readonly note: string
+}

@@ -6,7 +6,8 @@ import { type Fault, SchemaError } from './errors.ts'
 /** Longer than any file a person writes by hand. */
 const maxTextLength = 262_144
 
-const faultsOf = (error: z.ZodError): readonly Fault[] =>
+/** Every fault of a zod error, with its path. */
+export const faultsOf = (error: z.ZodError): readonly Fault[] =>
   error.issues.flatMap(issue => {
     const path = issue.path.map(String).join('.')
     if (issue.code === 'unrecognized_keys')

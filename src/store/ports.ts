@@ -261,6 +261,11 @@ export interface RevocationsPort {
   }): Promise<{ readonly radius: BlastRadius; readonly feedN: number }>
   /** Grows with each change of the set that CRL and OCSP show (revocations, holds, releases, orphans). */
   revision(issuerId: number): number
+  /**
+   * Calls `listener` after a commit that made any revision grow, before the promises of that commit resolve: whoever was told that
+   * something is revoked is never shown an answer from before. The listener is synchronous and must not throw. @returns how to stop
+   */
+  onChange(listener: () => void): () => void
   /** Entries for a full CRL, in pages by serial: unexpired at `at`, and those expired since `since` (on one more CRL). */
   entries(page: {
     readonly issuerId: number

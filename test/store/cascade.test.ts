@@ -203,3 +203,17 @@ test('CRL entries come in pages by serial, expired ones as long as asked', async
   }
   expect(read).toEqual(serials.slice(3).sort())
 })
+
+test('a listener hears of a change of status before the promise of that change resolves, and of nothing else', async () => {
+  const world = await w.makeWorld()
+  const order: string[] = []
+  const stop = world.ledger.revocations.onChange(() => order.push('heard'))
+  const { serial } = await w.issue(world)
+  expect(order).toEqual([])
+  await revoke(world, { by: 'serial', value: serial }).then(() => order.push('resolved'))
+  expect(order).toEqual(['heard', 'resolved'])
+  stop()
+  const other = await w.issue(world)
+  await revoke(world, { by: 'serial', value: other.serial })
+  expect(order).toEqual(['heard', 'resolved'])
+})

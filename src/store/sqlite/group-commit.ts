@@ -37,6 +37,8 @@ export interface GroupCommitDeps {
   readonly log: Log
   readonly monotonic: () => number
   readonly faults: StoreFaults | undefined
+  /** Called after each COMMIT, before its calls are answered. Must not throw. */
+  readonly committed: () => void
 }
 
 export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
@@ -70,6 +72,7 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
       for (const call of calls) call.reject(asStoreFailure(error))
       done.length = 0
     }
+    if (done.length > 0) deps.committed()
     for (const outcome of done) outcome.call.resolve(outcome.value as never)
     if (queue.length > 0) schedule()
     else if (waiting.length > 0) {

@@ -18,6 +18,7 @@ import type { Parts } from './parts.ts'
 import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
 import { createStatus } from './status.ts'
+import { createStatusChanges } from './status-changes.ts'
 import { createTokens } from './tokens.ts'
 import { createWords } from './words.ts'
 
@@ -38,14 +39,21 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
   const db = openConnection(path)
   const words = createWords(db)
   const journal = createJournal(db, words)
-  const writer = createGroupCommit({ db, log: deps.log, monotonic: deps.clock.monotonic, faults: deps.faults })
+  const changes = createStatusChanges(db, deps.log)
+  const writer = createGroupCommit({
+    db,
+    log: deps.log,
+    monotonic: deps.clock.monotonic,
+    faults: deps.faults,
+    committed: changes.committed,
+  })
   let closing: Promise<void> | null = null
   const commit: GroupCommit = {
     ...writer,
     write: work =>
       closing === null ? writer.write(work) : Promise.reject(new StoreError('store_failed', 'the ledger is closed')),
   }
-  const parts: Parts = { db, words, journal, commit }
+  const parts: Parts = { db, words, journal, commit, changes }
   const close = (): Promise<void> => {
     closing ??= writer.idle().then(() => db.close())
     return closing

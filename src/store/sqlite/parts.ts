@@ -2,6 +2,7 @@
 import type { Connection } from './connection.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { Journal } from './journal.ts'
+import type { StatusChanges } from './status-changes.ts'
 import type { Words } from './words.ts'
 
 export interface Parts {
@@ -9,4 +10,5 @@ export interface Parts {
   readonly commit: GroupCommit
   readonly journal: Journal
   readonly words: Words
+  readonly changes: StatusChanges
 }

@@ -41,6 +41,7 @@ export const createRevocations = (parts: Parts): RevocationsPort => {
       }),
     revision: issuerId =>
       db.get<{ revision: number }>('SELECT revision FROM issuer WHERE id = ?', issuerId)?.revision ?? 0,
+    onChange: parts.changes.listen,
     entries: page =>
       db
         .all<EntryRow>(

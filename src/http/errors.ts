@@ -1,0 +1,33 @@
+// What the HTTP layer itself refuses, before any other layer is asked.
+import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
+
+export type HttpErrorCode =
+  | 'route_not_found'
+  | 'method_not_allowed'
+  | 'content_type_not_supported'
+  | 'body_too_large'
+  | 'body_malformed'
+  | 'request_timeout'
+  | 'rate_limited'
+  | 'overloaded'
+  | 'shutting_down'
+  | 'client_certificate_missing'
+  | 'client_certificate_invalid'
+  | 'session_resumed'
+  | 'operator_only'
+  | 'role_insufficient'
+  | 'operator_certificate_needed'
+  | 'idempotency_key_reused'
+  | 'evidence_type_not_supported'
+  | 'jws_malformed'
+  | 'jws_signature_invalid'
+  | 'jws_not_current'
+  | 'jws_wrong_audience'
+  | 'jws_replayed'
+
+export class HttpError extends AgentCaError<HttpErrorCode> {
+  constructor(code: HttpErrorCode, message: string, options: ErrorOptionsOf = {}) {
+    super(code, message, options)
+    this.name = 'HttpError'
+  }
+}

@@ -1,0 +1,202 @@
+// agentca.yaml and the environment to one checked configuration. Precedence: flag, environment, file, default. A key `a.b` of the
+// file is AGENTCA_A_B in the environment.
+import * as z from 'zod'
+import { parseTrustDomain } from '../pki/spiffe.ts'
+import { duration, faultsOf, parseYaml } from './document.ts'
+import { SchemaError } from './errors.ts'
+
+export interface Address {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+}
+
+/** `host:port`, `[v6]:port` or `:port` (all of IPv4). @returns null for anything else */
+export const parseAddress = (text: string): Address | null => {
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})$/.exec(text)
+  if (match === null || Number(match[3]) > 65_535) return null
+  return { host: match[1] ?? (match[2] === '' ? '0.0.0.0' : (match[2] as string)), port: Number(match[3]) }
+}
+
+export const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127(?:\.[0-9]{1,3}){3}$/.test(host)
+
+const address = z.string().transform((text, context) => {
+  const parsed = parseAddress(text)
+  if (parsed !== null) return parsed
+  context.addIssue({ code: 'custom', message: `expected HOST:PORT, got ${JSON.stringify(text)}` })
+  return z.NEVER
+})
+
+const baseUrl = (scheme: 'https' | 'http') =>
+  z.string().refine(
+    text => {
+      try {
+        const url = new URL(text)
+        return (
+          url.protocol === `${scheme}:` &&
+          url.pathname === '/' &&
+          url.search === '' &&
+          url.hash === '' &&
+          !text.endsWith('/')
+        )
+      } catch {
+        return false
+      }
+    },
+    { error: `expected an ${scheme} URL without a path and without a slash at its end` },
+  )
+
+const trustDomain = z.string().transform((text, context) => {
+  try {
+    return parseTrustDomain(text)
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message })
+    return z.NEVER
+  }
+})
+
+const whole = (min: number, max: number) => z.coerce.number().int().min(min).max(max)
+
+const schema = z.strictObject({
+  /** Part of every SPIFFE ID; set at `init` and never changed. */
+  trustDomain: trustDomain.default(parseTrustDomain('agentca.local')),
+  mode: z.enum(['development', 'production']).default('development'),
+  /** Written into certificates at `init`; default: the listeners' addresses. */
+  publicUrl: z.strictObject({ api: baseUrl('https').optional(), status: baseUrl('http').optional() }).prefault({}),
+  listen: z
+    .strictObject({
+      api: address.prefault('127.0.0.1:8443'),
+      status: address.prefault('127.0.0.1:8081'),
+      ops: address.prefault('127.0.0.1:9464'),
+    })
+    .prefault({}),
+  hsm: z
+    .strictObject({
+      /** RFC 7512, with pin-source; default: a SoftHSM2 token in AGENTCA_HOME. */
+      uri: z.string().optional(),
+      softhsmConf: z.string().optional(),
+      sessions: whole(1, 64).default(4),
+    })
+    .prefault({}),
+  /** Directory of profiles, from the configuration file's. */
+  profiles: z.string().min(1).default('profiles'),
+  issuance: z
+    .strictObject({
+      signDeadline: duration.prefault('5s'),
+      /** First octet of this replica's serials. */
+      serialPrefix: whole(1, 127).default(1),
+      /** Requests in work at once; beyond it 503 with Retry-After. */
+      maxInFlight: whole(1, 100_000).default(2000),
+    })
+    .prefault({}),
+  crl: z
+    .strictObject({
+      lifetime: duration.prefault('24h'),
+      /** A new list at the latest when this much of its life is left. */
+      refreshBefore: duration.prefault('12h'),
+    })
+    .prefault({}),
+  ocsp: z
+    .strictObject({
+      lifetime: duration.prefault('4h'),
+      responderLifetime: duration.prefault('30d'),
+      nonce: z.enum(['off', 'on']).default('off'),
+      /** Signatures per second spent on answers with a nonce, and on serials never issued. */
+      nonceBudget: whole(0, 100_000).default(50),
+      unknownBudget: whole(0, 100_000).default(50),
+    })
+    .prefault({}),
+  audit: z
+    .strictObject({
+      checkpointEvery: duration.prefault('1m'),
+      /** Checkpoints are also appended here: a path on another disk, or one that another machine collects. */
+      checkpointFile: z.string().min(1).optional(),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      /** Requests a minute by one source address without a certificate, and by one identity. */
+      anonymousPerMinute: whole(1, 10_000_000).default(6000),
+      identityPerMinute: whole(1, 10_000_000).default(6000),
+    })
+    .prefault({}),
+  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') }).prefault({}),
+})
+
+export type Config = Readonly<z.output<typeof schema>>
+type Input = Readonly<Record<string, unknown>>
+
+/** `a.bC` as AGENTCA_A_BC and, for people, as AGENTCA_A_B_C. */
+const environmentNames = (path: readonly string[]): readonly string[] => [
+  ...new Set([
+    `AGENTCA_${path.join('_').toUpperCase()}`,
+    `AGENTCA_${path
+      .join('_')
+      .replace(/([a-z])([A-Z])/g, '$1_$2')
+      .toUpperCase()}`,
+  ]),
+]
+
+/** Every key of the file, as paths: from the schema itself. */
+const leafPaths = (
+  shape: Readonly<Record<string, unknown>>,
+  at: readonly string[] = [],
+): readonly (readonly string[])[] =>
+  Object.entries(shape).flatMap(([key, type]) => {
+    const inner = objectShape(type)
+    return inner === null ? [[...at, key]] : leafPaths(inner, [...at, key])
+  })
+
+const objectShape = (type: unknown): Readonly<Record<string, unknown>> | null => {
+  let current = type as { shape?: Record<string, unknown>; _zod?: { def?: { innerType?: unknown } } } | undefined
+  while (current !== undefined) {
+    if (current.shape !== undefined) return current.shape
+    current = current._zod?.def?.innerType as typeof current
+  }
+  return null
+}
+
+export const configPaths: readonly string[] = leafPaths(schema.shape).map(path => path.join('.'))
+
+const setAt = (target: Record<string, unknown>, path: readonly string[], value: unknown): void => {
+  const [key, ...rest] = path as [string, ...string[]]
+  if (rest.length === 0) target[key] = value
+  else {
+    const inner = { ...(typeof target[key] === 'object' ? (target[key] as object) : {}) } as Record<string, unknown>
+    target[key] = inner
+    setAt(inner, rest, value)
+  }
+}
+
+export interface ConfigSources {
+  /** Text of the file; null where there is none and none was asked for. */
+  readonly text: string | null
+  /** What the text is called in messages. */
+  readonly source: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** By path, `listen.api` for instance. */
+  readonly flags?: Readonly<Record<string, string | undefined>>
+}
+
+const fileValues = z.looseObject({})
+
+/** @throws SchemaError with every fault of file, environment and flags together */
+export const parseConfig = ({ text, source, env, flags = {} }: ConfigSources): Config => {
+  const values: Record<string, unknown> = { ...(text === null ? {} : (parseYaml(fileValues, text, source) as Input)) }
+  for (const path of leafPaths(schema.shape)) {
+    const fromEnv = environmentNames(path)
+      .map(name => env[name])
+      .find(value => value !== undefined)
+    const value = flags[path.join('.')] ?? fromEnv
+    if (value !== undefined) setAt(values, path, value)
+  }
+  const result = schema.safeParse(values)
+  if (!result.success) throw new SchemaError(source, faultsOf(result.error))
+  const config = result.data
+  if (config.crl.refreshBefore >= config.crl.lifetime)
+    throw new SchemaError(source, [
+      { path: 'crl.refreshBefore', problem: `expected less than crl.lifetime (${config.crl.lifetime}s)` },
+    ])
+  return config
+}
