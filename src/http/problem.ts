@@ -120,6 +120,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   owner_not_found: missing,
   radius_changed: conflicting,
   crl_number_regressed: conflicting,
+  ledger_in_use: conflicting,
   database_newer: internal,
   database_settings: internal,
   store_failed: unavailable,

@@ -9,6 +9,7 @@ export type StoreErrorCode =
   | 'owner_gone'
   | 'radius_changed'
   | 'crl_number_regressed'
+  | 'ledger_in_use'
   | 'database_newer'
   | 'database_settings'
   | 'store_failed'

@@ -17,6 +17,7 @@ import { createOwners } from './owners.ts'
 import type { Parts } from './parts.ts'
 import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
+import { lockLedger, type WriterLock } from './single-writer.ts'
 import { createStatus } from './status.ts'
 import { createStatusChanges } from './status-changes.ts'
 import { createTokens } from './tokens.ts'
@@ -33,10 +34,11 @@ export interface SqliteLedgerDeps {
 
 /**
  * @param path a file, or ':memory:' for tests
- * @throws StoreError `database_newer`, `database_settings`, `store_failed`
+ * @throws StoreError `ledger_in_use`, `database_newer`, `database_settings`, `store_failed`
  */
 export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger => {
-  const db = openConnection(path)
+  const lock = lockLedger(path)
+  const db = openLocked(path, lock)
   const words = createWords(db)
   const journal = createJournal(db, words)
   const changes = createStatusChanges(db, deps.log)
@@ -55,7 +57,10 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
   }
   const parts: Parts = { db, words, journal, commit, changes }
   const close = (): Promise<void> => {
-    closing ??= writer.idle().then(() => db.close())
+    closing ??= writer.idle().then(() => {
+      db.close()
+      lock.release()
+    })
     return closing
   }
   return {
@@ -73,5 +78,14 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     meta: createMeta(parts),
     close,
     [Symbol.asyncDispose]: close,
+  }
+}
+
+const openLocked = (path: string, lock: WriterLock) => {
+  try {
+    return openConnection(path)
+  } catch (error) {
+    lock.release()
+    throw error
   }
 }
