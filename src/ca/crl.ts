@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto'
 import { fromHex, toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
+import type { ReachedStep } from '../base/steps.ts'
 import { assembleCrl, createTbsCertListWriter, type RevocationReason } from '../pki/crl.ts'
 import { checkSignature } from '../pki/signature.ts'
 import type { SignerPort } from '../signer/port.ts'
@@ -29,6 +30,7 @@ export interface CrlDeps {
   readonly published: (issuer: CrlIssuer, crl: CrlRecord) => LeafDraft
   readonly lifetimeSeconds: number
   readonly signDeadlineMs: number
+  readonly reached: ReachedStep
 }
 
 const serialBytes = (entry: RevokedEntry): Uint8Array => {
@@ -53,6 +55,7 @@ export const issueCrl = async (
   const revision = deps.revocations.revision(issuer.id)
   const now = deps.clock.now()
   const number = await deps.status.reserveCrlNumber(issuer.id, now)
+  deps.reached('crl 1')
   const thisUpdate = Math.floor(now / 1000) * 1000
   const nextUpdate = thisUpdate + deps.lifetimeSeconds * 1000
   const writer = createTbsCertListWriter({
@@ -74,6 +77,7 @@ export const issueCrl = async (
     await new Promise(setImmediate)
   }
   const tbs = writer.finish()
+  deps.reached('crl 2')
   const signature = await deps.signer.sign({
     purpose: 'crl',
     key: issuer.keyLabel,
@@ -82,6 +86,7 @@ export const issueCrl = async (
     deadlineMs: deps.signDeadlineMs,
   })
   checkSignature(issuer.spki, issuer.signatureAlgorithm, tbs, signature)
+  deps.reached('crl 3')
   const der = assembleCrl(tbs, issuer.signatureAlgorithm, signature)
   const crl: CrlRecord = {
     issuerId: issuer.id,
@@ -93,5 +98,6 @@ export const issueCrl = async (
     der,
   }
   await deps.status.recordCrl(crl, deps.published(issuer, crl))
+  deps.reached('crl 4')
   return { crl, revision }
 }

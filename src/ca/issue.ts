@@ -6,6 +6,7 @@ import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
+import type { ReachedStep } from '../base/steps.ts'
 import { assembleCertificate, parseCertificate } from '../pki/certificate.ts'
 import { type CertificationRequest, checkCertificationRequestSignature, parseCertificationRequest } from '../pki/csr.ts'
 import { checkSignature } from '../pki/signature.ts'
@@ -50,6 +51,7 @@ export interface IssuanceDeps {
   readonly signDeadlineMs: number
   /** @throws CaError `clock_refused` when the wall clock cannot be trusted for signing */
   readonly checkClock: (now: number) => void
+  readonly reached: ReachedStep
 }
 
 const priorityOf: Readonly<Record<IssuanceOperation, SignPriority>> = {
@@ -271,6 +273,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     registration: Registration,
   ): Promise<IssuedCertificate> => {
     const signature = await sign(request, draft)
+    deps.reached('issuance 5')
     const certificate = assembleCertificate(draft.tbs, draft.issuer.signatureAlgorithm, signature)
     checkAssembled(draft, certificate)
     const at = deps.clock.now()
@@ -285,6 +288,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         refusedLeaf: events.releaseRefused(request, draft.serial, at),
       },
     ])
+    deps.reached('issuance 6')
     if (outcome !== 'issued')
       throw new CaError(
         'not_released',
@@ -311,6 +315,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     }
     const facts = issuance.facts(prepared.query)
     const early = decide(request, facts, prepared.query.keyHash, now)
+    deps.reached('issuance 1')
     if (early.act !== 'start' && early.act !== 'continue') {
       const { decision, facts: binding } = await commit(prepared, null)
       const answer = settle(decision, binding)
@@ -318,11 +323,14 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
       throw inProgress('')
     }
     checkCertificationRequestSignature(csr)
+    deps.reached('issuance 2')
     checkSigner()
     // Step 3.
     const draft = drafter.draft({ registration: early.registration, instanceId: instanceOf(early), csr, now })
+    deps.reached('issuance 3')
     // Step 4.
     const { decision, facts: binding } = await commit(prepared, { draft, decision: early })
+    deps.reached('issuance 4')
     return settle(decision, binding) ?? release(request, draft, early.registration)
   }
 

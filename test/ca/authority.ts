@@ -8,6 +8,7 @@ import { createLeaf } from '../../src/audit/leaf.ts'
 import { toHex } from '../../src/base/bytes.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
+import { noSteps } from '../../src/base/steps.ts'
 import { type CrlIssuer, issueCrl } from '../../src/ca/crl.ts'
 import { type ActiveIssuer, createDrafter, type IssuanceProfile } from '../../src/ca/draft.ts'
 import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
@@ -174,6 +175,7 @@ export const createTestAuthority = async (openLedger: (path: string) => Ledger) 
     newInstanceId: () => randomBytes(16).toString('hex'),
     signDeadlineMs: 5000,
     checkClock: () => {},
+    reached: noSteps,
   })
 
   const registerAgent = async (name: string) => {
@@ -254,6 +256,7 @@ export const createTestAuthority = async (openLedger: (path: string) => Ledger) 
             published: () => leaf('crl_published'),
             lifetimeSeconds: 86_400,
             signDeadlineMs: 5000,
+            reached: noSteps,
           },
           active,
         )

@@ -1,0 +1,14 @@
+// The numbered points of the durable procedures, so that a test can end the process at any one of them: `issuance` as in
+// ca/ISSUANCE.md, `crl` and `revocation` as their files number them. In production nobody listens.
+
+export type Step =
+  | `issuance ${1 | 2 | 3 | 4 | 5 | 6}`
+  /** 1 number reserved, 2 bytes built, 3 signed, 4 recorded, 5 published. */
+  | `crl ${1 | 2 | 3 | 4 | 5}`
+  /** 1 decided, 2 durable, not yet answered. */
+  | `revocation ${1 | 2}`
+
+/** Called when a step is done and the next has not begun. */
+export type ReachedStep = (step: Step) => void
+
+export const noSteps: ReachedStep = () => {}
