@@ -189,9 +189,10 @@ export interface LeafAnswer {
   readonly event: string
   readonly at: string
   readonly subject: string | null
-  /** The leaf's own members. In `/audit/leaves` the exact bytes come as base64 in `bytes`. */
+  /** The leaf's own members. In `/audit/leaves` the exact bytes come as base64 in `bytes`, with the stored chain head after it, hex. */
   readonly content?: Readonly<Record<string, unknown>>
   readonly bytes?: string
+  readonly head?: string
 }
 
 export interface HeadAnswer {
@@ -294,4 +295,6 @@ export interface CheckpointAnswer {
   readonly at: string
   /** The signed note as published at `/log/checkpoint`. */
   readonly note: string
+  /** The log key as PEM PUBLIC KEY: to be compared with, and replaced by, the one an auditor kept. */
+  readonly publicKey?: string
 }

@@ -103,9 +103,10 @@ const revoke = z.strictObject({
   dryRun,
 })
 
-const get = (path: string, role: OperatorRoleName, query: z.ZodType | null = null) =>
-  ({ method: 'GET', path, role, effect: 'read', body: null, query }) as const
-const post = <B extends z.ZodType>(path: string, role: OperatorRoleName, body: B) =>
+// Paths keep their literal types: parameters are named by them.
+const get = <P extends string>(path: P, role: OperatorRoleName) =>
+  ({ method: 'GET', path, role, effect: 'read', body: null, query: null }) as const
+const post = <P extends string, B extends z.ZodType>(path: P, role: OperatorRoleName, body: B) =>
   ({ method: 'POST', path, role, effect: 'mutate', body, query: null }) as const
 
 export const adminRoutes = {
