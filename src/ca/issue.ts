@@ -9,7 +9,6 @@ import type { Log } from '../base/log.ts'
 import type { ReachedStep } from '../base/steps.ts'
 import { assembleCertificate, parseCertificate } from '../pki/certificate.ts'
 import { type CertificationRequest, checkCertificationRequestSignature, parseCertificationRequest } from '../pki/csr.ts'
-import { checkSignature } from '../pki/signature.ts'
 import { spkiHashHex } from '../pki/spki.ts'
 import type { SignerPort, SignPriority } from '../signer/port.ts'
 import type {
@@ -60,6 +59,9 @@ const priorityOf: Readonly<Record<IssuanceOperation, SignPriority>> = {
   renew: 'renew',
   recover: 'renew',
 }
+
+/** What a row says right after step 6, beside its intent. */
+const justIssued = { state: 'issued', replaced: false, revokedAt: null, reason: null } as const
 
 /** How long after the signer's own deadline an intent may still be recorded as issued. */
 const recordGraceMs = 30_000
@@ -205,8 +207,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     return { record: row, certificate: assemble(row), registration, notGranted: [], answer: 'again' }
   }
 
-  /** What the ledger's binding decision means for the caller. @returns null when an intent was recorded */
-  const settle = (decision: Binding, facts: IssuanceFacts): IssuedCertificate | null => {
+  /** What a binding decision that recorded nothing means for the caller. */
+  const settle = (decision: Exclude<Binding, { act: 'record' }>, facts: IssuanceFacts): IssuedCertificate => {
     switch (decision.act) {
       case 'refuse':
         throw refusalError(decision.refusal)
@@ -214,8 +216,6 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         throw inProgress(decision.serial)
       case 'repeat':
         return answerAgain(decision.serial, registrationOf(facts))
-      case 'record':
-        return null
     }
   }
 
@@ -238,15 +238,14 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   /** Step 5. The signer never called: the intent becomes void. Anything else is left to the sweep. */
   const sign = async (request: IssuanceRequest, draft: Draft): Promise<Uint8Array> => {
     try {
-      const signature = await signer.sign({
+      // The signer verified the signature against the issuer's key before it let it go (SignerPort): once is enough.
+      return await signer.sign({
         purpose: 'leaf',
         key: draft.issuer.keyLabel,
         tbs: draft.tbs,
         priority: priorityOf[request.operation],
         deadlineMs: deps.signDeadlineMs,
       })
-      checkSignature(draft.issuer.spki, draft.issuer.signatureAlgorithm, draft.tbs, signature)
-      return signature
     } catch (error) {
       if (isAgentCaError(error) && error.facts.hsmCalled === 'no')
         await issuance.recordVoid([
@@ -270,6 +269,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const release = async (
     request: IssuanceRequest,
     draft: Draft,
+    intent: IntentRecord,
     registration: Registration,
   ): Promise<IssuedCertificate> => {
     const signature = await sign(request, draft)
@@ -285,7 +285,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         epoch: deps.epoch,
         at,
         issuedLeaf: events.issued(request, draft.serial, certificate, at),
-        refusedLeaf: events.releaseRefused(request, draft.serial, at),
+        refusedLeaf: () => events.releaseRefused(request, draft.serial, at),
       },
     ])
     deps.reached('issuance 6')
@@ -297,8 +297,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
           hint: 'ask again: the new request is decided under the present state',
         },
       )
-    const record = certificates.get(draft.serial)
-    if (record === null) throw new CaError('internal', `certificate ${draft.serial} is gone`)
+    const record = { ...intent, ...justIssued, issuedAt: at }
     return { record, certificate, registration, notGranted: draft.notGranted, answer: 'new' }
   }
 
@@ -318,9 +317,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     deps.reached('issuance 1')
     if (early.act !== 'start' && early.act !== 'continue') {
       const { decision, facts: binding } = await commit(prepared, null)
-      const answer = settle(decision, binding)
-      if (answer !== null) return answer
-      throw inProgress('')
+      if (decision.act === 'record') throw new CaError('internal', 'an intent without a draft')
+      return settle(decision, binding)
     }
     checkCertificationRequestSignature(csr)
     deps.reached('issuance 2')
@@ -331,7 +329,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     // Step 4.
     const { decision, facts: binding } = await commit(prepared, { draft, decision: early })
     deps.reached('issuance 4')
-    return settle(decision, binding) ?? release(request, draft, early.registration)
+    if (decision.act === 'record') return release(request, draft, decision.intent, early.registration)
+    return settle(decision, binding)
   }
 
   /** Known to be down: 503 before step 4, or the queue of intents would become a queue of orphans. */

@@ -120,7 +120,7 @@ export interface IssuedCommand {
   readonly at: number
   readonly issuedLeaf: LeafDraft
   /** Written instead when the intent may not be released; the certificate is then revoked as privilegeWithdrawn. */
-  readonly refusedLeaf: LeafDraft
+  readonly refusedLeaf: () => LeafDraft
 }
 
 export interface IssuancePort {

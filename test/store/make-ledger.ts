@@ -156,7 +156,7 @@ export const issuedCommand = (intent: IntentRecord, more: Partial<IssuedCommand>
   epoch: intent.epoch,
   at: now + 10,
   issuedLeaf: leaf('certificate_issued'),
-  refusedLeaf: leaf('release_refused'),
+  refusedLeaf: () => leaf('release_refused'),
   ...more,
 })
 

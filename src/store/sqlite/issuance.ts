@@ -212,7 +212,7 @@ const refuseRelease = (parts: Parts, command: IssuedCommand): 'refused' => {
   const { db, journal } = parts
   const row = rows.certificateBySerial(db, command.serial)
   if (row === undefined) throw new StoreError('not_found', `no certificate has serial ${command.serial}`)
-  journal.leaf(command.refusedLeaf)
+  journal.leaf(command.refusedLeaf())
   // Released before: a second call for it changes nothing.
   if (row.issued_at !== null) return 'refused'
   db.run('UPDATE certificate SET signature = ? WHERE row = +?', command.signature, row.row)
