@@ -1,0 +1,57 @@
+// Starts an entry of agentca from any directory with whichever Node >= 18 is on the PATH. In an installed package it runs the compiled
+// file; in a checkout the source, under the runtime that the checkout pins. CommonJS (see package.json beside this file), because
+// Node 18 and 20 do not agree on what a module without an extension is.
+'use strict'
+const { spawn } = require('node:child_process')
+const { existsSync, realpathSync } = require('node:fs')
+const { join } = require('node:path')
+const { pathToFileURL } = require('node:url')
+
+const root = join(__dirname, '..')
+const pinned = join(root, 'node_modules', 'node', 'bin', 'node')
+
+/**
+ * Becomes the pinned runtime where Node can (22.15 and later); else runs it as a child and passes signals and the exit code on.
+ * @param {string} command
+ * @param {string[]} args
+ */
+const become = (command, args) => {
+  if (typeof process.execve === 'function') process.execve(command, [command, ...args], process.env)
+  const child = spawn(command, args, { stdio: 'inherit' })
+  for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT'])
+    process.on(signal, () => {
+      // A terminal sends Ctrl-C to the whole group: the child has it already.
+      if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal)
+    })
+  child.on('error', error => fail('agentca', `cannot start ${command}: ${error.message}`))
+  child.on('exit', (code, signal) => {
+    if (signal === null) process.exit(code ?? 1)
+    process.removeAllListeners(signal)
+    process.kill(process.pid, signal)
+  })
+}
+
+const fail = (name, message) => {
+  process.stderr.write(`${name}: ${message}\n`)
+  process.exit(2)
+}
+
+/**
+ * @param {string} name of the program, for messages
+ * @param {string} entry under src/ and dist/, without its extension
+ */
+exports.launch = (name, entry) => {
+  const source = join(root, 'src', `${entry}.ts`)
+  const compiled = join(root, 'dist', `${entry}.js`)
+  if (existsSync(source)) {
+    if (!existsSync(pinned)) fail(name, `this checkout is not set up: run "npm start" or "npm test" in ${root} once`)
+    if (realpathSync(process.execPath) !== realpathSync(pinned)) become(pinned, [source, ...process.argv.slice(2)])
+    else import(pathToFileURL(source).href)
+    return
+  }
+  if (!existsSync(compiled)) fail(name, `nothing to run in ${root}: run "npm run build" there, or install the package`)
+  const [major, minor] = process.versions.node.split('.').map(Number)
+  if (major < 24 || (major === 24 && minor < 17))
+    fail(name, `Node 24.17 or later is needed, this is ${process.versions.node}`)
+  import(pathToFileURL(compiled).href)
+}

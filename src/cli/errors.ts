@@ -1,0 +1,79 @@
+// What the command line itself refuses, and the exit code of everything a command can fail with (interfaces.md, Commands).
+import type { CheckpointErrorCode } from '../audit/checkpoint.ts'
+import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
+import { exitCodeOf, isProblemCode, type Problem, type ProblemCode } from '../http/problem.ts'
+import type { TokenErrorCode } from '../signer/errors.ts'
+
+export type CliErrorCode =
+  | 'usage'
+  | 'file_unreadable'
+  | 'file_not_written'
+  | 'server_not_running'
+  | 'server_unreachable'
+  | 'server_not_trusted'
+  | 'server_answer_malformed'
+  | 'not_confirmed'
+  | 'verification_failed'
+
+export class CliError extends AgentCaError<CliErrorCode> {
+  constructor(code: CliErrorCode, message: string, options: ErrorOptionsOf = {}) {
+    super(code, message, options)
+    this.name = 'CliError'
+  }
+}
+
+/** A problem document that a server answered with. Its code may be one that this version does not know. */
+export class ServerRefusal extends AgentCaError {
+  readonly problem: Problem
+
+  constructor(problem: Problem) {
+    super(problem.code, problem.detail, problem.hint === undefined ? {} : { hint: problem.hint })
+    this.name = 'ServerRefusal'
+    this.problem = problem
+  }
+}
+
+/** Codes that never cross HTTP; the rest have their exit code in the problem table. */
+const ownCodes: Readonly<Record<CliErrorCode | CheckpointErrorCode | Exclude<TokenErrorCode, ProblemCode>, number>> = {
+  usage: 2,
+  file_unreadable: 2,
+  file_not_written: 2,
+  server_not_running: 7,
+  server_unreachable: 7,
+  server_not_trusted: 4,
+  server_answer_malformed: 1,
+  not_confirmed: 130,
+  verification_failed: 9,
+
+  checkpoint_malformed: 9,
+  checkpoint_signature_invalid: 9,
+  checkpoint_wrong_log: 9,
+
+  pkcs11_uri_invalid: 2,
+  module_not_loadable: 2,
+  token_not_found: 3,
+  token_ambiguous: 6,
+  token_exists: 6,
+  pin_source_unreadable: 2,
+  pin_wrong: 4,
+  key_exists: 6,
+  key_not_found: 3,
+  key_ambiguous: 6,
+  key_mismatch: 9,
+  key_unsafe: 9,
+  mechanism_missing: 2,
+  signer_config_invalid: 2,
+}
+
+const exitByStatus: Readonly<Record<number, number>> = { 401: 4, 403: 4, 404: 3, 409: 6, 408: 7, 429: 7, 503: 7 }
+
+/** @returns 1 for what nobody foresaw */
+export const exitCodeOfError = (error: unknown): number => {
+  if (!(error instanceof AgentCaError)) return 1
+  if (Object.hasOwn(ownCodes, error.code)) return ownCodes[error.code as keyof typeof ownCodes]
+  if (error instanceof ServerRefusal && !isProblemCode(error.code)) {
+    const { status } = error.problem
+    return exitByStatus[status] ?? (status >= 400 && status < 500 ? 2 : 1)
+  }
+  return exitCodeOf(error.code)
+}
