@@ -11,7 +11,7 @@ export interface Subject {
 }
 
 /** Why: an operator's own words, or the rule that did it. */
-type Reasoned = { readonly why?: string }
+type Reasoned = { readonly why?: string | undefined }
 
 const subjectOf = (subject: Subject): string => `${subject.kind}:${subject.name}`
 
@@ -36,7 +36,15 @@ export const issuerAdded = (
 
 export const issuerStateChanged = (
   context: LeafContext,
-  facts: { readonly name: string; readonly from: string; readonly to: string; readonly retired?: string } & Reasoned,
+  facts: {
+    readonly name: string
+    readonly from: string
+    readonly to: string
+    /** The one it replaces. */
+    readonly retired?: string
+    /** Unexpired leaves of the one that is retired: its CRL and OCSP answers go on. Counted up to 1,000. */
+    readonly liveLeaves?: number
+  } & Reasoned,
 ): LeafDraft => createLeaf('issuer_state_changed', context, `issuer:${facts.name}`, facts)
 
 export const ceremonyPerformed = (
@@ -47,8 +55,11 @@ export const ceremonyPerformed = (
 export const ownerCreated = (context: LeafContext, owner: string): LeafDraft =>
   createLeaf('owner_created', context, `owner:${owner}`, {})
 
-export const ownerGone = (context: LeafContext, owner: string, radius: BlastRadius): LeafDraft =>
-  createLeaf('owner_gone', context, `owner:${owner}`, radiusFacts(radius))
+export const ownerGone = (
+  context: LeafContext,
+  owner: string,
+  facts: { readonly radius: BlastRadius } & Reasoned,
+): LeafDraft => createLeaf('owner_gone', context, `owner:${owner}`, { ...radiusFacts(facts.radius), why: facts.why })
 
 export const registrationCreated = (
   context: LeafContext,
@@ -63,7 +74,7 @@ export const registrationCreated = (
 ): LeafDraft => createLeaf('registration_created', context, subjectOf(subject), facts)
 
 export interface RegistrationChangeFacts {
-  readonly why?: string
+  readonly why?: string | undefined
   readonly from: RegistrationState
   readonly to: RegistrationState
   readonly version: number
@@ -76,6 +87,18 @@ export const registrationChanged = (
   subject: Subject,
   facts: RegistrationChangeFacts,
 ): LeafDraft => createLeaf('registration_changed', context, subjectOf(subject), { ...facts })
+
+/** The owner says that it is still needed. */
+export const registrationAttested = (
+  context: LeafContext,
+  subject: Subject,
+  facts: {
+    readonly owner: string | null
+    readonly version: number
+    /** The end date after it. */
+    readonly until: number | null
+  } & Reasoned,
+): LeafDraft => createLeaf('registration_attested', context, subjectOf(subject), facts)
 
 export const registrationRetired = (
   context: LeafContext,

@@ -41,6 +41,8 @@ export type CaErrorCode =
   | 'not_found'
   | 'conflict'
   | 'confirmation_needed'
+  /** A value an operator gave breaks a rule; the message names it. */
+  | 'value_invalid'
   | 'no_active_issuer'
   | 'signer_unavailable'
   | 'clock_refused'

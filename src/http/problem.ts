@@ -67,6 +67,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   not_found: missing,
   conflict: conflicting,
   confirmation_needed: conflicting,
+  value_invalid: row(422, 2, 'The request has faults'),
   no_active_issuer: unavailable,
   signer_unavailable: unavailable,
   clock_refused: unavailable,

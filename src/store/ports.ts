@@ -142,7 +142,9 @@ export interface IssuancePort {
 
 export interface CertificateFilter {
   readonly serials?: readonly string[]
+  readonly kind?: SubjectKind
   readonly registration?: { readonly kind: SubjectKind; readonly name: string }
+  readonly issuerId?: number
   readonly instanceId?: string
   readonly keyHash?: string
   readonly states?: readonly CertificateState[]
@@ -199,15 +201,17 @@ export interface RegistrationsPort {
   /**
    * Changes one registration. active → held: live certificates become held (certificateHold), intents will not be released;
    * held → active: certificates held by this hold and still unexpired become issued again; → retired: certificates, intents,
-   * instances and tokens are revoked for good. `decide` sees the present row and returns the change, or throws to refuse.
+   * instances and tokens are revoked for good. `decide` sees the present row, everything live of it and its owner, and returns the
+   * change, or throws to refuse.
    */
   change(command: {
     readonly kind: SubjectKind
     readonly name: string
     readonly at: number
-    readonly decide: (current: Registration, radius: BlastRadius) => RegistrationChange
+    readonly decide: (current: Registration, radius: BlastRadius, owner: Owner | null) => RegistrationChange
     readonly leaf: (before: Registration, after: Registration, radius: BlastRadius) => LeafDraft
   }): Promise<{ readonly before: Registration; readonly after: Registration; readonly radius: BlastRadius }>
+  counts(): Readonly<Record<SubjectKind, Readonly<Record<RegistrationState, number>>>>
 }
 
 export interface OwnersPort {
@@ -222,8 +226,11 @@ export interface OwnersPort {
 export interface InstancesPort {
   get(id: string): Instance | null
   list(filter: {
+    readonly kind?: SubjectKind
     readonly registrationId?: number
     readonly state?: InstanceState
+    /** Only those that are not revoked and have an unexpired certificate or intent at this time. */
+    readonly liveAt?: number
     readonly after?: string
     readonly limit: number
   }): readonly (Instance & { readonly registration: Registration; readonly head: CertificateRecord | null })[]
@@ -233,8 +240,15 @@ export interface InstancesPort {
 
 export interface TokensPort {
   create(token: Omit<JoinToken, 'usesTaken' | 'state'>, leaf: LeafDraft): Promise<JoinToken>
+  get(id: string): JoinToken | null
   byHash(hash: string): JoinToken | null
-  list(filter: { readonly registrationId?: number; readonly limit: number }): readonly JoinToken[]
+  /** Newest first, those made before the token with this id. */
+  list(filter: {
+    readonly kind?: SubjectKind
+    readonly registrationId?: number
+    readonly before?: string
+    readonly limit: number
+  }): readonly JoinToken[]
   /** @throws StoreError `not_found` */
   revoke(id: string, at: number, leaf: LeafDraft): Promise<JoinToken>
 }

@@ -62,6 +62,11 @@ const conditionsOf = (filter: CertificateFilter): { readonly where: string; read
       codes.subjectKinds.code(registration.kind),
       registration.name,
     )
+  // Services and operators are few: by way of their registrations, not through every certificate of an agent.
+  if (filter.kind === 'agent') also('c.kind = 0')
+  else if (filter.kind !== undefined)
+    also('c.registration_id IN (SELECT id FROM registration WHERE kind = ?)', codes.subjectKinds.code(filter.kind))
+  if (filter.issuerId !== undefined) also('c.issuer_id = ?', filter.issuerId)
   if (filter.instanceId !== undefined) also('c.instance = (SELECT seq FROM instance WHERE id = +?)', filter.instanceId)
   if (keyHash !== undefined) {
     const blob = codes.soughtBlob(keyHash)

@@ -17,6 +17,14 @@ export const createInstances = (parts: Parts): InstancesPort => {
     list: filter => {
       const where = ['true']
       const values: SqlValue[] = []
+      if (filter.kind !== undefined) {
+        where.push('i.registration_id IN (SELECT id FROM registration WHERE kind = ?)')
+        values.push(codes.subjectKinds.code(filter.kind))
+      }
+      if (filter.liveAt !== undefined) {
+        where.push('i.state <> 2 AND i.live_until > ?')
+        values.push(filter.liveAt)
+      }
       if (filter.registrationId !== undefined) {
         where.push('i.registration_id = ?')
         values.push(filter.registrationId)

@@ -27,12 +27,28 @@ export const createRegistrations = (parts: Parts): RegistrationsPort => {
       commit.write(() => {
         const before = rows.registrationByName(db, command.kind, command.name)
         if (before === null) throw new StoreError('not_found', `no ${command.kind} is called ${command.name}`)
-        const change = command.decide(before, registrationRadius(parts, before, command.at))
+        const owner = before.owner === null ? undefined : rows.ownerRow(db, before.owner)
+        const change = command.decide(
+          before,
+          registrationRadius(parts, before, command.at),
+          owner === undefined ? null : rows.ownerOf(owner),
+        )
         const { after, radius } = applyChange(parts, before, { ...change, at: command.at })
         journal.leaf(command.leaf(before, after, radius))
         return { before, after, radius }
       }),
+    counts: () => counts(parts),
   }
+}
+
+const counts = ({ db }: Parts): ReturnType<RegistrationsPort['counts']> => {
+  const none = () => ({ active: 0, held: 0, retired: 0 })
+  const counted = { agent: none(), service: none(), operator: none() }
+  for (const row of db.all<{ kind: number; state: number; n: number }>(
+    'SELECT kind, state, count(*) AS n FROM registration GROUP BY kind, state',
+  ))
+    counted[codes.subjectKinds.name(row.kind)][codes.registrationStates.name(row.state)] = row.n
+  return counted
 }
 
 const ownerIdOf = ({ db }: Parts, name: string | null): number | null => {

@@ -2,7 +2,7 @@
 import { StoreError } from '../errors.ts'
 import type { TokensPort } from '../ports.ts'
 import * as codes from './codes.ts'
-import { isUniqueViolation } from './connection.ts'
+import { isUniqueViolation, type SqlValue } from './connection.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
 
@@ -33,19 +33,33 @@ export const createTokens = (parts: Parts): TokensPort => {
         journal.leaf(leaf)
         return rows.tokenOf(byId(token.id)!)
       }),
+    get: id => {
+      const row = byId(id)
+      return row === undefined ? null : rows.tokenOf(row)
+    },
     byHash: hash => {
       const row = db.get<rows.TokenRow>('SELECT * FROM token WHERE hash = ?', codes.soughtBlob(hash))
       return row === undefined ? null : rows.tokenOf(row)
     },
-    list: filter =>
-      (filter.registrationId === undefined
-        ? db.all<rows.TokenRow>('SELECT * FROM token ORDER BY seq DESC LIMIT ?', filter.limit)
-        : db.all<rows.TokenRow>(
-            'SELECT * FROM token WHERE registration_id = ? ORDER BY seq DESC LIMIT ?',
-            filter.registrationId,
-            filter.limit,
-          )
-      ).map(rows.tokenOf),
+    list: filter => {
+      const where = ['true']
+      const values: SqlValue[] = []
+      const also = (condition: string, value: SqlValue): void => {
+        where.push(condition)
+        values.push(value)
+      }
+      if (filter.kind !== undefined)
+        also('registration_id IN (SELECT id FROM registration WHERE kind = ?)', codes.subjectKinds.code(filter.kind))
+      if (filter.registrationId !== undefined) also('registration_id = ?', filter.registrationId)
+      if (filter.before !== undefined) also('seq < (SELECT seq FROM token WHERE id = ?)', filter.before)
+      return db
+        .all<rows.TokenRow>(
+          `SELECT * FROM token WHERE ${where.join(' AND ')} ORDER BY seq DESC LIMIT ?`,
+          ...values,
+          filter.limit,
+        )
+        .map(rows.tokenOf)
+    },
     revoke: (id, at, leaf) =>
       commit.write(() => {
         if (byId(id) === undefined) throw new StoreError('not_found', `no token has id ${id}`)
