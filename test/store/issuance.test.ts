@@ -337,3 +337,16 @@ test('repeat writes its leaf, pending writes nothing', async () => {
   await decide({ act: 'repeat', serial: 'aa', leaf: w.leaf('certificate_repeated') })
   expect(world.ledger.audit.head().size).toBe(size + 1)
 })
+
+test('counts the signatures that came back and the intents that may have been signed', async () => {
+  const world = await w.makeWorld()
+  const signatures = () => world.ledger.issuance.signatures(world.issuer.id)
+  await w.issue(world)
+  await w.issue(world)
+  expect(signatures()).toEqual({ recorded: 2, doubtful: 0 })
+  const intent = w.intentOf(world)
+  await w.recordIntent(world, intent)
+  expect(signatures()).toEqual({ recorded: 2, doubtful: 1 })
+  await world.ledger.issuance.recordVoid([{ serial: intent.serial, leaf: w.leaf('void') }])
+  expect(signatures()).toEqual({ recorded: 2, doubtful: 0 })
+})

@@ -28,6 +28,15 @@ export const createIssuance = (parts: Parts): IssuancePort => {
       commit.write(() => {
         for (const { serial, leaf } of batch) voidOne(parts, serial, leaf)
       }),
+    signatures: issuerId => ({
+      recorded:
+        db.get<{ value: number }>(`SELECT value FROM counter WHERE name = 'signed/' || ?`, issuerId)?.value ?? 0,
+      doubtful: db.get<{ n: number }>(
+        `SELECT count(*) AS n FROM certificate
+         WHERE state IN (${codes.INTENT}, ${codes.ORPHANED}) AND state <> 1 AND issuer_id = +?`,
+        issuerId,
+      )!.n,
+    }),
     sweepIntents: sweep =>
       commit.write(() => {
         const due = db.all<rows.CertificateRow>(
@@ -186,25 +195,31 @@ const countRecovery = ({ db }: Parts, instance: number, at: number): void => {
 
 const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' => {
   const { db, journal } = parts
-  const { changes } = db.run(
+  const released = db.get<{ issuer_id: number; supersedes: number | null }>(
     `UPDATE certificate SET state = ${codes.ISSUED}, signature = ?, issued_at = ?
      WHERE serial = +? AND state = ${codes.INTENT} AND epoch = +?
        AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
          AND r.version = certificate.registration_version)
-       AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)`,
+       AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)
+     RETURNING issuer_id, supersedes`,
     command.signature,
     command.at,
     codes.soughtBlob(command.serial),
     command.epoch,
   )
-  if (changes === 0) return refuseRelease(parts, command)
+  if (released === undefined) return refuseRelease(parts, command)
+  countSignature(parts, released.issuer_id)
   journal.leaf(command.issuedLeaf)
-  const { supersedes } = db.get<{ supersedes: number | null }>(
-    'SELECT supersedes FROM certificate WHERE serial = +?',
-    codes.soughtBlob(command.serial),
-  )!
-  if (supersedes !== null) supersede(parts, supersedes, command.at)
+  if (released.supersedes !== null) supersede(parts, released.supersedes, command.at)
   return 'issued'
+}
+
+/** Signatures that came back from the signer, ever: what its own count is held against. */
+const countSignature = ({ db }: Parts, issuerId: number): void => {
+  db.run(
+    `INSERT INTO counter(name, value) VALUES ('signed/' || ?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1`,
+    issuerId,
+  )
 }
 
 /** Signed but not to be released: it exists, so it is revoked; its signature is kept as evidence. */
@@ -215,6 +230,7 @@ const refuseRelease = (parts: Parts, command: IssuedCommand): 'refused' => {
   journal.leaf(command.refusedLeaf())
   // Released before: a second call for it changes nothing.
   if (row.issued_at !== null) return 'refused'
+  countSignature(parts, row.issuer_id)
   db.run('UPDATE certificate SET signature = ? WHERE row = +?', command.signature, row.row)
   // Void means that the HSM was never called; a signature shows that it was.
   if (row.state === codes.INTENT || row.state === codes.VOID) {
