@@ -1,0 +1,63 @@
+// When to ask again. A fleet that lost its CA at one moment must not come back at one moment, so every wait is drawn; what the CA
+// itself asks for (Retry-After) is the least.
+import { uptime } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from '../base/clock.ts'
+
+export interface Pace {
+  readonly firstMs: number
+  readonly maxMs: number
+}
+
+/** A request that somebody waits for. */
+export const briskPace: Pace = { firstMs: 500, maxMs: 15_000 }
+/** A renewal: the present certificate still serves. */
+export const calmPace: Pace = { firstMs: 1000, maxMs: 60_000 }
+/** Held, locked or refused: only a person can change that, and 403 consumes nothing. */
+export const slowPace: Pace = { firstMs: 20_000, maxMs: 300_000 }
+
+/**
+ * Between half and all of a wait that doubles.
+ * @param failures how many attempts failed in a row, at least 1
+ * @param random 0 to below 1
+ */
+export const waitAfter = (
+  pace: Pace,
+  failures: number,
+  retryAfterSeconds: number | null,
+  random: () => number,
+): number => {
+  const ceiling = Math.min(pace.maxMs, pace.firstMs * 2 ** Math.min(failures - 1, 20))
+  return (retryAfterSeconds ?? 0) * 1000 + ceiling * (0.5 + random() / 2)
+}
+
+/** The clock, the dice and the pause, so that a test can turn hours into nothing. */
+export interface Timing {
+  readonly clock: Clock
+  readonly random: () => number
+  /** Rejects when aborted. Never keeps the process alive. */
+  readonly pause: (ms: number, signal: AbortSignal) => Promise<void>
+}
+
+/**
+ * Uptime counts the time a machine was suspended, which performance.now() on Linux does not: a laptop that slept through its
+ * renewal notices when it wakes.
+ */
+export const systemTiming: Timing = {
+  clock: { now: () => Date.now(), monotonic: () => uptime() * 1000 },
+  random: Math.random,
+  pause: (ms, signal) => delay(ms, undefined, { signal, ref: false }),
+}
+
+/** Timers stand still while a machine sleeps, so a long wait is made of short ones. */
+const sliceMs = 20_000
+
+/** Resolves when the monotonic clock has reached `deadline`; rejects when aborted. */
+export const pauseUntil = async (timing: Timing, deadline: number, signal: AbortSignal): Promise<void> => {
+  for (;;) {
+    signal.throwIfAborted()
+    const left = deadline - timing.clock.monotonic()
+    if (left <= 0) return
+    await timing.pause(Math.min(left, sliceMs), signal)
+  }
+}

@@ -1,0 +1,120 @@
+// One renewer a directory: two would each ask with a key of their own, and the CA would have to take one of them for a thief. A lock
+// is an empty file whose name says whose it is, so that there is nothing to read half-written, and a dead process's name never comes
+// back: removing what it left cannot hit a living one. Made first, looked around after, so of two that come at once at least one sees
+// the other; both may, and then both go away.
+import { open, readdir, readFile, readlink, rm, stat, utimes } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AgentError } from './errors.ts'
+
+const prefix = '.renewer-'
+
+/** Processes of another PID namespace (a container on the same volume) cannot be looked up: they show life by touching their file. */
+const touchEveryMs = 10_000
+const foreignDeadAfterMs = 60_000
+
+interface Holder {
+  /** Which boot of which kernel, and which PID namespace: pids are comparable only within. */
+  readonly realm: string
+  readonly pid: number
+  /** Clock ticks from boot to the process's start: tells a process from a later one with the same pid. */
+  readonly started: string
+}
+
+/** Field 22 of proc_pid_stat(5). The command (field 2) may hold anything, parentheses too. @returns null when there is no such process */
+const startOf = async (pid: number): Promise<string | null> => {
+  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => null)
+  if (text === null) return null
+  return text.slice(text.lastIndexOf(')') + 2).split(' ')[19] ?? null
+}
+
+const hasProc = async (): Promise<boolean> => (await startOf(process.pid)) !== null
+
+const realm = async (): Promise<string> => {
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'latin1').catch(() => '00000000')
+  const namespace = await readlink('/proc/self/ns/pid').catch(() => 'pid:[0]')
+  return `${boot.slice(0, 8)}-${/\d+/.exec(namespace)?.[0] ?? '0'}`
+}
+
+const ourselves = async (): Promise<Holder> => ({
+  realm: await realm(),
+  pid: process.pid,
+  started: (await startOf(process.pid)) ?? '0',
+})
+
+const nameOf = (holder: Holder): string => `${prefix}${holder.realm}-${holder.pid}-${holder.started}`
+
+const holderOf = (name: string): Holder | null => {
+  const match = /^\.renewer-([0-9a-f]{8}-\d+)-(\d+)-(\d+)$/.exec(name)
+  return match === null ? null : { realm: match[1]!, pid: Number(match[2]), started: match[3]! }
+}
+
+const isRunning = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+const isAlive = async (holder: Holder, path: string, own: Holder): Promise<boolean> => {
+  if (holder.realm !== own.realm) {
+    const touched = await stat(path).catch(() => null)
+    return touched !== null && Date.now() - touched.mtimeMs < foreignDeadAfterMs
+  }
+  // Without /proc the pid alone has to do: a lock may then outlive its owner until that pid is free again, never the other way.
+  return (await hasProc()) ? (await startOf(holder.pid)) === holder.started : isRunning(holder.pid)
+}
+
+const inUse = (directory: string, holder: Holder): AgentError =>
+  AgentError.of('directory_in_use', `another process (pid ${holder.pid}) renews in ${directory}`, {
+    hint: `stop it, or read its files: every program may read ${directory}`,
+    facts: { pid: holder.pid },
+  })
+
+/** @returns the living holder of another lock; locks of the dead are removed on the way */
+const findOther = async (directory: string, own: Holder): Promise<Holder | null> => {
+  for (const name of await readdir(directory)) {
+    const holder = name.startsWith(prefix) ? holderOf(name) : null
+    if (holder === null || name === nameOf(own)) continue
+    if (await isAlive(holder, join(directory, name), own)) return holder
+    await rm(join(directory, name), { force: true })
+  }
+  return null
+}
+
+export interface DirectoryLock extends AsyncDisposable {
+  readonly path: string
+}
+
+/**
+ * Held until disposed or until the process ends, by whatever signal.
+ * @throws AgentError `directory_in_use`; the system's error when the directory cannot be written
+ */
+export const lockDirectory = async (directory: string): Promise<DirectoryLock> => {
+  const own = await ourselves()
+  const path = join(directory, nameOf(own))
+  try {
+    await (await open(path, 'wx', 0o644)).close()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw inUse(directory, own)
+    throw error
+  }
+  const other = await findOther(directory, own)
+  if (other !== null) {
+    await rm(path, { force: true })
+    throw inUse(directory, other)
+  }
+  const touching = setInterval(() => {
+    const now = new Date()
+    utimes(path, now, now).catch(() => {})
+  }, touchEveryMs)
+  touching.unref()
+  return {
+    path,
+    [Symbol.asyncDispose]: async () => {
+      clearInterval(touching)
+      await rm(path, { force: true })
+    },
+  }
+}

@@ -1,0 +1,92 @@
+// Renewal and recovery of an identity that exists. Renewal shows the present certificate and asks with a new key; recovery proves the
+// last registered key where there is no certificate left to show. Each is one attempt; when to make it is renewal-loop.ts.
+import type { KeyObject } from 'node:crypto'
+import { signProof } from '../jws/sign-proof.ts'
+import { type CaTarget, endpointOf } from './ca-call.ts'
+import { type Credential, tlsMaterialOf } from './credential.ts'
+import { AgentError } from './errors.ts'
+import { generateKey } from './key-pair.ts'
+import { pendingKeys, type RequestDeps, requestIdentity } from './request-identity.ts'
+
+export interface RenewalDeps extends RequestDeps {
+  readonly url: string
+  /** PEM of the roots to trust; given the bundle that came with the credential. */
+  readonly roots: (bundlePem: string) => Promise<string>
+}
+
+const purposeOf = (credential: Credential): string => `after ${credential.facts.serial}`
+
+const targetOf = async (deps: RenewalDeps, credential: Credential, client: CaTarget['client']): Promise<CaTarget> => ({
+  url: deps.url,
+  roots: await deps.roots(credential.bundlePem),
+  trustDomain: credential.trustDomain,
+  client,
+})
+
+/** POST /v1/renew. @returns the next generation, stored. @throws AgentError */
+export const renew = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
+  const { key, cert } = tlsMaterialOf(credential)
+  const [next] = await pendingKeys(deps, purposeOf(credential))
+  return requestIdentity(deps, {
+    target: await targetOf(deps, credential, { key, cert }),
+    path: '/v1/renew',
+    key: next,
+    body: async () => ({}),
+    spiffeId: credential.spiffeId,
+    enrolledWith: credential.enrolledWith,
+  })
+}
+
+/** What the CA says of a proof by a key that is not, or not yet, the last one it registered. */
+const wrongProof: ReadonlySet<string> = new Set(['recovery_not_allowed', 'certificate_unknown'])
+
+/** Keys whose answers were lost, one after the other, before somebody should look. */
+const maxLostAnswers = 4
+
+/**
+ * POST /v1/recover. The last key that the CA registered is the present one, or one whose answer was lost: then that key proves, and a
+ * further one is asked for. A wrong proof changes nothing at the CA.
+ * @returns the next generation, stored
+ * @throws AgentError
+ */
+export const recover = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
+  const target = await targetOf(deps, credential, null)
+  const audience = endpointOf(deps.url, '/v1/recover').href
+  const ask = (proof: KeyObject, key: KeyObject): Promise<Credential> =>
+    requestIdentity(deps, {
+      target,
+      path: '/v1/recover',
+      key,
+      body: async csr => ({
+        jws: await signProof({ privateKey: proof, csr, audience, now: deps.timing.clock.now() }),
+      }),
+      spiffeId: credential.spiffeId,
+      enrolledWith: credential.enrolledWith,
+    })
+
+  const purpose = purposeOf(credential)
+  const before = await deps.store.pending(purpose)
+  const keys = await pendingKeys(deps, purpose)
+  let refusal: unknown
+  for (const proof of [credential.privateKey, ...keys.slice(0, -1)])
+    try {
+      return await ask(proof, keys.at(-1)!)
+    } catch (error) {
+      if (!(error instanceof AgentError) || !wrongProof.has(error.code)) throw error
+      refusal ??= error
+    }
+  // A key that nobody was asked with cannot be registered.
+  if (before === null || keys.length >= maxLostAnswers) throw refusal
+  const further = await generateKey(deps.keyAlgorithm)
+  await deps.store.keepPending({ purpose, keys: [...keys, further] })
+  try {
+    return await ask(keys.at(-1)!, further)
+  } catch (error) {
+    // Refused for certain: the further key was not registered, and the list must not grow with every attempt.
+    if (error instanceof AgentError && wrongProof.has(error.code)) {
+      await deps.store.keepPending(before)
+      throw refusal
+    }
+    throw error
+  }
+}
