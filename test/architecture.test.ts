@@ -52,7 +52,7 @@ const table: Readonly<Record<string, Row>> = {
   http: { imports: belowHttp, packages: ['express'], effects: 'allowed' },
   server: { imports: [...belowHttp, 'http'], packages: [], effects: 'allowed' },
   cli: { imports: [...belowHttp, 'http', 'server', 'agent'], packages: ['commander'], effects: 'allowed' },
-  agent: { imports: ['base', 'pki', 'verify'], packages: ['undici'], effects: 'allowed' },
+  agent: { imports: ['base', 'pki', 'verify', 'jws'], packages: ['undici'], effects: 'allowed' },
 }
 
 /** What folders above the ports may see of the two that hold native code. */
