@@ -1,21 +1,11 @@
 // The decision about one issuance, as pure functions over facts read in one transaction: who may enrol, renew or recover, with which
 // key, and what the answer to a repeated request is. Used twice with the same code: early, before any work (step 1), and again under
 // the ledger's lock (step 4), where it is binding. What a grant contains is policy's business; how it is recorded is the store's.
+import type { DecisionRules } from '../policy/issuance-profile.ts'
 import type { IssuanceFacts } from '../store/ports.ts'
 import type { CertificateRecord, Instance, Registration } from '../store/records.ts'
 import type { IssuanceRefusal, IssuanceRefusalCode } from './errors.ts'
 import { instanceStates, registrationStates } from './state-table.ts'
-
-/** The rules of the profile that a decision about lineage and quota needs. */
-export interface DecisionRules {
-  readonly instanceLimit: number
-  readonly keyReuse: 'never' | 'allowed'
-  readonly recovery: {
-    readonly mode: 'none' | 'same-key' | 'evidence'
-    readonly count: number
-    readonly windowSeconds: number
-  }
-}
 
 export interface DecisionInput {
   readonly operation: 'enrol' | 'renew' | 'recover' | 'issue'

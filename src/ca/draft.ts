@@ -1,38 +1,30 @@
-// Steps 2 and 3 of ISSUANCE.md: from a registration, its profile and a parsed request to the exact bytes that will be signed. Names
-// come from the registration; what a request asks for beyond that is an error that names it, except its subject, which is ignored.
-import type { KeyAlgorithm } from '../pki/algorithms.ts'
+// Steps 2 and 3 of ISSUANCE.md: from a registration, its profile and a parsed request to the exact bytes that will be signed, linted.
+// Names come from the registration; what a request asks for beyond that is an error that names it, except its subject and what
+// profiles decide about, which are ignored and reported.
+import { toHex } from '../base/bytes.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { CertificationRequest } from '../pki/csr.ts'
+import type { AuthorityInfoAccess } from '../pki/extensions.ts'
 import type { GeneralName } from '../pki/general-names.ts'
+import { ipAddressText, isDnsName, parseIpAddress } from '../pki/host-names.ts'
 import { createLeafTemplate, type LeafTemplate } from '../pki/leaf-template.ts'
 import { commonNameFor } from '../pki/names.ts'
-import { oidOf } from '../pki/oid.ts'
+import { oidName, oidOf } from '../pki/oid.ts'
 import { encodeSerial, serialHex } from '../pki/serial.ts'
 import { agentSpiffeId, operatorSpiffeId, type SpiffeId, serviceSpiffeId, type TrustDomain } from '../pki/spiffe.ts'
+import { minLifetimeSeconds } from '../policy/ceilings.ts'
+import type { IssuanceProfile } from '../policy/issuance-profile.ts'
+import { lintTbs } from '../policy/lint.ts'
 import type { Registration } from '../store/records.ts'
-import type { DecisionRules } from './decide-issuance.ts'
 import { CaError } from './errors.ts'
 import type { Drafter, IssuingKey } from './issuance.ts'
-
-/** What issuance needs of a profile; the schema's profile has this shape. */
-export interface IssuanceProfile {
-  readonly name: string
-  /** SHA-256 of its canonical form, hex: pinned in every certificate's row. */
-  readonly hash: string
-  readonly kind: Registration['kind']
-  readonly keyAlgorithms: readonly KeyAlgorithm[]
-  readonly lifetimeSeconds: number
-  readonly backdateSeconds: number
-  readonly extendedKeyUsage: readonly ('clientAuth' | 'serverAuth')[]
-  readonly dnsNames: 'none' | 'registration'
-  readonly rules: DecisionRules
-}
 
 /** The issuing CA at work, with its certificate and the URLs that leaves name. */
 export interface ActiveIssuer extends IssuingKey {
   readonly certificate: Certificate
   readonly keyIdentifier: Uint8Array
   readonly crlDistributionPoint: string | null
+  readonly authorityInfoAccess: AuthorityInfoAccess | null
 }
 
 export interface DrafterDeps {
@@ -40,12 +32,14 @@ export interface DrafterDeps {
   /** @throws CaError `no_active_issuer` */
   readonly activeIssuer: () => ActiveIssuer
   readonly issuerOf: (id: number) => IssuingKey
-  /** @throws when no profile has this name */
+  /** @throws PolicyError `profile_unknown` */
   readonly profile: (name: string) => IssuanceProfile
   /** First octet of every serial of this replica: 0x01 to 0x7f. */
   readonly serialPrefix: number
   readonly randomBytes: (length: number) => Uint8Array
 }
+
+const nameOf = ({ kind, name }: Registration): string => `${kind} ${name}`
 
 const spiffeIdOf = (trustDomain: TrustDomain, registration: Registration, instanceId: string): SpiffeId => {
   switch (registration.kind) {
@@ -58,16 +52,129 @@ const spiffeIdOf = (trustDomain: TrustDomain, registration: Registration, instan
   }
 }
 
-const textOf = (name: GeneralName): string =>
-  'value' in name && typeof name.value === 'string' ? `${name.kind}:${name.value}` : name.kind
+interface HostNames {
+  readonly dnsNames: readonly string[]
+  readonly ipAddresses: readonly Uint8Array[]
+}
+
+const noHostNames: HostNames = { dnsNames: [], ipAddresses: [] }
+
+/** @throws CaError `name_not_granted` for registered names that no certificate of this kind can carry */
+const hostNamesOf = (registration: Registration): HostNames => {
+  const dnsNames = new Set<string>()
+  const ipAddresses = new Map<string, Uint8Array>()
+  for (const text of registration.dnsNames) {
+    const address = parseIpAddress(text)
+    const name = text.toLowerCase()
+    if (address !== null && registration.kind === 'service') ipAddresses.set(ipAddressText(address), address)
+    else if (isDnsName(name)) dnsNames.add(name)
+    else
+      throw new CaError('name_not_granted', `${nameOf(registration)} cannot have the name ${text} in a certificate`, {
+        hint: 'register DNS names, and addresses for services only',
+        facts: { outside: [text] },
+      })
+  }
+  return { dnsNames: [...dnsNames], ipAddresses: [...ipAddresses.values()] }
+}
+
+/** One text for one name: DNS names without regard to case (RFC 4343), addresses in their one form. */
+const textOf = (name: GeneralName): string => {
+  switch (name.kind) {
+    case 'dns':
+      return `dns:${name.value.toLowerCase()}`
+    case 'uri':
+    case 'email':
+      return `${name.kind}:${name.value}`
+    case 'ip':
+      return `ip:${name.bytes.length === 4 || name.bytes.length === 16 ? ipAddressText(name.bytes) : toHex(name.bytes)}`
+    case 'registeredId':
+      return `registeredId:${name.oid}`
+    case 'directory':
+    case 'other':
+      return name.kind
+  }
+}
 
 /** @throws CaError `name_not_granted` naming every subject alternative name outside the grant */
-const checkRequestedNames = (csr: CertificationRequest, granted: ReadonlySet<string>): void => {
+const checkRequestedNames = (csr: CertificationRequest, spiffeId: SpiffeId, hosts: HostNames): void => {
+  if (csr.subjectAltNames.length === 0) return
+  const granted = new Set([
+    `uri:${spiffeId}`,
+    ...hosts.dnsNames.map(name => `dns:${name}`),
+    ...hosts.ipAddresses.map(address => `ip:${ipAddressText(address)}`),
+  ])
   const outside = csr.subjectAltNames.map(textOf).filter(name => !granted.has(name))
   if (outside.length === 0) return
   throw new CaError('name_not_granted', `the request asks for names outside its grant: ${outside.join(', ')}`, {
     hint: 'leave them out of the request, or have them registered (--dns NAME)',
     facts: { outside },
+  })
+}
+
+/** @throws CaError `key_not_accepted` */
+const checkKey = (csr: CertificationRequest, profile: IssuanceProfile): void => {
+  const { algorithm } = csr.spki
+  if (profile.keyAlgorithms.includes(algorithm)) return
+  const accepted = profile.keyAlgorithms.join(', ')
+  throw new CaError('key_not_accepted', `profile ${profile.name} accepts ${accepted} keys, got ${algorithm}`, {
+    hint: `generate a ${profile.keyAlgorithms[0]} key`,
+    facts: { algorithm, accepted: profile.keyAlgorithms },
+  })
+}
+
+interface Validity {
+  readonly notBefore: number
+  readonly notAfter: number
+}
+
+/**
+ * The profile's life from now, cut to the issuer's and to the registration's end; both ends on whole seconds.
+ * @throws CaError `registration_ended`, `no_active_issuer` when less than the floor would remain
+ */
+const validityOf = (
+  profile: IssuanceProfile,
+  issuer: Certificate,
+  registration: Registration,
+  now: number,
+): Validity => {
+  const second = Math.floor(now / 1000) * 1000
+  const floor = second + minLifetimeSeconds * 1000
+  const until = registration.until === null ? Number.POSITIVE_INFINITY : Math.floor(registration.until / 1000) * 1000
+  if (until < floor)
+    throw new CaError('registration_ended', `${nameOf(registration)} ends in less than ${minLifetimeSeconds} s`, {
+      hint: 'register a new name, or move its end date before it is reached',
+      facts: { until },
+    })
+  if (issuer.notAfter < floor)
+    throw new CaError('no_active_issuer', 'the issuing CA is about to expire', {
+      hint: 'agentca ca prepare, then agentca ca activate',
+      facts: { notAfter: issuer.notAfter },
+    })
+  return {
+    // A leaf is not older than its issuer, unless that one is valid only from the future.
+    notBefore: Math.max(second - profile.backdateSeconds * 1000, Math.min(issuer.notBefore, second)),
+    notAfter: Math.min(second + profile.lifetimeSeconds * 1000, issuer.notAfter, until),
+  }
+}
+
+/** What profiles decide about and requests have no say in. */
+const notGrantedOf = (csr: CertificationRequest): readonly string[] => [
+  ...(csr.subject.rdns.length > 0 ? ['subject'] : []),
+  ...csr.requestedExtensions.filter(({ oid }) => oid !== oidOf.subjectAltName).map(({ oid }) => oidName(oid)),
+]
+
+const createTemplate = (issuer: ActiveIssuer, profile: IssuanceProfile): LeafTemplate => {
+  const { crlDistributionPoint, authorityInfoAccess } = issuer
+  const named = profile.revocationUrls === 'present'
+  return createLeafTemplate({
+    issuerDer: issuer.certificate.subjectDer,
+    signatureAlgorithm: issuer.signatureAlgorithm,
+    authorityKeyId: issuer.keyIdentifier,
+    keyUsage: ['digitalSignature'],
+    extendedKeyUsage: profile.extendedKeyUsage.map(usage => oidOf[usage]),
+    ...(named && crlDistributionPoint !== null ? { crlDistributionPoint } : {}),
+    ...(named && authorityInfoAccess !== null ? { authorityInfoAccess } : {}),
+    noRevAvail: profile.noRevAvail,
   })
 }
 
@@ -78,65 +185,55 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
     const key = `${issuer.id}/${profile.hash}`
     let template = templates.get(key)
     if (template === undefined) {
-      template = createLeafTemplate({
-        issuerDer: issuer.certificate.subjectDer,
-        signatureAlgorithm: issuer.signatureAlgorithm,
-        authorityKeyId: issuer.keyIdentifier,
-        keyUsage: ['digitalSignature'],
-        extendedKeyUsage: profile.extendedKeyUsage.map(usage => oidOf[usage]),
-        ...(issuer.crlDistributionPoint === null ? {} : { crlDistributionPoint: issuer.crlDistributionPoint }),
-      })
+      template = createTemplate(issuer, profile)
       templates.set(key, template)
     }
     return template
   }
 
+  /** A profile is for one kind: an agent under a service's profile would become a server. */
+  const profileOf = (registration: Registration): IssuanceProfile => {
+    const profile = deps.profile(registration.profile)
+    if (profile.kind === registration.kind) return profile
+    throw new CaError(
+      'profile_unknown',
+      `profile ${profile.name} is for kind ${profile.kind}, not for ${nameOf(registration)}`,
+      {
+        hint: 'agentca profile list',
+      },
+    )
+  }
+
   return {
-    rules: registration => deps.profile(registration.profile).rules,
+    rules: registration => profileOf(registration).rules,
     issuerOf: deps.issuerOf,
     draft: ({ registration, instanceId, csr, now }) => {
-      const profile = deps.profile(registration.profile)
+      const profile = profileOf(registration)
       const issuer = deps.activeIssuer()
-      const algorithm = csr.spki.algorithm
-      if (!profile.keyAlgorithms.includes(algorithm))
-        throw new CaError(
-          'key_not_accepted',
-          `profile ${profile.name} accepts ${profile.keyAlgorithms.join(', ')} keys, got ${algorithm}`,
-          {
-            hint: 'generate a P-256 key',
-          },
-        )
+      checkKey(csr, profile)
       const spiffeId = spiffeIdOf(deps.trustDomain, registration, instanceId)
-      const dnsNames = profile.dnsNames === 'registration' ? registration.dnsNames : []
-      checkRequestedNames(csr, new Set([`uri:${spiffeId}`, ...dnsNames.map(name => `dns:${name}`)]))
+      const hosts = profile.dnsNames === 'registration' ? hostNamesOf(registration) : noHostNames
+      checkRequestedNames(csr, spiffeId, hosts)
+      const validity = validityOf(profile, issuer.certificate, registration, now)
       const serial = encodeSerial({ prefix: deps.serialPrefix, nowMs: now, random10: deps.randomBytes(10) })
-      const second = Math.floor(now / 1000) * 1000
-      const notBefore = second - profile.backdateSeconds * 1000
-      const notAfter = Math.min(
-        second + profile.lifetimeSeconds * 1000,
-        issuer.certificate.notAfter,
-        ...(registration.until === null ? [] : [Math.floor(registration.until / 1000) * 1000]),
-      )
       const tbs = templateFor(issuer, profile).encode({
         serial,
-        notBefore,
-        notAfter,
+        ...validity,
+        ...hosts,
         subjectCn: commonNameFor(registration.kind, registration.name),
         spkiDer: csr.spki.der,
         spiffeId,
-        dnsNames,
         scopesVersion: registration.version,
       })
       return {
-        tbs,
+        tbs: lintTbs(tbs),
         serial: serialHex(serial),
         spiffeId,
-        notBefore,
-        notAfter,
+        ...validity,
         issuer,
         profile: profile.name,
         profileHash: profile.hash,
-        notGranted: csr.subject.rdns.length > 0 ? ['subject'] : [],
+        notGranted: notGrantedOf(csr),
       }
     },
   }

@@ -3,9 +3,11 @@
 import type { SignatureAlgorithm } from '../pki/algorithms.ts'
 import type { CertificationRequest } from '../pki/csr.ts'
 import type { SubjectPublicKeyInfo } from '../pki/spki.ts'
+import type { DecisionRules } from '../policy/issuance-profile.ts'
+import type { LintedTbs } from '../policy/lint.ts'
 import type { EvidenceQuery, IntentRecord } from '../store/ports.ts'
 import type { CertificateRecord, LeafDraft, Registration } from '../store/records.ts'
-import type { DecisionInput, DecisionRules } from './decide-issuance.ts'
+import type { DecisionInput } from './decide-issuance.ts'
 import type { IssuanceRefusal } from './errors.ts'
 
 export type IssuanceOperation = DecisionInput['operation']
@@ -26,9 +28,10 @@ export interface IssuanceRequest {
   readonly context: RequestContext
 }
 
-/** Steps 2 and 3: what a registration gets under its profile, as linted bytes. Pure but for the serial's random octets. */
-export interface Draft {
-  readonly tbs: Uint8Array
+/** Steps 2 and 3: what a registration gets under its profile. Pure but for the serial's random octets. */
+export interface LintedDraft {
+  /** Only the lint step makes these bytes, so nothing else can be recorded or signed. */
+  readonly tbs: LintedTbs
   readonly serial: string
   readonly spiffeId: string
   readonly notBefore: number
@@ -36,7 +39,7 @@ export interface Draft {
   readonly issuer: IssuingKey
   readonly profile: string
   readonly profileHash: string
-  /** What was asked for and left out without harm: the CSR's subject, for instance. */
+  /** What was asked for and left out without harm: the CSR's subject, extensions that profiles decide about. */
   readonly notGranted: readonly string[]
 }
 
@@ -51,13 +54,16 @@ export interface IssuingKey {
 export interface Drafter {
   /** The present rules of the registration's profile. @throws when the profile does not exist */
   rules(registration: Registration): DecisionRules
-  /** @throws for names outside the grant, keys the profile does not accept, lints */
+  /**
+   * @throws CaError `name_not_granted`, `key_not_accepted`, `profile_unknown`, `registration_ended`, `no_active_issuer`;
+   * PolicyError `profile_unknown`, `lint_failed`
+   */
   draft(input: {
     readonly registration: Registration
     readonly instanceId: string
     readonly csr: CertificationRequest
     readonly now: number
-  }): Draft
+  }): LintedDraft
   /** The key that signed a recorded certificate. */
   issuerOf(issuerId: number): IssuingKey
 }

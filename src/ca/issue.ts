@@ -10,6 +10,7 @@ import type { ReachedStep } from '../base/steps.ts'
 import { assembleCertificate, parseCertificate } from '../pki/certificate.ts'
 import { type CertificationRequest, checkCertificationRequestSignature, parseCertificationRequest } from '../pki/csr.ts'
 import { spkiHashHex } from '../pki/spki.ts'
+import type { DecisionRules } from '../policy/issuance-profile.ts'
 import type { SignerPort, SignPriority } from '../signer/port.ts'
 import type {
   CertificatesPort,
@@ -21,16 +22,16 @@ import type {
   TokensPort,
 } from '../store/ports.ts'
 import type { CertificateWithBytes, Registration } from '../store/records.ts'
-import { type Decision, type DecisionRules, decideIssuance } from './decide-issuance.ts'
+import { type Decision, decideIssuance } from './decide-issuance.ts'
 import { CaError, type IssuanceRefusal } from './errors.ts'
 import type {
-  Draft,
   Drafter,
   Issuance,
   IssuanceEvents,
   IssuanceOperation,
   IssuanceRequest,
   IssuedCertificate,
+  LintedDraft,
 } from './issuance.ts'
 
 export interface IssuanceDeps {
@@ -123,7 +124,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const bind = (
     prepared: Prepared,
     facts: IssuanceFacts,
-    drafted: { draft: Draft; decision: Decision } | null,
+    drafted: { draft: LintedDraft; decision: Decision } | null,
   ): Binding => {
     const { request, query } = prepared
     const decision = decide(request, facts, query.keyHash, query.now)
@@ -159,7 +160,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     )
   }
 
-  const intentOf = (prepared: Prepared, draft: Draft, decision: Decision, instanceId: string): IntentRecord => {
+  const intentOf = (prepared: Prepared, draft: LintedDraft, decision: Decision, instanceId: string): IntentRecord => {
     if (decision.act !== 'start' && decision.act !== 'continue')
       throw new CaError('internal', `no intent for ${decision.act}`)
     const { request, query } = prepared
@@ -220,7 +221,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   }
 
   /** Runs a binding decision under the ledger's lock; the facts it saw come back with it. */
-  const commit = async (prepared: Prepared, drafted: { draft: Draft; decision: Decision } | null) => {
+  const commit = async (prepared: Prepared, drafted: { draft: LintedDraft; decision: Decision } | null) => {
     let seen: IssuanceFacts | undefined
     const [decision] = await issuance.recordIntents<IssuanceRefusal>([
       {
@@ -236,7 +237,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   }
 
   /** Step 5. The signer never called: the intent becomes void. Anything else is left to the sweep. */
-  const sign = async (request: IssuanceRequest, draft: Draft): Promise<Uint8Array> => {
+  const sign = async (request: IssuanceRequest, draft: LintedDraft): Promise<Uint8Array> => {
     try {
       // The signer verified the signature against the issuer's key before it let it go (SignerPort): once is enough.
       return await signer.sign({
@@ -260,7 +261,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   }
 
   /** Step 5, second half: what will be released is what was recorded. */
-  const checkAssembled = (draft: Draft, certificate: Uint8Array): void => {
+  const checkAssembled = (draft: LintedDraft, certificate: Uint8Array): void => {
     const parsed = parseCertificate(certificate)
     if (!equalBytes(parsed.tbs, draft.tbs) || parsed.serialHex !== draft.serial)
       throw new CaError('internal', 'the assembled certificate is not the recorded one')
@@ -268,7 +269,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
 
   const release = async (
     request: IssuanceRequest,
-    draft: Draft,
+    draft: LintedDraft,
     intent: IntentRecord,
     registration: Registration,
   ): Promise<IssuedCertificate> => {

@@ -65,6 +65,7 @@ const viewOf = (record: Issuer, urls: StatusUrls | null): IssuerView => {
     subjectDer: certificate.subjectDer,
     keyIdentifier: certificate.subjectKeyIdentifier ?? keyIdentifier(spki),
     crlDistributionPoint: urls?.crl(record.name) ?? null,
+    authorityInfoAccess: urls === null ? null : { ocsp: [urls.ocsp], caIssuers: [urls.aia(record.name)] },
   }
   return { record, certificate, online }
 }

@@ -3,6 +3,7 @@
 import { isAgentCaError } from '../base/errors.ts'
 import type { CaErrorCode } from '../ca/errors.ts'
 import type { PkiErrorCode } from '../pki/errors.ts'
+import type { PolicyErrorCode } from '../policy/errors.ts'
 import type { SignerErrorCode } from '../signer/errors.ts'
 import type { StoreErrorCode } from '../store/errors.ts'
 import type { HttpErrorCode } from './errors.ts'
@@ -10,6 +11,7 @@ import type { HttpErrorCode } from './errors.ts'
 export type ProblemCode =
   | CaErrorCode
   | PkiErrorCode
+  | PolicyErrorCode
   | SignerErrorCode
   | StoreErrorCode
   | HttpErrorCode
@@ -72,6 +74,9 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   signer_unavailable: unavailable,
   clock_refused: unavailable,
   internal,
+
+  // Policy.
+  lint_failed: internal,
 
   // Bytes (pki).
   not_encodable: internal,
@@ -172,6 +177,7 @@ export interface Problem {
 /** Codes whose message and facts must not leave the machine: they may speak of files, databases and keys. */
 const hidden: ReadonlySet<string> = new Set([
   'internal',
+  'lint_failed',
   'store_failed',
   'database_newer',
   'database_settings',

@@ -26,6 +26,8 @@ export type GeneralName =
 
 export const uriName = (value: string): GeneralName => ({ kind: 'uri', value })
 export const dnsName = (value: string): GeneralName => ({ kind: 'dns', value })
+/** 4 or 16 octets. */
+export const ipName = (bytes: Uint8Array): GeneralName => ({ kind: 'ip', bytes })
 
 /** @throws PkiError not_encodable */
 export const encodeGeneralName = (name: GeneralName): Uint8Array => {

@@ -7,7 +7,7 @@ import type { CertificateDraft } from './certificate.ts'
 import { explicit, integer, oid, time } from './der.ts'
 import { PkiError } from './errors.ts'
 import * as ext from './extensions.ts'
-import { dnsName, uriName } from './general-names.ts'
+import { dnsName, ipName, uriName } from './general-names.ts'
 import { encodeName } from './names.ts'
 import { oidOf } from './oid.ts'
 import type { SpiffeId } from './spiffe.ts'
@@ -40,6 +40,8 @@ export interface LeafFields {
   /** Absent only for certificates that are no identity: OCSP responders. */
   readonly spiffeId?: SpiffeId
   readonly dnsNames?: readonly string[]
+  /** 4 or 16 octets each. */
+  readonly ipAddresses?: readonly Uint8Array[]
   readonly scopesVersion?: number
 }
 
@@ -61,8 +63,13 @@ const fixedExtensions = (options: LeafTemplateOptions): ext.Extension[] => [
   ...(options.ocspNoCheck === 'present' ? [ext.ocspNoCheck()] : []),
 ]
 
-const variableExtensions = ({ spiffeId, dnsNames = [], scopesVersion }: LeafFields): ext.Extension[] => {
-  const names = [...(spiffeId === undefined ? [] : [uriName(spiffeId)]), ...dnsNames.map(dnsName)]
+const variableExtensions = (fields: LeafFields): ext.Extension[] => {
+  const { spiffeId, dnsNames = [], ipAddresses = [], scopesVersion } = fields
+  const names = [
+    ...(spiffeId === undefined ? [] : [uriName(spiffeId)]),
+    ...dnsNames.map(dnsName),
+    ...ipAddresses.map(ipName),
+  ]
   return [
     ...(names.length === 0 ? [] : [ext.subjectAltName(names)]),
     ...(scopesVersion === undefined ? [] : [ext.scopesVersion(scopesVersion)]),
@@ -144,7 +151,7 @@ export const createLeafTemplate = (options: LeafTemplateOptions): LeafTemplate =
   const notAfterBytes = createTimeCache()
 
   const encode = (fields: LeafFields): Uint8Array => {
-    const { subjectCn, spkiDer, spiffeId = '', dnsNames = [] } = fields
+    const { subjectCn, spkiDer, spiffeId = '', dnsNames = [], ipAddresses = [] } = fields
     if (subjectCn === '') throw new PkiError('not_encodable', 'CN is empty')
     const serial = integer(fields.serial)
     const notBefore = notBeforeBytes(fields.notBefore)
@@ -156,6 +163,7 @@ export const createLeafTemplate = (options: LeafTemplateOptions): LeafTemplate =
     const name = sizeOf(rdn)
     let names = spiffeId === '' ? 0 : sizeOf(spiffeId.length)
     for (const dns of dnsNames) names += sizeOf(dns.length)
+    for (const ip of ipAddresses) names += sizeOf(ip.length)
     const sanValue = sizeOf(names)
     const san = sanOid.length + sizeOf(sanValue)
     const list = fixedParts.length + (names === 0 ? 0 : sizeOf(san)) + scopes.length
@@ -194,6 +202,10 @@ export const createLeafTemplate = (options: LeafTemplateOptions): LeafTemplate =
       filler.header(0x30, names)
       if (spiffeId !== '') filler.ascii(0x86, spiffeId)
       for (const dns of dnsNames) filler.ascii(0x82, dns)
+      for (const ip of ipAddresses) {
+        filler.header(0x87, ip.length)
+        filler.bytes(ip)
+      }
     }
     filler.bytes(scopes)
     return filler.out

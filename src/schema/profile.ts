@@ -1,50 +1,36 @@
-// A certificate profile: what a kind of identity gets. The file says it, hard limits that no file can exceed are policy's. Its hash is
-// pinned in every certificate's row, so that it is known later under which rules it was issued.
+// A certificate profile: what a kind of identity gets, as its file says it. Hard limits that no file can exceed, and what does not go
+// together, are policy's (ceilings.ts). Its hash is pinned in every certificate's row, so that it is known later under which rules it
+// was issued.
 import { createHash } from 'node:crypto'
 import * as z from 'zod'
 import { toHex, utf8 } from '../base/bytes.ts'
 import { duration, parseYaml } from './document.ts'
 
-const floorSeconds = 300
-
-const schema = z
-  .strictObject({
-    kind: z.enum(['agent', 'service', 'operator']),
-    keyAlgorithms: z
-      .array(z.enum(['P-256', 'P-384', 'Ed25519', 'RSA']))
-      .min(1)
-      .default(['P-256', 'P-384', 'Ed25519', 'RSA']),
-    lifetime: duration.default(3600),
-    backdate: duration.default(60),
-    extendedKeyUsage: z
-      .array(z.enum(['clientAuth', 'serverAuth']))
-      .min(1)
-      .default(['clientAuth']),
-    dnsNames: z.enum(['none', 'registration']).default('none'),
-    revocationUrls: z.enum(['present', 'absent']).default('present'),
-    noRevAvail: z.enum(['present', 'absent']).default('absent'),
-    keyReuse: z.enum(['never', 'allowed']).default('never'),
-    instances: z.int().min(1).max(100_000).default(50),
-    recovery: z
-      .strictObject({
-        mode: z.enum(['none', 'same-key', 'evidence']).default('none'),
-        count: z.int().min(1).max(100).default(3),
-        window: duration.default(86_400),
-      })
-      .prefault({}),
-  })
-  .superRefine((profile, context) => {
-    const fault = (path: string, message: string): void => context.addIssue({ code: 'custom', path: [path], message })
-    if (profile.lifetime < floorSeconds)
-      fault('lifetime', `expected at least ${floorSeconds}s, got ${profile.lifetime}s`)
-    if (profile.backdate > floorSeconds)
-      fault('backdate', `expected at most ${floorSeconds}s, got ${profile.backdate}s`)
-    // RFC 9608 §4: no revocation information at all, so neither may be named and the life must end before it could come.
-    if (profile.noRevAvail === 'present' && profile.lifetime > 900)
-      fault('noRevAvail', `only for a lifetime of 15m or less, got ${profile.lifetime}s`)
-    if (profile.noRevAvail === 'present' && profile.revocationUrls === 'present')
-      fault('revocationUrls', 'expected absent where noRevAvail is present (RFC 9608)')
-  })
+const schema = z.strictObject({
+  kind: z.enum(['agent', 'service', 'operator']),
+  keyAlgorithms: z
+    .array(z.enum(['P-256', 'P-384', 'Ed25519', 'RSA']))
+    .min(1)
+    .default(['P-256', 'P-384', 'Ed25519', 'RSA']),
+  lifetime: duration.default(3600),
+  backdate: duration.default(60),
+  extendedKeyUsage: z
+    .array(z.enum(['clientAuth', 'serverAuth']))
+    .min(1)
+    .default(['clientAuth']),
+  dnsNames: z.enum(['none', 'registration']).default('none'),
+  revocationUrls: z.enum(['present', 'absent']).default('present'),
+  noRevAvail: z.enum(['present', 'absent']).default('absent'),
+  keyReuse: z.enum(['never', 'allowed']).default('never'),
+  instances: z.int().min(1).max(100_000).default(50),
+  recovery: z
+    .strictObject({
+      mode: z.enum(['none', 'same-key', 'evidence']).default('none'),
+      count: z.int().min(1).max(100).default(3),
+      window: duration.default(86_400),
+    })
+    .prefault({}),
+})
 
 export type Profile = Readonly<z.output<typeof schema>> & {
   readonly name: string

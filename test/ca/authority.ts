@@ -4,13 +4,14 @@ import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { createLeaf } from '../../src/audit/leaf.ts'
 import { toHex } from '../../src/base/bytes.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { noSteps } from '../../src/base/steps.ts'
 import { type CrlIssuer, issueCrl } from '../../src/ca/crl.ts'
-import { type ActiveIssuer, createDrafter, type IssuanceProfile } from '../../src/ca/draft.ts'
+import { type ActiveIssuer, createDrafter } from '../../src/ca/draft.ts'
 import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
 import { createIssuance } from '../../src/ca/issue.ts'
 import type { Certificate } from '../../src/pki/certificate.ts'
@@ -20,6 +21,7 @@ import { encodePem } from '../../src/pki/pem.ts'
 import { encodeSerial } from '../../src/pki/serial.ts'
 import { parseTrustDomain } from '../../src/pki/spiffe.ts'
 import { keyIdentifier, parseSubjectPublicKeyInfo, spkiHashHex } from '../../src/pki/spki.ts'
+import { loadProfiles } from '../../src/server/profiles.ts'
 import { type CeremonyKey, openCeremonyToken } from '../../src/signer/ceremony-token.ts'
 import type { SignerConfigInput } from '../../src/signer/config.ts'
 import { initSoftHsmToken } from '../../src/signer/softhsm-token.ts'
@@ -38,13 +40,13 @@ const external = (key: CeremonyKey) => ({
   signatureForm: 'der' as const,
 })
 
-/** Root P-384 and issuing P-256, path length 0, each in a token of its own. */
-const performCeremonies = async (directory: string) => {
+/** Root P-384 and issuing P-256, path length 0, each in a token of its own; `more` keys beside the issuing one. */
+const performCeremonies = async (directory: string, more: readonly string[]) => {
   const online = initSoftHsmToken({ directory: join(directory, 'tokens'), label: 'agentca' })
-  let issuingSpki: Uint8Array
+  const keys = new Map<string, Uint8Array>()
   {
     await using token = await openCeremonyToken(online.uri, { softhsmConf: online.confPath })
-    issuingSpki = (await token.generateKey('issuing-1', 'P-256')).publicKeySpki
+    for (const label of ['issuing-1', ...more]) keys.set(label, (await token.generateKey(label, 'P-256')).publicKeySpki)
   }
   const rootToken = initSoftHsmToken({ directory: join(directory, 'root-ceremony'), label: 'agentca-root' })
   await using token = await openCeremonyToken(rootToken.uri, { softhsmConf: rootToken.confPath })
@@ -61,32 +63,30 @@ const performCeremonies = async (directory: string) => {
     notAfter: now + 3650 * day,
     pathLength: null,
   })
-  const issuing = await buildCaCertificate({
-    subject: [['CN', 'agentca test issuing 1']],
-    spki: parseSubjectPublicKeyInfo(issuingSpki),
-    issuer: root,
-    issuerKey: external(rootKey),
-    serial: serial(),
-    notBefore: now - day,
-    notAfter: now + 365 * day,
-    pathLength: 0,
-  })
-  return { online, root, issuing }
+  const issuingOf = (label: string) =>
+    buildCaCertificate({
+      subject: [['CN', `agentca test ${label.replace('-', ' ')}`]],
+      spki: parseSubjectPublicKeyInfo(keys.get(label)!),
+      issuer: root,
+      issuerKey: external(rootKey),
+      serial: serial(),
+      notBefore: now - day,
+      notAfter: now + 365 * day,
+      pathLength: 0,
+    })
+  const issuing = await issuingOf('issuing-1')
+  const retired: { readonly label: string; readonly certificate: Certificate }[] = []
+  for (const label of more)
+    if (label.startsWith('issuing-')) retired.push({ label, certificate: await issuingOf(label) })
+  return { online, root, issuing, retired, keys }
 }
 
-const profile: IssuanceProfile = {
-  name: 'agent',
-  hash: createHash('sha256').update('agent').digest('hex'),
-  kind: 'agent',
-  keyAlgorithms: ['P-256', 'P-384', 'Ed25519'],
-  lifetimeSeconds: 3600,
-  backdateSeconds: 60,
-  extendedKeyUsage: ['clientAuth'],
-  dnsNames: 'none',
-  rules: { instanceLimit: 50, keyReuse: 'never', recovery: { mode: 'same-key', count: 3, windowSeconds: 86_400 } },
-}
+/** The profiles that a new installation has. */
+export const profiles = loadProfiles(fileURLToPath(new URL('../../ca-config/profiles', import.meta.url)))
 
-const addIssuers = async (ledger: Ledger, root: Certificate, issuing: Certificate) => {
+type Ceremonies = Awaited<ReturnType<typeof performCeremonies>>
+
+const addIssuers = async (ledger: Ledger, { root, issuing, retired }: Ceremonies) => {
   const common = (certificate: Certificate) => ({
     certificate: certificate.der,
     spkiHash: spkiHashHex(certificate.spkiDer),
@@ -99,6 +99,18 @@ const addIssuers = async (ledger: Ledger, root: Certificate, issuing: Certificat
     { name: 'root-1', kind: 'root', parentId: null, keyLabel: null, ...common(root) },
     leaf('issuer_added'),
   )
+  for (const { label, certificate } of retired)
+    await ledger.issuers.add(
+      {
+        ...common(certificate),
+        name: label,
+        kind: 'issuing',
+        parentId: parent.id,
+        keyLabel: label,
+        state: 'retired',
+      },
+      leaf('issuer_added'),
+    )
   return ledger.issuers.add(
     { name: 'issuing-1', kind: 'issuing', parentId: parent.id, keyLabel: 'issuing-1', ...common(issuing) },
     leaf('issuer_added'),
@@ -120,9 +132,21 @@ export const createRequester = async (): Promise<Requester> => {
 
 export type TestAuthority = Awaited<ReturnType<typeof createTestAuthority>>
 
-export const createTestAuthority = async (openLedger: (path: string) => Ledger) => {
+/**
+ * @param more labels of further keys in the online token: `issuing-…` becomes a retired issuing CA, any other an OCSP responder's
+ */
+export const createTestAuthority = async (
+  openLedger: (path: string) => Ledger,
+  more: readonly ('ocsp-1' | `issuing-${number}`)[] = [],
+) => {
   const directory = mkdtempSync(join(tmpdir(), 'agentca-authority-'))
-  const { online, root, issuing } = await performCeremonies(directory)
+  const ceremonies = await performCeremonies(directory, more)
+  const { online, root, issuing } = ceremonies
+  const issuingKey = (label: string, certificate: Certificate) => ({
+    label,
+    purposes: ['leaf', 'crl', 'ocsp-responder'] as const,
+    certificate: encodePem('CERTIFICATE', certificate.der),
+  })
   const config: SignerConfigInput = {
     socket: join(directory, 'signer.sock'),
     stateDirectory: join(directory, 'signer-state'),
@@ -135,12 +159,18 @@ export const createTestAuthority = async (openLedger: (path: string) => Ledger) 
       softhsmConf: online.confPath,
     },
     sessions: 2,
-    keys: [{ label: 'issuing-1', purposes: ['leaf', 'crl'], certificate: encodePem('CERTIFICATE', issuing.der) }],
+    keys: [
+      issuingKey('issuing-1', issuing),
+      ...ceremonies.retired.map(({ label, certificate }) => issuingKey(label, certificate)),
+      ...more
+        .filter(label => !label.startsWith('issuing-'))
+        .map(label => ({ label, purposes: ['ocsp-response'] as const })),
+    ],
   }
   const signer = startSigner(config)
   await signer.supervisor.ready(15_000)
   const ledger = openLedger(join(directory, 'agentca.db'))
-  const issuer = await addIssuers(ledger, root, issuing)
+  const issuer = await addIssuers(ledger, ceremonies)
   const spki = parseSubjectPublicKeyInfo(issuing.spkiDer)
   const active: ActiveIssuer & CrlIssuer = {
     id: issuer.id,
@@ -152,6 +182,7 @@ export const createTestAuthority = async (openLedger: (path: string) => Ledger) 
     subjectDer: issuing.subjectDer,
     keyIdentifier: keyIdentifier(spki),
     crlDistributionPoint: null,
+    authorityInfoAccess: null,
   }
   const epoch = await ledger.meta.nextEpoch()
   const issuance = createIssuance({
@@ -165,7 +196,7 @@ export const createTestAuthority = async (openLedger: (path: string) => Ledger) 
       trustDomain,
       activeIssuer: () => active,
       issuerOf: () => active,
-      profile: () => profile,
+      profile: profiles.get,
       serialPrefix: 1,
       randomBytes,
     }),
@@ -224,6 +255,8 @@ export const createTestAuthority = async (openLedger: (path: string) => Ledger) 
     signer,
     root,
     issuing,
+    /** SubjectPublicKeyInfo of the keys in the online token, by label. */
+    onlineKeys: ceremonies.keys as ReadonlyMap<string, Uint8Array>,
     issuer: active,
     issuance,
     registerAgent,
@@ -255,6 +288,7 @@ export const createTestAuthority = async (openLedger: (path: string) => Ledger) 
             signer: signer.client,
             published: () => leaf('crl_published'),
             lifetimeSeconds: 86_400,
+            regularIntervalSeconds: 43_200,
             signDeadlineMs: 5000,
             reached: noSteps,
           },

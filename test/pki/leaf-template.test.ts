@@ -47,6 +47,7 @@ const fields: LeafFields = {
   spkiDer: leafKey.spki.der,
   spiffeId: agentSpiffeId(domain, 'a', '1'),
   dnsNames: ['a.example.org', 'b.example.org'],
+  ipAddresses: [Uint8Array.of(127, 0, 0, 1), Uint8Array.from([...new Uint8Array(15), 1])],
   scopesVersion: 7,
 }
 
@@ -60,6 +61,10 @@ describe('the leaf template', () => {
       spkiDer: fc.constantFrom(leafKey.spki.der, rootKey.spki.der),
       spiffeId: fc.constantFrom(fields.spiffeId!, agentSpiffeId(domain, 'a'.repeat(58), 'b'.repeat(64))),
       dnsNames: fc.array(fc.string({ unit: 'binary-ascii', minLength: 1, maxLength: 300 }), { maxLength: 5 }),
+      ipAddresses: fc.array(
+        fc.oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 })),
+        { maxLength: 5 },
+      ),
     })
     const variants: readonly LeafTemplateOptions[] = [
       options,
@@ -123,6 +128,8 @@ describe('the leaf template', () => {
           { type: 'url', value: fields.spiffeId! },
           { type: 'dns', value: 'a.example.org' },
           { type: 'dns', value: 'b.example.org' },
+          { type: 'ip', value: '127.0.0.1' },
+          { type: 'ip', value: '::1' },
         ]),
         new x509.Extension(oidOf.agentScopesVersion, false, raw(integer(7))),
       ],

@@ -52,11 +52,6 @@ describe('a profile', () => {
       ]),
     ))
 
-  it('holds the floor of five minutes and RFC 9608', () => {
-    expect(faultsOf('kind: agent\nlifetime: 299s')).toEqual(['lifetime'])
-    expect(faultsOf('kind: agent\nlifetime: 1h\nnoRevAvail: present')).toEqual(['noRevAvail', 'revocationUrls'])
-  })
-
   it.each(['', 'kind: [', 'kind: agent\nkind: agent', 'a: &a 1\nkind: *a', 'just text'])(
     'refuses %j as a whole',
     text => expect(() => parseProfile('p', text)).toThrow(SchemaError),
