@@ -29,6 +29,8 @@ export interface CrlDeps {
   readonly signer: SignerPort
   readonly published: (issuer: CrlIssuer, crl: CrlRecord) => LeafDraft
   readonly lifetimeSeconds: number
+  /** Between two lists when nothing is revoked. */
+  readonly regularIntervalSeconds: number
   readonly signDeadlineMs: number
   readonly reached: ReachedStep
 }
@@ -39,8 +41,13 @@ const serialBytes = (entry: RevokedEntry): Uint8Array => {
   return bytes
 }
 
-/** RFC 5280 §3.3: an entry stays until it was on one regularly scheduled CRL beyond the certificate's end. */
-const entriesSince = (last: CrlRecord | null, now: number): number => Math.min(now, last?.thisUpdate ?? now) - 1
+/**
+ * RFC 5280 §3.3: an entry stays until it was on one regularly scheduled CRL beyond the certificate's end. Lists that a revocation
+ * caused come at any time and do not count as such: a relying party whose clock is behind would take the certificate for valid and
+ * find it on no list. So it stays for a whole regular interval, and for longer when no list was made since.
+ */
+const entriesSince = (last: CrlRecord | null, now: number, regularIntervalSeconds: number): number =>
+  Math.min(now - regularIntervalSeconds * 1000, last?.thisUpdate ?? now) - 1
 
 /**
  * Signs and records the next CRL of this issuer. The ledger's revision is read first, so a revocation that lands meanwhile is at
@@ -66,7 +73,7 @@ export const issueCrl = async (
     thisUpdate,
     nextUpdate,
   })
-  const since = entriesSince(deps.status.latestCrl(issuer.id), now)
+  const since = entriesSince(deps.status.latestCrl(issuer.id), now, deps.regularIntervalSeconds)
   let after: string | null = null
   for (;;) {
     const page = deps.revocations.entries({ issuerId: issuer.id, since, after, limit: pageSize })
