@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createLeaf } from '../../src/audit/leaf.ts'
 import { toHex } from '../../src/base/bytes.ts'
-import { systemClock } from '../../src/base/clock.ts'
+import { type Clock, systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { noSteps } from '../../src/base/steps.ts'
 import { type CrlIssuer, issueCrl } from '../../src/ca/crl.ts'
@@ -134,10 +134,12 @@ export type TestAuthority = Awaited<ReturnType<typeof createTestAuthority>>
 
 /**
  * @param more labels of further keys in the online token: `issuing-…` becomes a retired issuing CA, any other an OCSP responder's
+ * @param clock of issuance, for certificates that have expired
  */
 export const createTestAuthority = async (
   openLedger: (path: string) => Ledger,
   more: readonly ('ocsp-1' | `issuing-${number}`)[] = [],
+  clock: Clock = systemClock,
 ) => {
   const directory = mkdtempSync(join(tmpdir(), 'agentca-authority-'))
   const ceremonies = await performCeremonies(directory, more)
@@ -186,7 +188,7 @@ export const createTestAuthority = async (
   }
   const epoch = await ledger.meta.nextEpoch()
   const issuance = createIssuance({
-    clock: systemClock,
+    clock,
     log: silentLog,
     issuance: ledger.issuance,
     certificates: ledger.certificates,
