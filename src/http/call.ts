@@ -5,9 +5,8 @@ import type { RequestContext } from '../ca/issuance.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { CertificateRecord, Instance, Registration } from '../store/records.ts'
 
-/** A peer whose certificate was checked for this very request: path, time, revocation, registration and instance state. */
-export interface VerifiedCaller {
-  readonly kind: 'peer'
+/** Whom a certificate names that this CA certainly issued, on a connection whose other end holds its key. */
+interface Identified {
   readonly certificate: Certificate
   readonly record: CertificateRecord
   readonly registration: Registration
@@ -15,18 +14,40 @@ export interface VerifiedCaller {
   readonly spiffeId: string
 }
 
+/** A peer whose certificate was checked for this very request: path, time, revocation, registration and instance state. */
+export interface VerifiedCaller extends Identified {
+  readonly kind: 'peer'
+}
+
+/**
+ * Identified only: the certificate may be expired, held or revoked. Renewal takes it, because its decision answers for every state;
+ * nothing else may.
+ */
+export interface HolderCaller extends Identified {
+  readonly kind: 'holder'
+}
+
 export type Caller =
   /** No certificate was shown. */
   | { readonly kind: 'anonymous' }
   /** The admin socket: whoever may open it. */
   | { readonly kind: 'local' }
+  | HolderCaller
   | VerifiedCaller
+
+/** Whom the body speaks for where no certificate does: a join token's holder, the prover of a key. Set by the route that read it. */
+export interface Evidence {
+  /** `token:<id>`, `key:<hash>`. */
+  readonly who: string
+  readonly registrationId: number
+}
 
 export interface Call {
   readonly requestId: string
   /** Source address without a port. */
   readonly source: string
   readonly caller: Caller
+  readonly evidence?: Evidence
 }
 
 /** @throws Error when the front did not run before: a wiring fault */
@@ -36,12 +57,17 @@ export const callOf = (response: Response): Call => {
   return call
 }
 
+export const setCall = (response: Response, call: Call): void => {
+  response.locals.call = call
+}
+
 const whoIs = (caller: Caller): string => {
   switch (caller.kind) {
     case 'anonymous':
       return 'anonymous'
     case 'local':
       return 'operator:local'
+    case 'holder':
     case 'peer':
       return caller.registration.kind === 'operator' ? `operator:${caller.registration.name}` : caller.spiffeId
   }
@@ -49,6 +75,6 @@ const whoIs = (caller: Caller): string => {
 
 /** The context every audit leaf of this request carries. */
 export const contextOf = (response: Response): RequestContext => {
-  const { requestId, source, caller } = callOf(response)
-  return { requestId, source, who: whoIs(caller) }
+  const { requestId, source, caller, evidence } = callOf(response)
+  return { requestId, source, who: evidence?.who ?? whoIs(caller) }
 }

@@ -1,0 +1,54 @@
+// The routes of the agents' API (architecture.md, HTTP). What they have in common is in the front, what they do in the files that they
+// name.
+import type { IRouter, RequestHandler } from 'express'
+import { type AgentIssuanceDeps, createAgentIssuance, recoverPath } from './agent-issuance.ts'
+import { sendJson, sendPem } from './answer.ts'
+import { createJsonBody } from './body.ts'
+import { capabilities } from './capabilities.ts'
+import { HttpError } from './errors.ts'
+import { peerOf } from './front.ts'
+import { selfAnswer } from './self-answer.ts'
+
+const renewPath = '/v1/renew'
+
+/** Renewal's own decision answers for every state of its caller (ca/decide-issuance.ts), and audits what it refuses. */
+export const decidedLater: ReadonlySet<string> = new Set([renewPath])
+
+/** All without parameters; in the order in which they are tried, the hot ones first. */
+export const agentPaths = {
+  renew: renewPath,
+  enroll: '/v1/enroll',
+  recover: recoverPath,
+  self: '/v1/self',
+  bundle: '/v1/bundle',
+  capabilities: '/v1/capabilities',
+} as const
+
+/** @param allow the methods that the path has, as the Allow header wants them */
+export const methodNotAllowed =
+  (allow: string): RequestHandler =>
+  (request, response) => {
+    response.setHeader('Allow', allow)
+    throw new HttpError('method_not_allowed', `expected ${allow}, got ${request.method}`)
+  }
+
+export const mountAgentApi = (router: IRouter, deps: AgentIssuanceDeps): void => {
+  const { enrol, renew, recover } = createAgentIssuance(deps)
+  const jsonBody = createJsonBody()
+  const post = (path: string, handler: RequestHandler): void => {
+    router.post(path, jsonBody, handler)
+    router.all(path, methodNotAllowed('POST'))
+  }
+  const get = (path: string, handler: RequestHandler): void => {
+    router.get(path, handler)
+    router.all(path, methodNotAllowed('GET, HEAD'))
+  }
+  post(agentPaths.renew, renew)
+  post(agentPaths.enroll, enrol)
+  post(agentPaths.recover, recover)
+  get(agentPaths.self, (_request, response) =>
+    sendJson(response, 200, selfAnswer(peerOf(response), deps.issuers, deps.clock.now())),
+  )
+  get(agentPaths.bundle, (_request, response) => sendPem(response, deps.issuers.bundlePem()))
+  get(agentPaths.capabilities, (_request, response) => sendJson(response, 200, capabilities))
+}

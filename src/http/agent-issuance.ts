@@ -1,0 +1,205 @@
+// Enrolment, renewal and recovery over HTTP: from a body and a caller to evidence, from the authority's answer to an identity. What is
+// granted, and why not, is decided in ca.
+import { createHash } from 'node:crypto'
+import type { RequestHandler, Response } from 'express'
+import { toHex } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
+import { isAgentCaError } from '../base/errors.ts'
+import type { Metrics } from '../base/metrics.ts'
+import { CaError, type IssuanceRefusalCode } from '../ca/errors.ts'
+import type { Issuance, IssuanceOperation, IssuedCertificate } from '../ca/issuance.ts'
+import type { Issuers } from '../ca/issuers.ts'
+import { createReplayMemory } from '../jws/replay-memory.ts'
+import { checkProof, proofWindowMs, readProof } from '../jws/verify-proof.ts'
+import { enrolBody, parseWith, recoverBody, renewBody } from '../schema/api-bodies.ts'
+import type { CertificatesPort, EvidenceQuery, TokensPort } from '../store/ports.ts'
+import { sendJson } from './answer.ts'
+import { markRecorded } from './answer-error.ts'
+import { callOf, contextOf, setCall } from './call.ts'
+import { parseCsrText } from './csr-text.ts'
+import { HttpError } from './errors.ts'
+import { missingCertificate } from './front.ts'
+import { createIdempotencyKeys } from './idempotency.ts'
+import { identityAnswer } from './identity-answer.ts'
+import type { InFlight } from './limits.ts'
+import { exitCodeOf } from './problem.ts'
+
+export interface AgentIssuanceDeps {
+  readonly clock: Clock
+  readonly metrics: Metrics
+  readonly issuance: Pick<Issuance, 'issue'>
+  readonly issuers: Issuers
+  readonly tokens: Pick<TokensPort, 'byHash'>
+  readonly certificates: Pick<CertificatesPort, 'list'>
+  readonly inFlight: InFlight
+  /** `publicUrl.api`: what a proof's audience begins with. */
+  readonly publicUrl: string
+}
+
+export const recoverPath = '/v1/recover'
+/** Evidence that `POST /v1/enroll` takes. */
+export const evidenceTypes: readonly string[] = ['token']
+
+/** Proofs of known keys that can be in their window at once. */
+const maxProofs = 100_000
+
+/** Whether the decision under the ledger's lock refused, and with it wrote or counted the leaf. Complete by the compiler. */
+const decidedInLedger: Readonly<Record<IssuanceRefusalCode, boolean>> = {
+  // Refused before the request is even read, so that strangers do not get to the parser.
+  token_unknown: false,
+  token_expired: true,
+  token_revoked: true,
+  token_used_up: true,
+  token_reuse: true,
+  token_wrong_audience: true,
+  registration_not_found: true,
+  registration_held: true,
+  registration_retired: true,
+  registration_ended: true,
+  owner_gone: true,
+  instance_locked: true,
+  instance_revoked: true,
+  instance_limit_reached: true,
+  certificate_unknown: true,
+  certificate_expired: true,
+  certificate_revoked: true,
+  certificate_held: true,
+  key_in_use: true,
+  key_revoked: true,
+  key_reuse_not_allowed: true,
+  lineage_conflict: true,
+  recovery_not_allowed: true,
+  recovery_limit_reached: true,
+}
+
+/** `not_released` has a leaf of its own, written instead of the release. */
+const hasLeaf = ({ code }: { readonly code: string }): boolean =>
+  code === 'not_released' || (Object.hasOwn(decidedInLedger, code) && decidedInLedger[code as IssuanceRefusalCode])
+
+interface Asked {
+  readonly operation: IssuanceOperation
+  readonly evidence: EvidenceQuery
+  readonly csr: Uint8Array
+  /** Whose idempotency key it is. */
+  readonly holder: string
+  readonly idempotencyKey: string | undefined
+}
+
+/** A kind of evidence that exists elsewhere deserves a better answer than a wrong member. */
+const checkEvidenceType = (body: unknown): void => {
+  const type = (body as { readonly evidence?: { readonly type?: unknown } } | null | undefined)?.evidence?.type
+  if (typeof type !== 'string' || evidenceTypes.includes(type)) return
+  throw new HttpError('evidence_type_not_supported', `expected evidence of type ${evidenceTypes.join(', ')}`, {
+    facts: { supported: evidenceTypes },
+    hint: 'GET /v1/capabilities lists what this server knows',
+  })
+}
+
+const createIssue = (deps: AgentIssuanceDeps) => {
+  const idempotency = createIdempotencyKeys(deps.clock)
+
+  const measured = async (operation: IssuanceOperation, work: () => Promise<IssuedCertificate>) => {
+    const startedAt = deps.clock.monotonic()
+    let outcome = 'failed'
+    try {
+      const issued = await work()
+      outcome = issued.answer
+      return issued
+    } catch (error) {
+      if (isAgentCaError(error)) {
+        // 7 is "unavailable", 1 is "internal": everything else is the caller's.
+        if (![1, 7].includes(exitCodeOf(error.code))) outcome = 'refused'
+        if (hasLeaf(error)) markRecorded(error)
+      }
+      throw error
+    } finally {
+      const seconds = (deps.clock.monotonic() - startedAt) / 1000
+      deps.metrics.observe('agentca_issuance_seconds', seconds, { operation, outcome })
+    }
+  }
+
+  return async (response: Response, asked: Asked): Promise<void> => {
+    const { operation, evidence, csr, holder, idempotencyKey } = asked
+    const request = { operation, evidence, csr, context: contextOf(response) }
+    const issued = await deps.inFlight.run(() =>
+      idempotency.run(holder, idempotencyKey, csr, () => measured(operation, () => deps.issuance.issue(request))),
+    )
+    sendJson(response, issued.answer === 'new' ? 201 : 200, identityAnswer(issued, deps.issuers, deps.clock.now()))
+  }
+}
+
+export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | 'renew' | 'recover', RequestHandler> => {
+  const issue = createIssue(deps)
+  // A proof can be used from 60 s before to 60 s after its time.
+  const proofs = createReplayMemory(() => deps.clock.monotonic(), 2 * proofWindowMs, maxProofs)
+  const audience = deps.publicUrl + recoverPath
+
+  /** Only proofs of keys that were enrolled here are worth checking, or remembering. */
+  const registrationOfKey = (keyHash: string): number => {
+    const [newest] = deps.certificates.list({ keyHash, limit: 1 }).rows
+    if (newest !== undefined) return newest.registrationId
+    throw new CaError('certificate_unknown', 'the proved key was never registered here', {
+      hint: 'enrol again with fresh evidence',
+    })
+  }
+
+  const takeProof = (keyHash: string, jti: string): void => {
+    const taken = proofs.take(`${keyHash} ${jti}`)
+    if (taken === 'full') throw new HttpError('overloaded', 'too many proofs at once')
+    if (taken === 'replayed')
+      throw new HttpError('jws_replayed', 'this proof was used before', {
+        hint: 'sign a new proof, with a new jti, for each request',
+      })
+  }
+
+  return {
+    enrol: async (request, response) => {
+      checkEvidenceType(request.body)
+      const body = parseWith(enrolBody, request.body, 'body')
+      const csr = parseCsrText(body.csr)
+      const tokenHash = toHex(createHash('sha256').update(body.evidence.token).digest())
+      const token = deps.tokens.byHash(tokenHash)
+      if (token !== null)
+        setCall(response, {
+          ...callOf(response),
+          evidence: { who: `token:${token.id}`, registrationId: token.registrationId },
+        })
+      await issue(response, {
+        operation: 'enrol',
+        evidence: { kind: 'token', tokenHash },
+        csr,
+        holder: `token ${tokenHash}`,
+        idempotencyKey: body.idempotencyKey,
+      })
+    },
+    renew: async (request, response) => {
+      const { caller } = callOf(response)
+      if (caller.kind !== 'holder' && caller.kind !== 'peer') throw missingCertificate()
+      const body = parseWith(renewBody, request.body, 'body')
+      const { serial } = caller.record
+      await issue(response, {
+        operation: 'renew',
+        evidence: { kind: 'renewal', presentedSerial: serial },
+        csr: parseCsrText(body.csr),
+        holder: `serial ${serial}`,
+        idempotencyKey: body.idempotencyKey,
+      })
+    },
+    recover: async (request, response) => {
+      const body = parseWith(recoverBody, request.body, 'body')
+      const csr = parseCsrText(body.csr)
+      const unchecked = readProof(body.jws)
+      const registrationId = registrationOfKey(unchecked.keyHash)
+      const { keyHash, jti } = await checkProof(unchecked, { audience, csr, now: deps.clock.now() })
+      setCall(response, { ...callOf(response), evidence: { who: `key:${keyHash}`, registrationId } })
+      takeProof(keyHash, jti)
+      await issue(response, {
+        operation: 'recover',
+        evidence: { kind: 'recovery', provedKeyHash: keyHash },
+        csr,
+        holder: `key ${keyHash}`,
+        idempotencyKey: undefined,
+      })
+    },
+  }
+}

@@ -1,0 +1,43 @@
+// The Express applications: the TLS face for agents and operators, the socket face for the operator of this machine. Four middlewares
+// and the routes; Express does nothing by itself that nobody asked for.
+import express, { type Express, type Router } from 'express'
+import { agentPaths, decidedLater, mountAgentApi } from './agent-api.ts'
+import type { AgentIssuanceDeps } from './agent-issuance.ts'
+import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
+import { createJsonBody } from './body.ts'
+import { HttpError } from './errors.ts'
+import { createFront, type FrontDeps, localFront } from './front.ts'
+import { createMeter } from './meter.ts'
+
+export type AppDeps = FrontDeps & AgentIssuanceDeps & ErrorAnswerDeps
+
+export interface AppOptions {
+  readonly face: 'tls' | 'socket'
+  readonly deps: AppDeps
+  /** Mounted at `/v1/admin`, behind the front, with `request.body` parsed. */
+  readonly adminRouter: Router | null
+}
+
+export const createApp = ({ face, deps, adminRouter }: AppOptions): Express => {
+  const app = express()
+  app.disable('x-powered-by')
+  app.set('etag', false)
+  // Who calls is what TLS says, never a header.
+  app.set('trust proxy', false)
+  app.set('query parser', 'simple')
+  // One path, one route: the front decides by the path too.
+  app.enable('case sensitive routing')
+  app.enable('strict routing')
+
+  app.use(createMeter(deps, new Set(Object.values(agentPaths))))
+  app.use(face === 'tls' ? createFront(deps, decidedLater) : localFront)
+  if (face === 'tls') mountAgentApi(app, deps)
+  if (adminRouter !== null) app.use('/v1/admin', createJsonBody(), adminRouter)
+  app.use(() => {
+    throw new HttpError('route_not_found', 'there is nothing at this path', {
+      hint: 'GET /v1/capabilities lists what this server knows',
+    })
+  })
+  app.use(createErrorAnswer(deps))
+  return app
+}

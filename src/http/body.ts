@@ -1,0 +1,82 @@
+// Request bodies: JSON in UTF-8 and nothing else, bounded in length and in the time they may take. What a body must contain is
+// schema's business.
+
+import type { IncomingMessage } from 'node:http'
+import type { RequestHandler } from 'express'
+import { HttpError } from './errors.ts'
+
+export const maxBodyBytes = 65_536
+/** What is too long is still read up to here and thrown away: a client that is cut off while it writes never sees the answer. */
+const maxDiscardedBytes = 4_194_304
+export const bodyDeadlineMs = 10_000
+
+const jsonType = /^application\/json\s*(?:;\s*charset="?utf-8"?\s*)?$/i
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+const tooLarge = (): HttpError =>
+  new HttpError('body_too_large', `a body has at most ${maxBodyBytes} bytes`, { facts: { maxBytes: maxBodyBytes } })
+
+const tooSlow = (): HttpError => new HttpError('request_timeout', 'the body took too long to arrive')
+
+const cutShort = (): HttpError => new HttpError('body_malformed', 'the connection ended within the body')
+
+/** @throws HttpError `body_too_large`, `request_timeout`, `body_malformed` (the connection ended) */
+const readBody = (request: IncomingMessage, deadlineMs: number): Promise<Buffer> =>
+  new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let length = 0
+    const onData = (chunk: Buffer): void => {
+      length += chunk.length
+      if (length <= maxBodyBytes) chunks.push(chunk)
+      else if (length > maxDiscardedBytes) fail(tooLarge())
+      else chunks.length = 0
+    }
+    const onEnd = (): void => {
+      stop()
+      if (length > maxBodyBytes) reject(tooLarge())
+      else resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, length))
+    }
+    const onClose = (): void => fail(cutShort())
+    const fail = (error: HttpError): void => {
+      stop()
+      request.pause()
+      reject(error)
+    }
+    const stop = (): void => {
+      clearTimeout(timer)
+      request.off('data', onData).off('end', onEnd).off('error', onClose).off('close', onClose)
+    }
+    const timer = setTimeout(() => fail(tooSlow()), deadlineMs)
+    request.on('data', onData).on('end', onEnd).on('error', onClose).on('close', onClose)
+  })
+
+const checkHeaders = (request: IncomingMessage): void => {
+  const { 'content-type': type, 'content-encoding': encoding, 'content-length': length } = request.headers
+  if (type === undefined || !jsonType.test(type) || (encoding !== undefined && encoding !== 'identity'))
+    throw new HttpError('content_type_not_supported', 'expected a body of application/json, not encoded', {
+      hint: 'Content-Type: application/json',
+    })
+  if (length !== undefined && Number(length) > maxDiscardedBytes) throw tooLarge()
+}
+
+const parseJson = (bytes: Buffer): unknown => {
+  try {
+    return JSON.parse(decoder.decode(bytes))
+  } catch {
+    // The parser's own message quotes the body, which may hold a token.
+    throw new HttpError('body_malformed', 'the body is not JSON in UTF-8')
+  }
+}
+
+/** Fills `request.body`; leaves it undefined where there is no body at all. */
+export const createJsonBody =
+  (deadlineMs: number = bodyDeadlineMs): RequestHandler =>
+  async (request, _response, next) => {
+    const { 'content-length': length, 'transfer-encoding': encoding } = request.headers
+    request.body = undefined
+    if ((length !== undefined && length !== '0') || encoding !== undefined) {
+      checkHeaders(request)
+      request.body = parseJson(await readBody(request, deadlineMs))
+    }
+    next()
+  }

@@ -1,0 +1,93 @@
+// The first middleware of every request: its id, where it comes from, who calls, and how often they may. A certificate that is shown is
+// checked for this very request, or the request ends here; routes only ask what kind of caller they have.
+import { randomFillSync } from 'node:crypto'
+import type { RequestHandler, Response } from 'express'
+import { toHex } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
+import { type Caller, callOf, setCall, type VerifiedCaller } from './call.ts'
+import { checkCallerState } from './caller-state.ts'
+import { HttpError } from './errors.ts'
+import type { Limits } from './limits.ts'
+import { type Connection, connectionOf, identify, type PresentedDeps } from './presented-certificate.ts'
+
+export interface FrontDeps extends PresentedDeps {
+  readonly clock: Clock
+  readonly limits: Limits
+}
+
+const idBytes = 16
+// Random bytes are drawn for many ids at once: one call costs as much as the other 255.
+const pool = new Uint8Array(idBytes * 256)
+let poolAt = pool.length
+
+/** 128 bits, lower-case hex: drawn here, never taken from a request, so that nobody can choose what the log says. */
+export const newRequestId = (): string => {
+  if (poolAt === pool.length) {
+    randomFillSync(pool)
+    poolAt = 0
+  }
+  poolAt += idBytes
+  return toHex(pool.subarray(poolAt - idBytes, poolAt))
+}
+
+const anonymous: Caller = { kind: 'anonymous' }
+const local: Caller = { kind: 'local' }
+
+/** Counts before it refuses: certificates that are not ours cost their sender what no certificate costs. */
+const identified = (deps: FrontDeps, { network, presented }: Connection): Caller => {
+  if (presented === null) {
+    deps.limits.takeAnonymous(network)
+    return anonymous
+  }
+  try {
+    return identify(deps, presented)
+  } catch (error) {
+    deps.limits.takeAnonymous(network)
+    throw error
+  }
+}
+
+/**
+ * For the TLS listener.
+ * @param decidedLater paths whose own decision looks at the state of certificate, instance and registration, and audits it
+ */
+export const createFront =
+  (deps: FrontDeps, decidedLater: ReadonlySet<string>): RequestHandler =>
+  (request, response, next) => {
+    const requestId = newRequestId()
+    response.setHeader('X-Request-Id', requestId)
+    const connection = connectionOf(request.socket)
+    const { source } = connection
+    // Refusals from here on know at least where they come from.
+    setCall(response, { requestId, source, caller: anonymous })
+    const caller = identified(deps, connection)
+    if (caller.kind === 'holder') {
+      setCall(response, { requestId, source, caller })
+      deps.limits.takeIdentity(caller.registration.id)
+      if (!decidedLater.has(request.path)) {
+        checkCallerState(caller, deps.clock.now())
+        setCall(response, { requestId, source, caller: { ...caller, kind: 'peer' } })
+      }
+    }
+    next()
+  }
+
+/** For the admin socket: whoever may open it is the operator of this machine. */
+export const localFront: RequestHandler = (_request, response, next) => {
+  const requestId = newRequestId()
+  response.setHeader('X-Request-Id', requestId)
+  setCall(response, { requestId, source: 'socket', caller: local })
+  next()
+}
+
+/** @throws HttpError `client_certificate_missing` */
+export const peerOf = (response: Response): VerifiedCaller => {
+  const { caller } = callOf(response)
+  if (caller.kind === 'peer') return caller
+  throw missingCertificate()
+}
+
+export const missingCertificate = (): HttpError =>
+  new HttpError('client_certificate_missing', 'this call needs a client certificate of this CA', {
+    hint: 'connect with the certificate and key of your identity; POST /v1/enroll gives one',
+  })

@@ -1,0 +1,49 @@
+// What an issuance answers with (architecture.md, HTTP: `identity`). A function of the certificate, but for the seconds that are left:
+// a repeated answer is the same answer.
+import { createHash } from 'node:crypto'
+import { CaError } from '../ca/errors.ts'
+import type { IssuedCertificate } from '../ca/issuance.ts'
+import type { Issuers } from '../ca/issuers.ts'
+import { parseCertificate } from '../pki/certificate.ts'
+import { encodePem } from '../pki/pem.ts'
+import type { IdentityAnswer } from '../schema/admin-answers.ts'
+
+/** Where in its life a certificate is renewed: drawn, so that a fleet that started together does not renew together. */
+const earliest = 0.5
+const latest = 0.66
+/** What is left after this is for retries. */
+const renewBefore = 0.9
+
+/** 0 to 1, evenly spread, always the same for a serial. */
+const draw = (serial: string): number => createHash('sha256').update(serial).digest().readUInt32BE(0) / 2 ** 32
+
+const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000
+
+/** @param now milliseconds since the epoch */
+export const identityAnswer = (issued: IssuedCertificate, issuers: Issuers, now: number): IdentityAnswer => {
+  const { record, certificate, registration } = issued
+  const { serial, notBefore, notAfter } = record
+  const at = (share: number): number => wholeSecond(notBefore + (notAfter - notBefore) * share)
+  const renewAfter = at(earliest + (latest - earliest) * draw(serial))
+  const time = (ms: number): string => new Date(ms).toISOString()
+  const secondsUntil = (ms: number): number => Math.max(0, Math.floor((ms - now) / 1000))
+  const { spiffeId } = parseCertificate(certificate)
+  if (spiffeId === null) throw new CaError('internal', `certificate ${serial} has no SPIFFE ID`)
+  return {
+    spiffeId,
+    agent: registration.name,
+    instance: record.instanceId,
+    serial,
+    generation: record.generation,
+    notBefore: time(notBefore),
+    notAfter: time(notAfter),
+    renewAfter: time(renewAfter),
+    renewBefore: time(at(renewBefore)),
+    renewInSeconds: secondsUntil(renewAfter),
+    expiresInSeconds: secondsUntil(notAfter),
+    certificate: encodePem('CERTIFICATE', certificate),
+    chain: issuers.chainPem(record.issuerId),
+    bundle: issuers.bundlePem(),
+    notGranted: issued.notGranted,
+  }
+}

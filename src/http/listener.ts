@@ -1,0 +1,110 @@
+// What every HTTP server of agentca has in common, whatever it speaks over: time-outs against slow clients, and an end that lets the
+// answers in flight finish. Plain servers (status, ops, the admin socket) are made here, TLS ones in tls-server.ts.
+
+import { lstat, rm } from 'node:fs/promises'
+import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+
+export interface Timeouts {
+  /** From the start of a request to the end of its headers. */
+  readonly headersMs: number
+  /** From the start of a request to the end of its body. body.ts asks for less, so that it can answer with a problem document. */
+  readonly requestMs: number
+  /** Between two requests of a connection. */
+  readonly keepAliveMs: number
+  /** How often the first two are looked at. */
+  readonly checkMs: number
+}
+
+/** Agents keep connections, so they live longer than the minute that load balancers commonly hold them. */
+export const defaultTimeouts: Timeouts = { headersMs: 10_000, requestMs: 20_000, keepAliveMs: 75_000, checkMs: 5_000 }
+
+/** File descriptors are shared with the ledger and the signer: a flood of connections must not take them. */
+export const maxConnections = 10_000
+
+export const serverOptions = (timeouts: Timeouts): ServerOptions => ({
+  maxHeaderSize: 16_384,
+  headersTimeout: timeouts.headersMs,
+  requestTimeout: timeouts.requestMs,
+  keepAliveTimeout: timeouts.keepAliveMs,
+  connectionsCheckingInterval: timeouts.checkMs,
+})
+
+export interface Listener {
+  /** @returns the port, which is another one when 0 was asked for */
+  listen(address: { readonly host: string; readonly port: number }): Promise<number>
+  /** A unix socket that only this user may open; a socket that nobody listens on any more is replaced. */
+  listenOn(path: string): Promise<void>
+  /** Takes no new connections, ends idle ones, waits for answers in flight; what is left after `graceMs` is cut. */
+  close(graceMs: number): Promise<void>
+}
+
+const started = (server: Server, listen: () => void): Promise<void> =>
+  new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.once('listening', () => {
+      server.off('error', reject)
+      resolve()
+    })
+    listen()
+  })
+
+const isAnswered = (path: string): Promise<boolean> =>
+  new Promise(resolve => {
+    const probe = connect(path)
+    probe.once('error', () => resolve(false))
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(true)
+    })
+  })
+
+/** A socket file outlives a process that was killed. Anything that is not a socket, or is answered, stays. */
+const removeDeadSocket = async (path: string): Promise<void> => {
+  const found = await lstat(path).catch(() => null)
+  if (found?.isSocket() && !(await isAnswered(path))) await rm(path, { force: true })
+}
+
+export const createListener = (server: Server): Listener => {
+  server.maxConnections = maxConnections
+  // Every TCP connection, those in the middle of a TLS handshake too, which the server's own list of HTTP connections lacks.
+  const sockets = new Set<Socket>()
+  server.on('connection', socket => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  return {
+    listen: async ({ host, port }) => {
+      await started(server, () => server.listen({ host, port }))
+      return (server.address() as AddressInfo).port
+    },
+    listenOn: async path => {
+      await removeDeadSocket(path)
+      // The file appears with its final mode: there is no moment in which another user could open it.
+      const before = process.umask(0o177)
+      try {
+        await started(server, () => {
+          server.listen({ path })
+          process.umask(before)
+        })
+      } finally {
+        process.umask(before)
+      }
+    },
+    close: async graceMs => {
+      const closed = new Promise<void>(resolve => server.close(() => resolve()))
+      server.prependListener('request', (_, response) => response.setHeader('Connection', 'close'))
+      const sweep = setInterval(() => server.closeIdleConnections(), 50)
+      const cut = setTimeout(() => {
+        for (const socket of sockets) socket.destroy()
+      }, graceMs)
+      await closed
+      clearInterval(sweep)
+      clearTimeout(cut)
+    },
+  }
+}
+
+/** Without TLS: for unix sockets and for what is public (status) or only local (ops). */
+export const createPlainServer = (handler: RequestListener, timeouts: Timeouts = defaultTimeouts): Listener =>
+  createListener(createServer(serverOptions(timeouts), handler))

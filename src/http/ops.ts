@@ -1,0 +1,62 @@
+// The ops listener's handler: is the process alive, can it do its work, what does it measure. Loopback only, plain `node:http`, and no
+// Express: probes must not depend on more than they ask about.
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import type { Log } from '../base/log.ts'
+
+export interface Check {
+  readonly name: string
+  readonly ok: boolean
+  readonly detail: string
+}
+
+export interface OpsDeps {
+  readonly log: Log
+  /** Everything that must hold before traffic should come here. */
+  readonly checks: () => readonly Check[]
+  /** Prometheus text format. */
+  readonly renderMetrics: () => Promise<string>
+}
+
+const answer = (response: ServerResponse, status: number, text: string): void => {
+  response.statusCode = status
+  response.setHeader('Content-Type', 'text/plain; version=0.0.4; charset=utf-8')
+  response.setHeader('Cache-Control', 'no-store')
+  response.end(text)
+}
+
+const line = ({ name, ok, detail }: Check): string =>
+  `${ok ? '[+]' : '[-]'} ${name} ${ok ? 'ok' : 'failed'}: ${detail}\n`
+
+const answerReady = (checks: readonly Check[], verbose: boolean, response: ServerResponse): void => {
+  const failed = checks.filter(check => !check.ok)
+  const shown = verbose ? checks : failed
+  const verdict = failed.length === 0 ? 'ready\n' : 'not ready\n'
+  answer(response, failed.length === 0 ? 200 : 503, shown.map(line).join('') + verdict)
+}
+
+const route = async (deps: OpsDeps, request: IncomingMessage, response: ServerResponse): Promise<void> => {
+  const [path, query = ''] = (request.url ?? '/').split('?', 2)
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    response.setHeader('Allow', 'GET, HEAD')
+    return answer(response, 405, 'method not allowed\n')
+  }
+  switch (path) {
+    case '/livez':
+      return answer(response, 200, 'ok\n')
+    case '/readyz':
+      return answerReady(deps.checks(), new URLSearchParams(query).has('verbose'), response)
+    case '/metrics':
+      return answer(response, 200, await deps.renderMetrics())
+    default:
+      return answer(response, 404, 'expected /livez, /readyz, /readyz?verbose or /metrics\n')
+  }
+}
+
+export const createOpsHandler =
+  (deps: OpsDeps): RequestListener =>
+  (request, response) => {
+    route(deps, request, response).catch(error => {
+      deps.log.error({ err: error, path: request.url }, 'an ops request failed')
+      answer(response, 500, 'failed: the log says why\n')
+    })
+  }

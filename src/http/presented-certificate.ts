@@ -1,0 +1,114 @@
+// The certificate at the other end of a TLS connection: read once per connection, and proved to be one that this CA recorded, byte for
+// byte. TLS proved that the peer holds its key; OpenSSL's own opinion of the chain is not asked.
+import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { networkOf } from '../audit/sampler.ts'
+import { equalBytes } from '../base/bytes.ts'
+import { CaError } from '../ca/errors.ts'
+import type { Issuers } from '../ca/issuers.ts'
+import { type Certificate, parseCertificate } from '../pki/certificate.ts'
+import { verifySignature } from '../pki/signature.ts'
+import type { CertificatesPort, InstancesPort, RegistrationsPort } from '../store/ports.ts'
+import type { CertificateWithBytes } from '../store/records.ts'
+import type { HolderCaller } from './call.ts'
+import { HttpError } from './errors.ts'
+
+export interface PresentedDeps {
+  readonly certificates: Pick<CertificatesPort, 'get'>
+  readonly registrations: Pick<RegistrationsPort, 'byId'>
+  readonly instances: Pick<InstancesPort, 'get'>
+  readonly issuers: Pick<Issuers, 'byId'>
+}
+
+/** What stays true for a connection's life. */
+export interface Connection {
+  /** Source address without a port. */
+  readonly source: string
+  /** Whom the rate limit counts. */
+  readonly network: string
+  readonly presented: Presented | null
+}
+
+interface Presented {
+  /** null: the bytes cannot be read as a certificate. */
+  readonly certificate: Certificate | null
+  readonly resumed: boolean
+  /** Set once the bytes were compared with the record and the issuer's signature was checked; neither can change later. */
+  proved: boolean
+}
+
+// Dies with its socket.
+const connections = new WeakMap<Socket, Connection>()
+
+const readCertificate = (der: Uint8Array): Certificate | null => {
+  try {
+    return parseCertificate(der)
+  } catch {
+    return null
+  }
+}
+
+const readPresented = (socket: Socket): Presented | null => {
+  if (!(socket instanceof TLSSocket)) return null
+  const der = socket.getPeerX509Certificate()?.raw
+  if (der === undefined) return null
+  return { certificate: readCertificate(new Uint8Array(der)), resumed: socket.isSessionReused(), proved: false }
+}
+
+const sourceOf = (socket: Socket): string => socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, '') ?? 'unknown'
+
+export const connectionOf = (socket: Socket): Connection => {
+  const known = connections.get(socket)
+  if (known !== undefined) return known
+  const source = sourceOf(socket)
+  const connection = { source, network: networkOf(source), presented: readPresented(socket) }
+  connections.set(socket, connection)
+  return connection
+}
+
+const invalid = (message: string): HttpError => new HttpError('client_certificate_invalid', message)
+
+/** What the ledger says of the serial now: the state in it is fresh for this request. */
+const recordOf = (deps: PresentedDeps, certificate: Certificate): CertificateWithBytes => {
+  // RFC 5280 §4.1.2.2: at most 20 octets. Longer ones are not ours, and the ledger need not be asked.
+  const record = certificate.serial.length > 20 ? null : deps.certificates.get(certificate.serialHex)
+  // Without a recorded signature nothing of this serial was ever released.
+  if (record === null || record.signature === null)
+    throw new CaError('certificate_unknown', 'the presented certificate was not issued here', {
+      hint: 'present a certificate of this CA, or none',
+    })
+  return record
+}
+
+const prove = (deps: PresentedDeps, certificate: Certificate, record: CertificateWithBytes): void => {
+  const { tbs, signature } = record
+  if (signature === null || !equalBytes(tbs, certificate.tbs) || !equalBytes(signature, certificate.signature))
+    throw invalid('the presented certificate is not the one recorded under its serial')
+  const issuer = deps.issuers.byId(record.issuerId).certificate
+  if (!verifySignature(issuer.spki, certificate.signatureAlgorithm, certificate.tbs, certificate.signature))
+    throw invalid('the signature of the presented certificate does not verify')
+}
+
+/**
+ * The caller whom the certificate names, whatever state it is in.
+ * @throws HttpError session_resumed, client_certificate_invalid; CaError certificate_unknown
+ */
+export const identify = (deps: PresentedDeps, presented: Presented): HolderCaller => {
+  const { certificate, resumed } = presented
+  // A resumed session proves the key of some earlier handshake only (architecture.md, TLS).
+  if (resumed)
+    throw new HttpError('session_resumed', 'a resumed TLS session proves no certificate', {
+      hint: 'make a full handshake for each connection',
+    })
+  if (certificate === null) throw invalid('the presented certificate cannot be read')
+  const record = recordOf(deps, certificate)
+  if (!presented.proved) {
+    prove(deps, certificate, record)
+    presented.proved = true
+  }
+  const registration = deps.registrations.byId(record.registrationId)
+  const instance = deps.instances.get(record.instanceId)
+  if (registration === null || instance === null || certificate.spiffeId === null)
+    throw new CaError('internal', `certificate ${record.serial} belongs to nobody`)
+  return { kind: 'holder', certificate, record, registration, instance, spiffeId: certificate.spiffeId }
+}
