@@ -1,0 +1,139 @@
+// Whether the wall clock can be trusted to sign (architecture.md, Clocks). Two rules: never more than 5 s before the last signing,
+// restarts included, and never more than 10 min further than the monotonic clock went since this process began. What is refused is
+// refused as long as it holds: a clock that is set right is trusted again, because nothing was signed meanwhile; one that is right
+// after all is accepted by an operator. Status goes on; only issuance asks here. A suspended machine's monotonic clock stands still,
+// so waking up is a jump.
+import * as events from '../audit/events.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import type { AuditPort, MetaPort } from '../store/ports.ts'
+import { CaError } from './errors.ts'
+import type { RequestContext } from './issuance.ts'
+import { leafContextOf } from './leaf-context.ts'
+
+const backToleranceMs = 5_000
+const aheadToleranceMs = 10 * 60_000
+/** The last signing time is written when it grew by so much: a crash forgets no more than is tolerated anyway. */
+const writeEveryMs = 5_000
+
+export interface ClockGuardDeps {
+  readonly clock: Clock
+  readonly meta: Pick<MetaPort, 'get' | 'set'>
+  readonly audit: Pick<AuditPort, 'append'>
+  readonly log: Log
+}
+
+export interface ClockState {
+  readonly state: 'ok' | 'refused'
+  readonly now: number
+  /** null: nothing was ever signed. */
+  readonly lastSigning: number | null
+  readonly detail: string
+}
+
+export interface ClockGuard {
+  /** Before each signature of a certificate; `now` counts as a signing time. @throws CaError `clock_refused` */
+  check(now: number): void
+  state(): ClockState
+  /** The operator says that the clock is right as it is now, audited; @throws when the ledger cannot record it, then nothing changes */
+  accept(context: RequestContext, why?: string): Promise<ClockState>
+  /** Writes the last signing time. The guard must not be used afterwards. */
+  close(): Promise<void>
+}
+
+const parseTime = (text: string | null): number | null => {
+  if (text === null) return null
+  const time = Number(text)
+  if (!Number.isSafeInteger(time) || time < 0) throw new CaError('internal', 'the last signing time is not readable')
+  return time
+}
+
+const seconds = (ms: number): number => Math.round(ms / 1000)
+
+export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): ClockGuard => {
+  let lastSigning = parseTime(meta.get('last_signing_time'))
+  /** What the ledger has, and the newest that a write was begun for. */
+  let written = lastSigning
+  let begun = lastSigning ?? Number.NEGATIVE_INFINITY
+  /** How far the wall clock is before the monotonic one; the least that was ever trusted, so that steps ahead add up. */
+  const offsetAt = (now: number): number => now - clock.monotonic()
+  let trustedOffset = offsetAt(clock.now())
+  /** One leaf for one period of distrust, not one for each request. */
+  let told = false
+  /** Writes that nobody waits for, in their order. */
+  let background: Promise<void> = Promise.resolve()
+
+  const later = (what: string, work: () => Promise<unknown>): void => {
+    background = background.then(work).then(
+      () => {},
+      error => log.error({ err: error }, what),
+    )
+  }
+
+  const write = async (): Promise<void> => {
+    const time = lastSigning
+    if (time === null || time === written) return
+    await meta.set({ last_signing_time: String(time) })
+    written = time
+  }
+
+  /** What is wrong with the clock; null: nothing. */
+  const problemAt = (now: number): string | null => {
+    if (lastSigning !== null && now < lastSigning - backToleranceMs)
+      return `the clock is ${seconds(lastSigning - now)} s behind the last signing time`
+    const ahead = offsetAt(now) - trustedOffset
+    if (ahead > aheadToleranceMs) return `the clock jumped ${seconds(ahead)} s ahead while the CA was running`
+    return null
+  }
+
+  const refuse = (now: number, problem: string): never => {
+    if (!told) {
+      told = true
+      const leaf = events.clockJump({ at: now, who: 'system' }, { lastSigning: lastSigning ?? 0, seen: now })
+      log.error({ lastSigning, now }, problem)
+      later('the clock’s jump could not be audited', () => audit.append([leaf]))
+    }
+    throw new CaError('clock_refused', problem, {
+      hint: 'set the clock right, or say that it is right: agentca clock accept',
+      facts: { lastSigning, now },
+    })
+  }
+
+  const state = (): ClockState => {
+    const now = clock.now()
+    const problem = problemAt(now)
+    const detail = problem ?? 'the clock agrees with the last signing time and with the monotonic clock'
+    return { state: problem === null ? 'ok' : 'refused', now, lastSigning, detail }
+  }
+
+  return {
+    check: now => {
+      const problem = problemAt(now)
+      if (problem !== null) refuse(now, problem)
+      told = false
+      trustedOffset = Math.min(trustedOffset, offsetAt(now))
+      lastSigning = Math.max(lastSigning ?? now, now)
+      if (lastSigning - begun < writeEveryMs) return
+      begun = lastSigning
+      later('the last signing time could not be written', write)
+    },
+    state,
+    accept: async (context, why) => {
+      const now = clock.now()
+      const offset = offsetAt(now)
+      const facts = { lastSigning: lastSigning ?? 0, accepted: now, ...(why === undefined ? {} : { why }) }
+      // Recorded first: a crash in between leaves a clock that is refused and can be accepted again.
+      await audit.append([events.clockAccepted(leafContextOf(context, now), facts)])
+      lastSigning = now
+      begun = now
+      trustedOffset = offset
+      told = false
+      await write()
+      return state()
+    },
+    close: async () => {
+      await background
+      await write()
+    },
+  }
+}
