@@ -1,7 +1,33 @@
 // The commands of agentca as one tree.
 import { Command } from 'commander'
+import { agentCommand } from './agent.ts'
+import { auditCommand } from './audit.ts'
+import { bundleCommand } from './bundle.ts'
+import { caCommand } from './ca.ts'
+import { certCommand } from './cert.ts'
+import { clockCommand } from './clock.ts'
+import { completionCommand } from './completion.ts'
+import { crlCommand } from './crl.ts'
+import { hsmCommand } from './hsm.ts'
+import { instanceCommand } from './instance.ts'
 import type { CommandIo } from './io.ts'
+import { ocspCommand } from './ocsp.ts'
+import { operatorCommand } from './operator.ts'
+import { ownerCommand } from './owner.ts'
+import { profileCommand } from './profile.ts'
+import { revokeCommand } from './revoke.ts'
+import { serviceCommand } from './service.ts'
+import { statusCommand } from './status.ts'
+import { tokenCommand } from './token.ts'
 import { readVersion, versionCommand } from './version.ts'
+
+/** By what they are for, as the help shows them. */
+const groups: Readonly<Record<string, readonly ((io: CommandIo) => Command)[]>> = {
+  'Identities:': [agentCommand, instanceCommand, serviceCommand, operatorCommand, ownerCommand, tokenCommand],
+  'Certificates:': [certCommand, revokeCommand, crlCommand, ocspCommand, bundleCommand, profileCommand],
+  'Running the CA:': [statusCommand, caCommand, hsmCommand, auditCommand, clockCommand],
+  'Other:': [versionCommand],
+}
 
 /** Every command throws instead of ending the process, prints through `io`, and says in its error which command it was. */
 const settle = (command: Command, io: CommandIo, path: string): void => {
@@ -19,7 +45,9 @@ export const createProgram = (io: CommandIo): Command => {
   const program = new Command('agentca')
     .description('certificate authority for AI agents')
     .version(readVersion(), '-V, --version', 'show the version')
-  for (const command of [versionCommand(io)]) program.addCommand(command)
+  for (const [heading, commands] of Object.entries(groups))
+    for (const command of commands) program.addCommand(command(io).helpGroup(heading))
+  program.addCommand(completionCommand(io, () => program).helpGroup('Other:'))
   settle(program, io, 'agentca')
   return program
 }
