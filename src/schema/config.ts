@@ -28,7 +28,8 @@ const address = z.string().transform((text, context) => {
   return z.NEVER
 })
 
-const baseUrl = (scheme: 'https' | 'http') =>
+/** A base that paths are appended to. */
+export const baseUrl = (scheme: 'https' | 'http') =>
   z.string().refine(
     text => {
       try {
@@ -47,7 +48,7 @@ const baseUrl = (scheme: 'https' | 'http') =>
     { error: `expected an ${scheme} URL without a path and without a slash at its end` },
   )
 
-const trustDomain = z.string().transform((text, context) => {
+export const trustDomain = z.string().transform((text, context) => {
   try {
     return parseTrustDomain(text)
   } catch (error) {
