@@ -1,7 +1,6 @@
 // A responder over a real authority: keys in SoftHSM2, the SQLite ledger, one retired issuing CA beside the active one. Time can be
 // moved a little (the signer has the real one and allows five minutes), and signatures can be held on their way back.
 import { randomBytes } from 'node:crypto'
-import { fromHex } from '../../src/base/bytes.ts'
 import { type Clock, systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { silentMetrics } from '../../src/base/metrics.ts'
@@ -124,6 +123,10 @@ export const createOcspAuthority = async () => {
     return responder
   }
 
+  const closeResponders = async (): Promise<void> => {
+    for (const responder of responders.splice(0)) await responder.close()
+  }
+
   const certIdOf = (serial: string, hash: CertIdHash = 'sha1', issuer = active): Uint8Array =>
     encodeCertId({
       hash,
@@ -146,7 +149,10 @@ export const createOcspAuthority = async () => {
       nonce: nonce === undefined ? null : { sent: nonce, absent: 'refuse' },
     })
 
-  const intentOf = (registration: Registration, changes: Partial<IntentRecord> = {}): IntentRecord => ({
+  const intentOf = (
+    registration: Pick<Registration, 'id' | 'version'>,
+    changes: Partial<IntentRecord> = {},
+  ): IntentRecord => ({
     serial: freshSerial(),
     issuerId: active.id,
     kind: 'agent',
@@ -172,35 +178,37 @@ export const createOcspAuthority = async () => {
     ...changes,
   })
 
-  let agents = 0
   /** Straight into the ledger, for states and times that issuance would not give. */
-  const recordIntent = async (changes: Partial<IntentRecord> = {}): Promise<IntentRecord> => {
-    agents += 1
-    const intent = intentOf(await ca.registerAgent(`recorded-${agents}`), changes)
-    await ca.ledger.issuance.recordIntents([
-      {
+  const recordIntents = (agent: string, intents: readonly IntentRecord[]) =>
+    ca.ledger.issuance.recordIntents(
+      intents.map(intent => ({
         query: {
-          evidence: { kind: 'registration', subject: 'agent', name: `recorded-${agents}` },
+          evidence: { kind: 'registration' as const, subject: 'agent' as const, name: agent },
           keyHash: intent.keyHash,
           now: Date.now(),
         },
-        decide: () => ({ act: 'record', intent, leaf: leaf('intent_recorded') }),
-      },
-    ])
-    return intent
-  }
-  const recordIssued = async (intent: IntentRecord): Promise<void> => {
-    const [outcome] = await ca.ledger.issuance.recordIssued([
-      {
+        decide: () => ({ act: 'record' as const, intent, leaf: leaf('intent_recorded') }),
+      })),
+    )
+  const recordIssued = async (...intents: readonly IntentRecord[]): Promise<void> => {
+    const outcomes = await ca.ledger.issuance.recordIssued(
+      intents.map(intent => ({
         serial: intent.serial,
         signature: Uint8Array.of(0x30, 0),
         epoch: intent.epoch,
         at: Date.now(),
         issuedLeaf: leaf('certificate_issued'),
         refusedLeaf: () => leaf('release_refused'),
-      },
-    ])
-    if (outcome !== 'issued') throw new Error(`expected issued, got ${outcome}`)
+      })),
+    )
+    if (outcomes.includes('refused')) throw new Error('expected issued, got refused')
+  }
+  let agents = 0
+  const recordIntent = async (changes: Partial<IntentRecord> = {}): Promise<IntentRecord> => {
+    agents += 1
+    const intent = intentOf(await ca.registerAgent(`recorded-${agents}`), changes)
+    await recordIntents(`recorded-${agents}`, [intent])
+    return intent
   }
 
   return {
@@ -216,6 +224,14 @@ export const createOcspAuthority = async () => {
     verified,
     recordIntent,
     recordIssued,
+    /** Certificates of one agent, each an instance of its own. */
+    recordMany: async (name: string, count: number): Promise<readonly string[]> => {
+      const registration = await ca.registerAgent(name)
+      const intents = Array.from({ length: count }, () => intentOf(registration))
+      await recordIntents(name, intents)
+      await recordIssued(...intents)
+      return intents.map(({ serial }) => serial)
+    },
     /** A certificate as it is really issued. */
     enrolAgent: async (name: string) => {
       const registration = await ca.registerAgent(name)
@@ -250,11 +266,10 @@ export const createOcspAuthority = async () => {
       client = other
     },
     pem: (der: Uint8Array) => encodePem('CERTIFICATE', der),
+    closeResponders,
     [Symbol.asyncDispose]: async () => {
-      for (const responder of responders) await responder.close()
+      await closeResponders()
       await ca[Symbol.asyncDispose]()
     },
   }
 }
-
-export const bytesOfHex = (hex: string): Uint8Array => fromHex(hex) as Uint8Array
