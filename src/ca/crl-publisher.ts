@@ -1,0 +1,210 @@
+// What is published of revocation: a CRL of each issuing CA (crl-lane.ts keeps it new), the roots' CRLs as ceremonies made them, and
+// the bundle of all. Served from memory, which needs neither ledger nor signer; the files are for web servers and the next start.
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { crlPublished } from '../audit/events.ts'
+import { toHex, utf8 } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { GaugeSample, Metrics } from '../base/metrics.ts'
+import type { ReachedStep } from '../base/steps.ts'
+import { encodePem } from '../pki/pem.ts'
+import type { SignerPort } from '../signer/port.ts'
+import type { RevocationsPort, StatusPort } from '../store/ports.ts'
+import type { Issuer } from '../store/records.ts'
+import { type CrlLane, type CrlLaneDeps, createCrlLane } from './crl-lane.ts'
+import { CaError } from './errors.ts'
+import type { Issuers, IssuerView } from './issuers.ts'
+import { createPublishedFile, type PublishedFile, preparePublicDirectory } from './publish-file.ts'
+import { checkNumberGrows, readPublishedCrl } from './published-crl.ts'
+import type { CrlSource, PublishedCrl } from './status-answers.ts'
+
+export interface CrlPublisherDeps {
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly issuers: Pick<Issuers, 'all' | 'byName'>
+  readonly revocations: Pick<RevocationsPort, 'entries' | 'revision' | 'onChange'>
+  readonly status: Pick<StatusPort, 'reserveCrlNumber' | 'recordCrl' | 'latestCrl'>
+  readonly signer: SignerPort
+  /** `status/` of the home: the files lie in `crl/` below it. */
+  readonly directory: string
+  readonly lifetimeSeconds: number
+  /** A new list at the latest when this much of its life is left; less than the life. */
+  readonly refreshBeforeSeconds: number
+  readonly signDeadlineMs: number
+  readonly reached: ReachedStep
+}
+
+export interface CrlPublisher extends CrlSource {
+  /**
+   * A new list now: of this issuing CA, or of all of them; without a name roots' files that a ceremony replaced are read again too.
+   * Also what makes a CA known that was added since.
+   * @throws CaError `not_found`, `conflict`; what issuing throws
+   */
+  publish(issuer?: string): Promise<readonly PublishedCrl[]>
+  /**
+   * A root's list from a ceremony; the same bytes again are no error.
+   * @throws CaError `not_found`; PkiError `crl_malformed`, `signature_invalid`; StoreError `crl_number_regressed`
+   */
+  setRootCrl(name: string, der: Uint8Array): Promise<PublishedCrl>
+  close(): Promise<void>
+}
+
+type Bundle = ReturnType<CrlSource['bundle']>
+
+const bundleOf = (lists: readonly PublishedCrl[]): Bundle => {
+  const pem = utf8(lists.map(list => encodePem('X509 CRL', list.der)).join(''))
+  return {
+    pem,
+    sha256: toHex(createHash('sha256').update(pem).digest()),
+    thisUpdate: Math.max(0, ...lists.map(list => list.thisUpdate)),
+    nextUpdate: lists.length === 0 ? 0 : Math.min(...lists.map(list => list.nextUpdate)),
+  }
+}
+
+const gaugeOf = (views: readonly IssuerView[], byIssuer: CrlSource['byIssuer'], now: number): readonly GaugeSample[] =>
+  (['root', 'issuing'] as const).flatMap(kind => {
+    const ends = views
+      .filter(view => view.record.kind === kind && view.certificate.notAfter > now)
+      .map(view => byIssuer(view.record.name)?.nextUpdate ?? now)
+    return ends.length === 0 ? [] : [{ value: (Math.min(...ends) - now) / 1000, labels: { kind } }]
+  })
+
+/** Names become file names. */
+const fileNameOf = ({ name }: Issuer): string => {
+  if (!/^[a-z0-9][a-z0-9._-]*$/i.test(name)) throw new CaError('internal', `${name} cannot be the name of a file`)
+  return `${name}.crl`
+}
+
+/**
+ * Resolves when a list of now was tried for every issuing CA, whatever came of it: with a dead HSM the last ones are there.
+ * @throws the error of the file system when the directory cannot be made
+ */
+export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPublisher> => {
+  const { clock, log, issuers } = deps
+  const directory = join(deps.directory, 'crl')
+  await preparePublicDirectory(directory)
+
+  // Owned by this closure. Files, lanes and roots are added, never removed; the bundle is replaced whole.
+  const files = new Map<string, PublishedFile>()
+  const lanes = new Map<string, CrlLane>()
+  const roots = new Map<string, PublishedCrl>()
+  const bundleFile = createPublishedFile(join(directory, 'bundle.pem'))
+  let bundled: readonly PublishedCrl[] = []
+  let bundle = bundleOf(bundled)
+  // Until every lane has loaded what it has, the bundle's file is better than what would replace it.
+  let started = false
+
+  const byIssuer = (name: string): PublishedCrl | null => lanes.get(name)?.current() ?? roots.get(name) ?? null
+
+  const fileOf = (record: Issuer): PublishedFile => {
+    const file = files.get(record.name) ?? createPublishedFile(join(directory, fileNameOf(record)))
+    files.set(record.name, file)
+    return file
+  }
+  /** Every issuing CA has its lane, also one that was added since. */
+  const allLanes = (): readonly CrlLane[] => {
+    for (const { record, online } of issuers.all())
+      if (online !== null && !lanes.has(record.name)) {
+        const lane = createCrlLane(laneDeps, online, fileOf(record))
+        lanes.set(record.name, lane)
+        lane.wake()
+      }
+    return [...lanes.values()]
+  }
+
+  /** A CA whose certificate has ended is in no chain any more; its last list would make the bundle look stale for ever. */
+  const renewBundle = async (): Promise<void> => {
+    allLanes()
+    const views = issuers.all().filter(({ certificate }) => certificate.notAfter > clock.now())
+    const leavesFirst = [...views.filter(view => view.online !== null), ...views.filter(view => view.online === null)]
+    const lists = leavesFirst.map(view => byIssuer(view.record.name)).filter(list => list !== null)
+    if (lists.length !== bundled.length || lists.some((list, i) => list !== bundled[i])) {
+      bundled = lists
+      bundle = bundleOf(lists)
+    }
+    if (started && lists.length > 0) await bundleFile.show(bundle.pem)
+  }
+  const laneDeps = laneDepsOf(deps, renewBundle)
+
+  const takeRoot = (list: PublishedCrl): void => {
+    const published = roots.get(list.issuer) ?? null
+    if (published?.sha256 === list.sha256) return
+    checkNumberGrows(published, list)
+    roots.set(list.issuer, list)
+  }
+  const readRoots = async (): Promise<void> => {
+    for (const { record, certificate } of issuers.all().filter(isRoot)) {
+      try {
+        const der = await fileOf(record).read()
+        if (der !== null) takeRoot(readPublishedCrl(record.name, certificate, der))
+      } catch (error) {
+        log.error({ issuer: record.name, reason: messageOf(error) }, 'the CRL of a root cannot be used')
+      }
+      if (!roots.has(record.name))
+        log.warn({ issuer: record.name, hint: 'agentca ceremony crl' }, 'a root has no CRL: OpenSSL refuses its chains')
+    }
+  }
+
+  await readRoots()
+  const stopListening = deps.revocations.onChange(() => {
+    for (const lane of allLanes()) lane.wake()
+  })
+  deps.metrics.gauge('agentca_crl_next_update_seconds', () => gaugeOf(issuers.all(), byIssuer, clock.now()))
+  await Promise.allSettled(allLanes().map(lane => lane.refresh()))
+  started = true
+  await renewBundle().catch(error => log.error({ reason: messageOf(error) }, 'the bundle of CRLs is not written'))
+
+  return {
+    byIssuer,
+    bundle: () => bundle,
+    publish: async name => {
+      const all = allLanes()
+      if (name === undefined) {
+        await readRoots()
+        await renewBundle()
+        return Promise.all(all.filter(lane => !lane.ended()).map(lane => lane.publish()))
+      }
+      const lane = lanes.get(name)
+      if (lane !== undefined) return [await lane.publish()]
+      if (issuers.byName(name) === null) throw new CaError('not_found', `there is no CA ${name}`)
+      throw new CaError('conflict', `the key of ${name} is not online`, { hint: 'agentca ceremony crl' })
+    },
+    setRootCrl: async (name, der) => {
+      const view = issuers.byName(name)
+      if (view === null || !isRoot(view)) throw new CaError('not_found', `there is no root ${name}`)
+      const list = readPublishedCrl(name, view.certificate, der)
+      takeRoot(list)
+      await Promise.all([renewBundle(), fileOf(view.record).show(list.der)])
+      return list
+    },
+    close: async () => {
+      stopListening()
+      await Promise.all([...lanes.values()].map(lane => lane.close()))
+    },
+  }
+}
+
+const isRoot = (view: IssuerView): boolean => view.record.kind === 'root'
+
+const laneDepsOf = (deps: CrlPublisherDeps, changed: () => Promise<void>): CrlLaneDeps => ({
+  issue: {
+    clock: deps.clock,
+    revocations: deps.revocations,
+    status: deps.status,
+    signer: deps.signer,
+    published: (issuer, { number, sha256, entries }) =>
+      crlPublished({ at: deps.clock.now(), who: 'system' }, { issuer: issuer.name, number, sha256, entries }),
+    lifetimeSeconds: deps.lifetimeSeconds,
+    regularIntervalSeconds: deps.lifetimeSeconds - deps.refreshBeforeSeconds,
+    signDeadlineMs: deps.signDeadlineMs,
+    reached: deps.reached,
+  },
+  clock: deps.clock,
+  log: deps.log,
+  metrics: deps.metrics,
+  refreshBeforeSeconds: deps.refreshBeforeSeconds,
+  changed,
+})

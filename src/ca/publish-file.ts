@@ -1,0 +1,78 @@
+// Files that others read while they are replaced: written beside, fsynced, renamed, directory fsynced. A reader sees the old bytes or
+// the new ones, also after a power cut.
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { coalesced } from '../base/coalesced.ts'
+
+/** Public data, whatever the umask says: web servers of another user read it. */
+const fileMode = 0o644
+
+export interface PublishedFile {
+  /** @returns null when there is no such file. @throws the error of the file system */
+  read(): Promise<Uint8Array | null>
+  /** Whether the last successful `read` or `show` had these bytes. */
+  shows(content: Uint8Array): boolean
+  /**
+   * Resolves when these bytes, or newer ones given meanwhile, are durable under the name. The bytes must not change afterwards.
+   * @throws the error of the file system; the old file is then untouched
+   */
+  show(content: Uint8Array): Promise<void>
+}
+
+/** One of them a path. */
+export const createPublishedFile = (path: string): PublishedFile => {
+  let wanted: Uint8Array | null = null
+  let shown: Uint8Array | null = null
+  const shows = (content: Uint8Array): boolean =>
+    content === shown || (shown !== null && Buffer.compare(content, shown) === 0)
+  const write = coalesced(async (): Promise<void> => {
+    const content = wanted
+    if (content === null || shows(content)) return
+    await replaceFile(path, content)
+    shown = content
+  })
+  return {
+    shows,
+    read: async () => {
+      shown = await readFile(path).then(
+        bytes => new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length),
+        (error: NodeJS.ErrnoException) => {
+          if (error.code === 'ENOENT') return null
+          throw error
+        },
+      )
+      return shown
+    },
+    show: content => {
+      wanted = content
+      return write()
+    },
+  }
+}
+
+const replaceFile = async (path: string, content: Uint8Array): Promise<void> => {
+  const directory = dirname(path)
+  const beside = join(directory, `.${basename(path)}.tmp`)
+  const file = await open(beside, 'w', fileMode)
+  try {
+    await file.chmod(fileMode)
+    await file.writeFile(content)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(beside, path)
+  const parent = await open(directory, 'r')
+  try {
+    await parent.sync()
+  } finally {
+    await parent.close()
+  }
+}
+
+/** Makes the directory and removes what a crash left half written in it. */
+export const preparePublicDirectory = async (path: string): Promise<void> => {
+  await mkdir(path, { recursive: true, mode: 0o755 })
+  const leftovers = (await readdir(path)).filter(name => name.startsWith('.') && name.endsWith('.tmp'))
+  for (const name of leftovers) await rm(join(path, name), { force: true })
+}
