@@ -3,7 +3,6 @@
 import type { IRouter, RequestHandler } from 'express'
 import { type AgentIssuanceDeps, createAgentIssuance, recoverPath } from './agent-issuance.ts'
 import { sendJson, sendPem } from './answer.ts'
-import { createJsonBody } from './body.ts'
 import { capabilities } from './capabilities.ts'
 import { HttpError } from './errors.ts'
 import { peerOf } from './front.ts'
@@ -32,9 +31,8 @@ export const methodNotAllowed =
     throw new HttpError('method_not_allowed', `expected ${allow}, got ${request.method}`)
   }
 
-export const mountAgentApi = (router: IRouter, deps: AgentIssuanceDeps): void => {
+export const mountAgentApi = (router: IRouter, deps: AgentIssuanceDeps, jsonBody: RequestHandler): void => {
   const { enrol, renew, recover } = createAgentIssuance(deps)
-  const jsonBody = createJsonBody()
   const post = (path: string, handler: RequestHandler): void => {
     router.post(path, jsonBody, handler)
     router.all(path, methodNotAllowed('POST'))

@@ -16,9 +16,10 @@ export interface AppOptions {
   readonly deps: AppDeps
   /** Mounted at `/v1/admin`, behind the front, with `request.body` parsed. */
   readonly adminRouter: Router | null
+  readonly bodyDeadlineMs?: number
 }
 
-export const createApp = ({ face, deps, adminRouter }: AppOptions): Express => {
+export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOptions): Express => {
   const app = express()
   app.disable('x-powered-by')
   app.set('etag', false)
@@ -29,10 +30,11 @@ export const createApp = ({ face, deps, adminRouter }: AppOptions): Express => {
   app.enable('case sensitive routing')
   app.enable('strict routing')
 
+  const jsonBody = createJsonBody(bodyDeadlineMs)
   app.use(createMeter(deps, new Set(Object.values(agentPaths))))
   app.use(face === 'tls' ? createFront(deps, decidedLater) : localFront)
-  if (face === 'tls') mountAgentApi(app, deps)
-  if (adminRouter !== null) app.use('/v1/admin', createJsonBody(), adminRouter)
+  if (face === 'tls') mountAgentApi(app, deps, jsonBody)
+  if (adminRouter !== null) app.use('/v1/admin', jsonBody, adminRouter)
   app.use(() => {
     throw new HttpError('route_not_found', 'there is nothing at this path', {
       hint: 'GET /v1/capabilities lists what this server knows',

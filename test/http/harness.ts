@@ -14,7 +14,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import type { Labels, Metrics } from '../../src/base/metrics.ts'
 import { createIssuers } from '../../src/ca/issuers.ts'
-import { createApp } from '../../src/http/app.ts'
+import { type AppDeps, type AppOptions, createApp } from '../../src/http/app.ts'
 import { createInFlight, createLimits, type LimitRates } from '../../src/http/limits.ts'
 import { type Credentials, createTlsServer } from '../../src/http/tls-server.ts'
 import { createCsr } from '../../src/pki/csr.ts'
@@ -162,7 +162,7 @@ const generous: LimitRates = { anonymousPerMinute: 1_000_000, identityPerMinute:
 
 export type TestFront = Awaited<ReturnType<typeof createTestFront>>
 
-export const createTestFront = async (options: { rates?: LimitRates; maxInFlight?: number } = {}) => {
+export const createTestFront = async () => {
   // Both the front and the issuance read this clock, so that a certificate can be looked at after its end.
   const time = { offset: 0 }
   const clock = { now: () => Date.now() + time.offset, monotonic: systemClock.monotonic }
@@ -181,8 +181,8 @@ export const createTestFront = async (options: { rates?: LimitRates; maxInFlight
     tokens: ledger.tokens,
     audit: ledger.audit,
     sampler: createSampler(clock, { burst: 10_000, refillMs: 1, globalPerMinute: 100_000, maxBuckets: 100 }),
-    limits: createLimits(clock, options.rates ?? generous),
-    inFlight: createInFlight(options.maxInFlight ?? 1000),
+    limits: createLimits(clock, generous),
+    inFlight: createInFlight(1000),
     random: () => 0.5,
     publicUrl,
   }
@@ -215,6 +215,12 @@ export const createTestFront = async (options: { rates?: LimitRates; maxInFlight
   }
   const enrolBody = (token: string, csr: string) => ({ csr, evidence: { type: 'token', token } })
 
+  const leavesOf = (reply: Pick<Reply, 'headers'>) =>
+    ledger.audit
+      .tail({ limit: 50 })
+      .map(each => ({ subject: each.subject, ...JSON.parse(Buffer.from(each.bytes).toString('utf8')) }))
+      .filter(content => content.req === reply.headers['x-request-id'])
+
   return {
     ca,
     ledger,
@@ -235,12 +241,25 @@ export const createTestFront = async (options: { rates?: LimitRates; maxInFlight
       if (reply.status !== 201) throw new Error(`expected 201, got ${reply.status}: ${reply.text}`)
       return { key, identity: reply.body, shown: { cert: reply.body.certificate as string, key: key.privateKey } }
     },
-    /** The audit leaf of one request, by the id that its answer carried. */
-    leafOf: (reply: Reply) =>
-      ledger.audit
-        .tail({ limit: 50 })
-        .map(each => ({ subject: each.subject, ...JSON.parse(Buffer.from(each.bytes).toString('utf8')) }))
-        .find(content => content.req === reply.headers['x-request-id']),
+    /** The audit leaves of one request, by the id that its answer carried. */
+    leavesOf,
+    /** The only leaf of a kind; two of them would be as wrong as none. */
+    leafOf: (reply: Pick<Reply, 'headers'>, event: string) => {
+      const found = leavesOf(reply).filter(leaf => leaf.event === event)
+      if (found.length !== 1) throw new Error(`expected one leaf ${event}, got ${found.length}`)
+      return found[0]
+    },
+    /** A second listener over the same authority, with other limits. */
+    serve: async (changes: Partial<AppDeps>, more: Partial<AppOptions> = {}) => {
+      const handler = createApp({ face: 'tls', deps: { ...deps, ...changes }, adminRouter: null, ...more })
+      const other = createTlsServer({ credentials, handler })
+      const otherPort = await other.listen({ host: '127.0.0.1', port: 0 })
+      return {
+        port: otherPort,
+        call: (path: string, asked: Ask = {}) => ask(otherPort, path, asked),
+        [Symbol.asyncDispose]: () => other.close(0),
+      }
+    },
     [Symbol.asyncDispose]: async () => {
       await server.close(0)
       await ca[Symbol.asyncDispose]()
