@@ -5,7 +5,14 @@ import { pooledPace } from './call-pace.ts'
 import type { Curve } from './ec-key.ts'
 import { curveFacts } from './ec-key.ts'
 import { TokenError } from './errors.ts'
-import { findSigningKey, generateSigningKey, type KeyAttributes, listKeys, type SigningKey } from './keys.ts'
+import {
+  findSigningKey,
+  generateSigningKey,
+  type KeyAttributes,
+  type ListedKey,
+  listKeys,
+  type SigningKey,
+} from './keys.ts'
 import { createPinLatch } from './pin-latch.ts'
 import { parsePkcs11Uri } from './pkcs11-uri.ts'
 import { createSessionPool } from './session-pool.ts'
@@ -29,7 +36,7 @@ export interface CeremonyToken extends AsyncDisposable {
   generateKey(label: string, curve: Curve): Promise<CeremonyKey>
   /** @throws TokenError `key_not_found`, `key_ambiguous`, `key_unsafe` */
   findKey(label: string): CeremonyKey
-  listKeys(): readonly KeyAttributes[]
+  listKeys(): readonly ListedKey[]
   close(): Promise<void>
 }
 

@@ -21,6 +21,8 @@ export interface KeyReport {
   readonly alwaysSensitive: boolean | null
   readonly neverExtractable: boolean | null
   readonly local: boolean | null
+  /** SHA-256 of the SubjectPublicKeyInfo, hex; null where the token shows no one public key for it. */
+  readonly spkiSha256Hex: string | null
 }
 
 export interface SignerClient extends SignerPort {

@@ -12,7 +12,7 @@ import { createCallPace } from './call-pace.ts'
 import type { SignerConfig, SignerKeyConfig } from './config.ts'
 import type { Cryptoki } from './cryptoki.ts'
 import { SignerError, TokenError } from './errors.ts'
-import { findSigningKey, type KeyAttributes, listKeys, type SigningKey } from './keys.ts'
+import { findSigningKey, type ListedKey, listKeys, type SigningKey } from './keys.ts'
 import type { PinLatch } from './pin-latch.ts'
 import type { SignerState, SignPurpose } from './port.ts'
 import { testSignPrefix } from './purpose-checks.ts'
@@ -38,7 +38,7 @@ export interface Hsm {
   keys(): readonly PurposeKey[]
   idHexOf(label: string): string
   /** Every private key in the token. */
-  attributes(): readonly KeyAttributes[]
+  attributes(): readonly ListedKey[]
   /** @throws SignerError */
   sign(label: string, purpose: SignPurpose, data: Uint8Array): Promise<Uint8Array>
   slots(): number

@@ -2,6 +2,7 @@
 // Generation is for ceremonies only; nothing here ever creates a key because one was not found.
 import { type KeyObject, randomBytes } from 'node:crypto'
 import { equalBytes, toHex } from '../base/bytes.ts'
+import { spkiHashHex } from '../pki/spki.ts'
 import { type Cryptoki, checkedTemplate, ck, type Handle, type Template } from './cryptoki.ts'
 import { type Curve, curveFacts, curveOfParams, curveOfSpki, importSpki, spkiOfPoint } from './ec-key.ts'
 import { ckrCodeOf, classifyPkcs11 } from './error-table.ts'
@@ -96,9 +97,28 @@ const describeKey = (scope: KeyScope, object: Handle): KeyAttributes => {
   }
 }
 
-/** Every private key of the token, unsafe and foreign ones too: for `hsm keys` and `doctor`. */
-export const listKeys = (scope: KeyScope): readonly KeyAttributes[] =>
-  findObjects(scope, [{ type: ck.CKA_CLASS, value: ck.CKO_PRIVATE_KEY }]).map(object => describeKey(scope, object))
+export interface ListedKey extends KeyAttributes {
+  /** SHA-256 of the SubjectPublicKeyInfo, hex; null where the token shows no one public key for it. */
+  readonly spkiSha256Hex: string | null
+}
+
+/** Every private key of the token, unsafe and foreign ones too: for `hsm keys`, `doctor`, and to know a new CA's key. */
+export const listKeys = (scope: KeyScope): readonly ListedKey[] =>
+  findObjects(scope, [{ type: ck.CKA_CLASS, value: ck.CKO_PRIVATE_KEY }]).map(object => {
+    const attributes = describeKey(scope, object)
+    return { ...attributes, spkiSha256Hex: publicHash(scope, attributes) }
+  })
+
+const publicHash = (scope: KeyScope, attributes: KeyAttributes): string | null => {
+  try {
+    const spki = publicSpki(scope, attributes.label, attributes)
+    return spki === null ? null : spkiHashHex(spki)
+  } catch (error) {
+    // An ambiguous key is listed all the same; whoever wants to use it is told.
+    if (error instanceof TokenError) return null
+    throw error
+  }
+}
 
 const checkAttributes = (attributes: KeyAttributes): void => {
   const wrong: string[] = []

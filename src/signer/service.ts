@@ -11,7 +11,7 @@ import type { Cryptoki } from './cryptoki.ts'
 import { SignerError, TokenError } from './errors.ts'
 import { createHighWater } from './high-water.ts'
 import { createHsm, type Hsm } from './hsm.ts'
-import type { KeyAttributes } from './keys.ts'
+import type { ListedKey } from './keys.ts'
 import { createPinLatch } from './pin-latch.ts'
 import type { SignerHealth, SignerState, SignPriority, SignPurpose } from './port.ts'
 import { checkPurpose, testSignPrefix } from './purpose-checks.ts'
@@ -31,7 +31,7 @@ export interface SignerService {
   start(): Promise<'stay' | 'restart'>
   sign(command: SignCommand): Promise<Uint8Array>
   health(): SignerHealth
-  keys(): readonly KeyAttributes[]
+  keys(): readonly ListedKey[]
   /** Clears the latch and logs in once, with the PIN given or with the file's. @throws SignerError `pin_latched`, `hsm_error` */
   unlock(pin: Uint8Array): Promise<SignerHealth>
   /** A test signature when nothing else was signed lately: finds a dead module and keeps links awake. */
