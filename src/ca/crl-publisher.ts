@@ -17,7 +17,7 @@ import { type CrlLane, type CrlLaneDeps, createCrlLane } from './crl-lane.ts'
 import { CaError } from './errors.ts'
 import type { Issuers, IssuerView } from './issuers.ts'
 import { createPublishedFile, type PublishedFile, preparePublicDirectory } from './publish-file.ts'
-import { checkNumberGrows, readPublishedCrl } from './published-crl.ts'
+import { createRootCrls } from './root-crls.ts'
 import type { CrlSource, PublishedCrl } from './status-answers.ts'
 
 export interface CrlPublisherDeps {
@@ -44,10 +44,7 @@ export interface CrlPublisher extends CrlSource {
    * @throws CaError `not_found`, `conflict`; what issuing throws
    */
   publish(issuer?: string): Promise<readonly PublishedCrl[]>
-  /**
-   * A root's list from a ceremony; the same bytes again are no error.
-   * @throws CaError `not_found`; PkiError `crl_malformed`, `signature_invalid`; StoreError `crl_number_regressed`
-   */
+  /** A root's list from a ceremony. @throws as RootCrls.set */
   setRootCrl(name: string, der: Uint8Array): Promise<PublishedCrl>
   close(): Promise<void>
 }
@@ -87,23 +84,23 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
   const directory = join(deps.directory, 'crl')
   await preparePublicDirectory(directory)
 
-  // Owned by this closure. Files, lanes and roots are added, never removed; the bundle is replaced whole.
+  // Owned by this closure. Files and lanes are added, never removed; the bundle is replaced whole.
   const files = new Map<string, PublishedFile>()
   const lanes = new Map<string, CrlLane>()
-  const roots = new Map<string, PublishedCrl>()
   const bundleFile = createPublishedFile(join(directory, 'bundle.pem'))
   let bundled: readonly PublishedCrl[] = []
   let bundle = bundleOf(bundled)
   // Until every lane has loaded what it has, the bundle's file is better than what would replace it.
   let started = false
 
-  const byIssuer = (name: string): PublishedCrl | null => lanes.get(name)?.current() ?? roots.get(name) ?? null
-
   const fileOf = (record: Issuer): PublishedFile => {
     const file = files.get(record.name) ?? createPublishedFile(join(directory, fileNameOf(record)))
     files.set(record.name, file)
     return file
   }
+  const roots = createRootCrls({ log, issuers, fileOf })
+  const byIssuer = (name: string): PublishedCrl | null => lanes.get(name)?.current() ?? roots.get(name)
+
   /** Every issuing CA has its lane, also one that was added since. */
   const allLanes = (): readonly CrlLane[] => {
     for (const { record, online } of issuers.all())
@@ -114,13 +111,11 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
       }
     return [...lanes.values()]
   }
-
-  /** A CA whose certificate has ended is in no chain any more; its last list would make the bundle look stale for ever. */
   const renewBundle = async (): Promise<void> => {
     allLanes()
-    const views = issuers.all().filter(({ certificate }) => certificate.notAfter > clock.now())
-    const leavesFirst = [...views.filter(view => view.online !== null), ...views.filter(view => view.online === null)]
-    const lists = leavesFirst.map(view => byIssuer(view.record.name)).filter(list => list !== null)
+    const lists = inChains(issuers.all(), clock.now())
+      .map(view => byIssuer(view.record.name))
+      .filter(list => list !== null)
     if (lists.length !== bundled.length || lists.some((list, i) => list !== bundled[i])) {
       bundled = lists
       bundle = bundleOf(lists)
@@ -129,26 +124,7 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
   }
   const laneDeps = laneDepsOf(deps, renewBundle)
 
-  const takeRoot = (list: PublishedCrl): void => {
-    const published = roots.get(list.issuer) ?? null
-    if (published?.sha256 === list.sha256) return
-    checkNumberGrows(published, list)
-    roots.set(list.issuer, list)
-  }
-  const readRoots = async (): Promise<void> => {
-    for (const { record, certificate } of issuers.all().filter(isRoot)) {
-      try {
-        const der = await fileOf(record).read()
-        if (der !== null) takeRoot(readPublishedCrl(record.name, certificate, der))
-      } catch (error) {
-        log.error({ issuer: record.name, reason: messageOf(error) }, 'the CRL of a root cannot be used')
-      }
-      if (!roots.has(record.name))
-        log.warn({ issuer: record.name, hint: 'agentca ceremony crl' }, 'a root has no CRL: OpenSSL refuses its chains')
-    }
-  }
-
-  await readRoots()
+  await roots.read()
   const stopListening = deps.revocations.onChange(() => {
     for (const lane of allLanes()) lane.wake()
   })
@@ -163,7 +139,7 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
     publish: async name => {
       const all = allLanes()
       if (name === undefined) {
-        await readRoots()
+        await roots.read()
         await renewBundle()
         return Promise.all(all.filter(lane => !lane.ended()).map(lane => lane.publish()))
       }
@@ -173,11 +149,8 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
       throw new CaError('conflict', `the key of ${name} is not online`, { hint: 'agentca ceremony crl' })
     },
     setRootCrl: async (name, der) => {
-      const view = issuers.byName(name)
-      if (view === null || !isRoot(view)) throw new CaError('not_found', `there is no root ${name}`)
-      const list = readPublishedCrl(name, view.certificate, der)
-      takeRoot(list)
-      await Promise.all([renewBundle(), fileOf(view.record).show(list.der)])
+      const list = await roots.set(name, der)
+      await renewBundle()
       return list
     },
     close: async () => {
@@ -187,7 +160,11 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
   }
 }
 
-const isRoot = (view: IssuerView): boolean => view.record.kind === 'root'
+/** Leaves' issuers first. A CA whose certificate has ended is in no chain; its last list would make the bundle look stale for ever. */
+const inChains = (all: readonly IssuerView[], now: number): readonly IssuerView[] => {
+  const views = all.filter(({ certificate }) => certificate.notAfter > now)
+  return [...views.filter(view => view.online !== null), ...views.filter(view => view.online === null)]
+}
 
 const laneDepsOf = (deps: CrlPublisherDeps, changed: () => Promise<void>): CrlLaneDeps => ({
   issue: {

@@ -1,75 +1,24 @@
 // Publication of CRLs over the real parts: keys in SoftHSM2, a signer process, the SQLite ledger, files; OpenSSL reads them.
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type Clock, systemClock } from '../../src/base/clock.ts'
-import { silentLog } from '../../src/base/log.ts'
+import type { Clock } from '../../src/base/clock.ts'
 import type { Metrics } from '../../src/base/metrics.ts'
-import { noSteps } from '../../src/base/steps.ts'
-import { type CrlPublisher, type CrlPublisherDeps, createCrlPublisher } from '../../src/ca/crl-publisher.ts'
-import { createIssuers } from '../../src/ca/issuers.ts'
 import { parseCrl } from '../../src/pki/crl.ts'
 import { encodePem, parsePem } from '../../src/pki/pem.ts'
-import { createSignerClient } from '../../src/signer/client.ts'
-import type { SignerPort } from '../../src/signer/port.ts'
-import { openSqliteLedger } from '../../src/store/sqlite/open.ts'
 import { eventually } from '../signer/harness.ts'
-import { createRequester, createTestAuthority, leaf, type TestAuthority } from './authority.ts'
+import { createRequester, leaf } from './authority.ts'
 import { createIssuingCrl, createRootCrl } from './ceremony-crl.ts'
+import { createPublication, crlFile, issuingCrl, type Publication, serialsOf } from './publication.ts'
 
-const day = 86_400_000
-let ca: TestAuthority
+let world: Publication
 beforeAll(async () => {
-  ca = await createTestAuthority(path => openSqliteLedger(path, { clock: systemClock, log: silentLog }))
+  world = await createPublication()
 })
 afterAll(async () => {
-  await ca?.[Symbol.asyncDispose]()
+  await world?.[Symbol.asyncDispose]()
 })
-
-const newDirectory = (): string => mkdtempSync(join(ca.directory, 'status-'))
-
-const depsFor = (directory: string, changes: Partial<CrlPublisherDeps> = {}): CrlPublisherDeps => ({
-  clock: systemClock,
-  log: silentLog,
-  metrics: { count: () => {}, observe: () => {}, gauge: () => {} },
-  issuers: createIssuers(ca.ledger.issuers, null),
-  revocations: ca.ledger.revocations,
-  status: ca.ledger.status,
-  signer: ca.signer.client,
-  directory,
-  lifetimeSeconds: 86_400,
-  refreshBeforeSeconds: 43_200,
-  signDeadlineMs: 5000,
-  reached: noSteps,
-  ...changes,
-})
-
-const openPublisher = async (directory: string, changes: Partial<CrlPublisherDeps> = {}) => {
-  const publisher = await createCrlPublisher(depsFor(directory, changes))
-  return { ...publisher, [Symbol.asyncDispose]: () => publisher.close() }
-}
-
-const shown = (publisher: CrlPublisher) => publisher.byIssuer('issuing-1')!
-const crlFile = (directory: string, name = 'issuing-1.crl') => join(directory, 'crl', name)
-const serialsOf = (der: Uint8Array) =>
-  [...parseCrl(der).entries()].map(entry => Buffer.from(entry.serial).toString('hex'))
-
-const enrolled = async (name: string, count = 1): Promise<readonly string[]> => {
-  const registration = await ca.registerAgent(name)
-  const token = await ca.createToken(registration.id, count)
-  const issued = await Promise.all(Array.from({ length: count }, async () => ca.enrol(token, await createRequester())))
-  return issued.map(each => each.record.serial)
-}
-
-const revoke = (value: string) =>
-  ca.ledger.revocations.revoke({
-    selector: { by: 'serial', value },
-    reason: 'keyCompromise',
-    at: Date.now(),
-    expected: null,
-    leaf: () => leaf('revoked'),
-  })
 
 /** The system's clock, moved by hand; the signer allows for five minutes. */
 const movableClock = (): Clock & { offset: number } => {
@@ -77,35 +26,17 @@ const movableClock = (): Clock & { offset: number } => {
   return clock
 }
 
-/** Faults on demand in front of the real signer: no signature, as when its process is gone. */
-const breakableSigner = () => {
-  const gone = createSignerClient({
-    socket: join(ca.directory, 'no-signer.sock'),
-    clock: systemClock,
-    log: silentLog,
-    connectWaitMs: 10,
-  })
-  const signer: SignerPort = {
-    sign: request => (state.dead ? gone : ca.signer.client).sign(request),
-    isConnected: () => !state.dead,
-    health: () => ca.signer.client.health(),
-    close: () => gone.close(),
-  }
-  const state = { dead: false, signer, [Symbol.asyncDispose]: () => gone.close() }
-  return state
-}
-
 describe('what is published', () => {
   it('is a CRL and a bundle that OpenSSL reads, in files that anybody may read', async () => {
-    const directory = newDirectory()
-    const [serial] = await enrolled('published')
-    await revoke(serial!)
-    await using publisher = await openPublisher(directory)
-    const { number, der } = shown(publisher)
+    const directory = world.newDirectory()
+    const [serial] = await world.enrolled('published')
+    await world.revoke(serial!)
+    await using publisher = await world.openPublisher(directory)
+    const { number, der } = issuingCrl(publisher)
     expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(der))
     expect(statSync(crlFile(directory)).mode & 0o777).toBe(0o644)
     expect(readdirSync(join(directory, 'crl')).sort()).toEqual(['bundle.pem', 'issuing-1.crl'])
-    writeFileSync(join(directory, 'ca.pem'), encodePem('CERTIFICATE', ca.issuing.der))
+    writeFileSync(join(directory, 'ca.pem'), encodePem('CERTIFICATE', world.ca.issuing.der))
     const read = spawnSync(
       'openssl',
       ['crl', '-inform', 'DER', '-in', crlFile(directory), '-noout', '-text', '-CAfile', join(directory, 'ca.pem')],
@@ -118,22 +49,25 @@ describe('what is published', () => {
   })
 
   it('makes OpenSSL accept a whole chain, and refuse it after a revocation', async () => {
-    const directory = newDirectory()
-    await using publisher = await openPublisher(directory)
-    await publisher.setRootCrl('root-1', await createRootCrl(ca, { number: 1n }))
-    const registration = await ca.registerAgent('whole-chain')
-    const { certificate, record } = await ca.enrol(await ca.createToken(registration.id), await createRequester())
+    const directory = world.newDirectory()
+    await using publisher = await world.openPublisher(directory)
+    await publisher.setRootCrl('root-1', await createRootCrl(world.ca, { number: 1n }))
+    const registration = await world.ca.registerAgent('whole-chain')
+    const { certificate, record } = await world.ca.enrol(
+      await world.ca.createToken(registration.id),
+      await createRequester(),
+    )
     const judge = (): string => {
       try {
-        return ca.openssl(
+        return world.ca.openssl(
           ['verify', '-x509_strict', '-crl_check_all', '-CAfile', 'root.pem', '-untrusted', 'issuing.pem'].concat([
             '-CRLfile',
             crlFile(directory, 'bundle.pem'),
             'leaf.pem',
           ]),
           {
-            'root.pem': encodePem('CERTIFICATE', ca.root.der),
-            'issuing.pem': encodePem('CERTIFICATE', ca.issuing.der),
+            'root.pem': encodePem('CERTIFICATE', world.ca.root.der),
+            'issuing.pem': encodePem('CERTIFICATE', world.ca.issuing.der),
             'leaf.pem': encodePem('CERTIFICATE', certificate),
           },
         )
@@ -142,14 +76,14 @@ describe('what is published', () => {
       }
     }
     expect(judge()).toBe('leaf.pem: OK\n')
-    await revoke(record.serial)
+    await world.revoke(record.serial)
     await eventually('the bundle shows the revocation', () => judge().includes('certificate revoked'))
   })
 
   it('is written in the audit log, list by list', async () => {
-    await using publisher = await openPublisher(newDirectory())
+    await using publisher = await world.openPublisher(world.newDirectory())
     const [list] = await publisher.publish('issuing-1')
-    const [last] = ca.ledger.audit.tail({ event: 'crl_published', limit: 1 })
+    const [last] = world.ca.ledger.audit.tail({ event: 'crl_published', limit: 1 })
     expect(JSON.parse(Buffer.from(last!.bytes).toString())).toMatchObject({
       issuer: 'issuing-1',
       number: list!.number.toString(),
@@ -159,8 +93,8 @@ describe('what is published', () => {
   })
 
   it('is never seen half written', async () => {
-    const directory = newDirectory()
-    await using publisher = await openPublisher(directory)
+    const directory = world.newDirectory()
+    await using publisher = await world.openPublisher(directory)
     let writing = true
     const writer = (async () => {
       for (let i = 0; i < 20; i++) await publisher.publish()
@@ -184,7 +118,7 @@ describe('what is published', () => {
       observe: name => seen.push(name),
       gauge: (name, read) => gauges.set(name, read),
     }
-    await using _ = await openPublisher(newDirectory(), { metrics })
+    await using _ = await world.openPublisher(world.newDirectory(), { metrics })
     expect(seen.sort()).toEqual(['agentca_crl_build_seconds', 'agentca_crl_published_total'])
     const samples = gauges.get('agentca_crl_next_update_seconds')!()
     expect(samples.map(sample => sample.labels)).toEqual([{ kind: 'root' }, { kind: 'issuing' }])
@@ -196,12 +130,12 @@ describe('what is published', () => {
 
 describe('when something changes', () => {
   it('follows by itself: revoked, held, released', async () => {
-    const directory = newDirectory()
-    await using publisher = await openPublisher(directory)
-    const [serial] = await enrolled('changing')
+    const directory = world.newDirectory()
+    await using publisher = await world.openPublisher(directory)
+    const [serial] = await world.enrolled('changing')
     const lists = () => serialsOf(readFileSync(crlFile(directory))).includes(serial!)
     const change = (state: 'held' | 'active') =>
-      ca.ledger.registrations.change({
+      world.ca.ledger.registrations.change({
         kind: 'agent',
         name: 'changing',
         at: Date.now(),
@@ -212,26 +146,28 @@ describe('when something changes', () => {
     await eventually('held', lists)
     await change('active')
     await eventually('released', () => !lists())
-    await revoke(serial!)
+    await world.revoke(serial!)
     await eventually('revoked', lists)
-    expect(serialsOf(shown(publisher).der)).toContain(serial)
+    expect(serialsOf(issuingCrl(publisher).der)).toContain(serial)
   })
 
   it('makes one list of many changes, and yet one after the other while they go on', async () => {
-    const serials = [...(await enrolled('burst', 50))]
+    const serials = [...(await world.enrolled('burst', 50))]
     const published: number[] = []
     const metrics: Metrics = { count: () => published.push(performance.now()), observe: () => {}, gauge: () => {} }
-    await using publisher = await openPublisher(newDirectory(), { metrics })
+    await using publisher = await world.openPublisher(world.newDirectory(), { metrics })
     const began = performance.now()
     let revoked = 0
     // Changes never pause: a list that waited for a pause would never come.
     while (published.length < 4 && revoked < serials.length) {
-      await revoke(serials[revoked++]!)
+      await world.revoke(serials[revoked++]!)
       await new Promise(resolve => setTimeout(resolve, 30))
     }
     const others = serials.slice(revoked)
-    for (const serial of others) await revoke(serial)
-    await eventually('all are listed', () => serials.every(serial => serialsOf(shown(publisher).der).includes(serial)))
+    for (const serial of others) await world.revoke(serial)
+    await eventually('all are listed', () =>
+      serials.every(serial => serialsOf(issuingCrl(publisher).der).includes(serial)),
+    )
     const mostAllowed = 2 + Math.ceil((performance.now() - began) / 500)
     expect(published.length).toBeGreaterThanOrEqual(2)
     expect(published.length).toBeLessThanOrEqual(mostAllowed)
@@ -240,21 +176,24 @@ describe('when something changes', () => {
   it('makes no list when nothing changes', async () => {
     const published: string[] = []
     const metrics: Metrics = { count: name => published.push(name), observe: () => {}, gauge: () => {} }
-    await using publisher = await openPublisher(newDirectory(), { metrics })
-    const { number } = shown(publisher)
-    await enrolled('no-change')
+    await using publisher = await world.openPublisher(world.newDirectory(), { metrics })
+    const { number } = issuingCrl(publisher)
+    await world.enrolled('no-change')
     await new Promise(resolve => setTimeout(resolve, 1200))
     expect(published).toHaveLength(1)
-    expect(shown(publisher).number).toBe(number)
+    expect(issuingCrl(publisher).number).toBe(number)
   })
 
   it('renews the list well before it ends', async () => {
-    await using publisher = await openPublisher(newDirectory(), { lifetimeSeconds: 10, refreshBeforeSeconds: 9 })
-    const first = shown(publisher)
-    await eventually('a second list', () => shown(publisher).number > first.number)
-    const second = shown(publisher)
+    await using publisher = await world.openPublisher(world.newDirectory(), {
+      lifetimeSeconds: 10,
+      refreshBeforeSeconds: 9,
+    })
+    const first = issuingCrl(publisher)
+    await eventually('a second list', () => issuingCrl(publisher).number > first.number)
+    const second = issuingCrl(publisher)
     expect(second.thisUpdate).toBeLessThan(first.nextUpdate)
-    await eventually('a third list', () => shown(publisher).number > second.number)
+    await eventually('a third list', () => issuingCrl(publisher).number > second.number)
   })
 
   it('keeps an expired entry for a whole regular interval and on one list beyond it (RFC 5280 §3.3)', async () => {
@@ -262,7 +201,7 @@ describe('when something changes', () => {
     const notAfter = Date.now() + 20_000
     const [serial] = await enrolledUntil('expires', notAfter)
     // A regular interval of 30 s: what ends at 20 s is listed until 50 s, and on the next list.
-    await using publisher = await openPublisher(newDirectory(), {
+    await using publisher = await world.openPublisher(world.newDirectory(), {
       clock,
       lifetimeSeconds: 3600,
       refreshBeforeSeconds: 3570,
@@ -281,9 +220,9 @@ describe('when something changes', () => {
 
 /** A revoked certificate with an end of our choosing: an intent that came to nothing counts as revoked. */
 const enrolledUntil = async (name: string, notAfter: number): Promise<readonly string[]> => {
-  const registration = await ca.registerAgent(name)
+  const registration = await world.ca.registerAgent(name)
   const serial = `01${Date.now().toString(16).padStart(12, '0')}${'ab'.repeat(9)}`
-  await ca.ledger.issuance.recordIntents([
+  await world.ca.ledger.issuance.recordIntents([
     {
       query: { evidence: { kind: 'registration', subject: 'agent', name }, keyHash: 'cd'.repeat(32), now: Date.now() },
       decide: () => ({
@@ -291,7 +230,7 @@ const enrolledUntil = async (name: string, notAfter: number): Promise<readonly s
         leaf: leaf('intent_recorded'),
         intent: {
           serial,
-          issuerId: ca.issuer.id,
+          issuerId: world.ca.issuer.id,
           kind: 'agent',
           registrationId: registration.id,
           registrationVersion: registration.version,
@@ -316,150 +255,43 @@ const enrolledUntil = async (name: string, notAfter: number): Promise<readonly s
       }),
     },
   ])
-  await ca.sweepAll()
+  await world.ca.sweepAll()
   return [serial]
 }
 
-describe('when a part fails', () => {
-  it('serves the last list at a start with a dead signer, and publishes again when it is back', async () => {
-    const directory = newDirectory()
-    const before = await createCrlPublisher(depsFor(directory))
-    const last = shown(before)
-    await before.close()
-    const [serial] = await enrolled('during-outage')
-    await revoke(serial!)
-
-    await using broken = breakableSigner()
-    broken.dead = true
-    await using publisher = await openPublisher(directory, { signer: broken.signer })
-    expect(shown(publisher)).toEqual(last)
-    expect(Buffer.from(publisher.bundle().pem).toString()).toBe(encodePem('X509 CRL', last.der))
-    await expect(publisher.publish()).rejects.toMatchObject({ code: 'signer_unavailable' })
-    expect(shown(publisher)).toEqual(last)
-    broken.dead = false
-    await eventually('a new list', () => serialsOf(readFileSync(crlFile(directory))).includes(serial!))
-    expect(shown(publisher).number).toBeGreaterThan(last.number)
-  })
-
-  it('survives the death of the signer process', async () => {
-    await using publisher = await openPublisher(newDirectory())
-    const [serial] = await enrolled('killed-signer')
-    process.kill(ca.signer.supervisor.state().pid as number, 'SIGKILL')
-    await revoke(serial!)
-    await eventually('listed', () => serialsOf(shown(publisher).der).includes(serial!))
-    await ca.signer.supervisor.ready(15_000)
-  })
-
-  it('goes on from memory when the disk fails, and writes the file when it is back', async () => {
-    const directory = newDirectory()
-    await using publisher = await openPublisher(directory)
-    const path = crlFile(directory)
-    rmSync(path)
-    mkdirSync(path)
-    const [serial] = await enrolled('no-disk')
-    await revoke(serial!)
-    await eventually('in memory', () => serialsOf(shown(publisher).der).includes(serial!))
-    await expect(publisher.publish()).rejects.toThrow()
-    rmSync(path, { recursive: true })
-    await eventually('in the file', () => statSync(path, { throwIfNoEntry: false })?.isFile() === true)
-    expect(serialsOf(readFileSync(path))).toContain(serial)
-  })
-
-  it('publishes after a crash what was recorded just before it', async () => {
-    const directory = newDirectory()
-    let crashes = false
-    const reached = (step: string) => {
-      if (crashes && step === 'crl 4') throw new Error('the process ends here')
-    }
-    await using publisher = await openPublisher(directory, { reached })
-    const first = shown(publisher)
-    crashes = true
-    await expect(publisher.publish()).rejects.toThrow('ends here')
-    await publisher.close()
-    expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(first.der))
-
-    await using broken = breakableSigner()
-    broken.dead = true
-    await using again = await openPublisher(directory, { signer: broken.signer })
-    expect(shown(again).number).toBeGreaterThan(first.number)
-    expect(shown(again).der).toEqual(ca.ledger.status.latestCrl(ca.issuer.id)?.der)
-    expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(shown(again).der))
-  })
-
-  it('writes a file again that was damaged or removed', async () => {
-    const directory = newDirectory()
-    await using publisher = await openPublisher(directory)
-    writeFileSync(crlFile(directory), 'rubbish')
-    writeFileSync(crlFile(directory, '.issuing-1.crl.tmp'), 'left by a crash')
-    const [list] = await publisher.publish()
-    expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(list!.der))
-    await publisher.close()
-    rmSync(crlFile(directory))
-    await using again = await openPublisher(directory)
-    expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(shown(again).der))
-    expect(readdirSync(join(directory, 'crl')).sort()).toEqual(['bundle.pem', 'issuing-1.crl'])
-  })
-
-  it('never publishes a number at or below the published one, and goes on serving that', async () => {
-    const directory = newDirectory()
-    await using publisher = await openPublisher(directory)
-    const ahead = await createIssuingCrl(ca, { number: BigInt(Date.now() + day), nextUpdate: Date.now() + day })
-    writeFileSync(crlFile(directory), ahead)
-    await expect(publisher.publish()).rejects.toMatchObject({ code: 'crl_number_regressed' })
-    expect(shown(publisher).der).toEqual(ahead)
-    expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(ahead))
-    await publisher.close()
-    await using again = await openPublisher(directory)
-    expect(shown(again).der).toEqual(ahead)
-    await expect(again.publish()).rejects.toMatchObject({ code: 'crl_number_regressed' })
-  })
-
-  it('does not believe a file that another CA signed, or nobody', async () => {
-    const directory = newDirectory()
-    mkdirSync(join(directory, 'crl'))
-    const forged = Uint8Array.from(await createIssuingCrl(ca, { number: BigInt(Date.now() + day) }))
-    forged[forged.length - 1]! ^= 1
-    writeFileSync(crlFile(directory), forged)
-    await using publisher = await openPublisher(directory)
-    const first = shown(publisher)
-    expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(first.der))
-    writeFileSync(crlFile(directory), await createRootCrl(ca, { number: BigInt(Date.now() + day) }))
-    await publisher.publish()
-    expect(shown(publisher).number).toBeGreaterThan(first.number)
-    expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(shown(publisher).der))
-  })
-})
-
 describe('roots', () => {
   it('have the CRL that a ceremony left in the directory, or that is given later, and no other', async () => {
-    const directory = newDirectory()
+    const directory = world.newDirectory()
     mkdirSync(join(directory, 'crl'))
-    const [first, second] = [await createRootCrl(ca, { number: 7n }), await createRootCrl(ca, { number: 8n })]
+    const [first, second] = [
+      await createRootCrl(world.ca, { number: 7n }),
+      await createRootCrl(world.ca, { number: 8n }),
+    ]
     writeFileSync(crlFile(directory, 'root-1.crl'), first)
-    await using publisher = await openPublisher(directory)
+    await using publisher = await world.openPublisher(directory)
     expect(publisher.byIssuer('root-1')).toMatchObject({ number: 7n, der: new Uint8Array(first) })
     expect(await publisher.setRootCrl('root-1', second)).toMatchObject({ number: 8n })
     expect(readFileSync(crlFile(directory, 'root-1.crl'))).toEqual(Buffer.from(second))
     expect(parsePem(Buffer.from(publisher.bundle().pem).toString(), 'X509 CRL')).toEqual([
-      shown(publisher).der,
+      issuingCrl(publisher).der,
       new Uint8Array(second),
     ])
     await publisher.setRootCrl('root-1', second)
     await expect(publisher.setRootCrl('root-1', first)).rejects.toMatchObject({ code: 'crl_number_regressed' })
     await expect(publisher.setRootCrl('issuing-1', second)).rejects.toMatchObject({ code: 'not_found' })
-    const foreign = await createIssuingCrl(ca, { number: 9n })
+    const foreign = await createIssuingCrl(world.ca, { number: 9n })
     await expect(publisher.setRootCrl('root-1', foreign)).rejects.toMatchObject({ code: 'crl_malformed' })
-    const forged = Uint8Array.from(await createRootCrl(ca, { number: 9n }))
+    const forged = Uint8Array.from(await createRootCrl(world.ca, { number: 9n }))
     forged[forged.length - 1]! ^= 1
     await expect(publisher.setRootCrl('root-1', forged)).rejects.toMatchObject({ code: 'signature_invalid' })
     expect(publisher.byIssuer('root-1')).toMatchObject({ number: 8n })
   })
 
   it('have their CRL read again from the directory when all are published', async () => {
-    const directory = newDirectory()
-    await using publisher = await openPublisher(directory)
+    const directory = world.newDirectory()
+    await using publisher = await world.openPublisher(directory)
     expect(publisher.byIssuer('root-1')).toBeNull()
-    writeFileSync(crlFile(directory, 'root-1.crl'), await createRootCrl(ca, { number: 3n }))
+    writeFileSync(crlFile(directory, 'root-1.crl'), await createRootCrl(world.ca, { number: 3n }))
     await publisher.publish()
     expect(publisher.byIssuer('root-1')).toMatchObject({ number: 3n })
     await expect(publisher.publish('root-1')).rejects.toMatchObject({ code: 'conflict' })
@@ -469,23 +301,23 @@ describe('roots', () => {
 
 describe('a CA at its end', () => {
   it('publishes while it is retired, until its certificate has ended', async () => {
-    const directory = newDirectory()
+    const directory = world.newDirectory()
     const setState = (state: 'active' | 'retired') =>
-      ca.ledger.issuers.setState(ca.issuer.id, state, Date.now(), leaf('issuer_state_changed'), null)
+      world.ca.ledger.issuers.setState(world.ca.issuer.id, state, Date.now(), leaf('issuer_state_changed'), null)
     await setState('retired')
     try {
-      const retired = await createCrlPublisher(depsFor(directory))
-      const last = shown(retired)
-      const [serial] = await enrolled('retired-ca')
-      await revoke(serial!)
-      await eventually('a new list', () => serialsOf(shown(retired).der).includes(serial!))
-      const final = shown(retired)
+      const retired = await world.openPublisher(directory)
+      const last = issuingCrl(retired)
+      const [serial] = await world.enrolled('retired-ca')
+      await world.revoke(serial!)
+      await eventually('a new list', () => serialsOf(issuingCrl(retired).der).includes(serial!))
+      const final = issuingCrl(retired)
       expect(final.number).toBeGreaterThan(last.number)
       await retired.close()
 
-      const clock: Clock = { now: () => ca.issuing.notAfter, monotonic: () => performance.now() }
-      await using ended = await openPublisher(directory, { clock })
-      expect(shown(ended)).toEqual(final)
+      const clock: Clock = { now: () => world.ca.issuing.notAfter, monotonic: () => performance.now() }
+      await using ended = await world.openPublisher(directory, { clock })
+      expect(issuingCrl(ended)).toEqual(final)
       expect(ended.bundle().pem).toHaveLength(0)
       await expect(ended.publish('issuing-1')).rejects.toMatchObject({ code: 'conflict' })
       expect(await ended.publish()).toEqual([])
