@@ -4,12 +4,12 @@ import { Command } from 'commander'
 import { isAgentCaError, messageOf } from '../base/errors.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { equalNames } from '../pki/names.ts'
-import { checkOcspResponse, encodeCertId, encodeOcspRequest, parseOcspResponse } from '../pki/ocsp.ts'
 import { checkSignature } from '../pki/signature.ts'
 import { certificateBlocks, readCertificates } from './certificate-files.ts'
 import { CliError } from './errors.ts'
 import { fetchOk } from './fetch-url.ts'
 import type { CommandIo } from './io.ts'
+import { askOcsp } from './ocsp-question.ts'
 import { members, type OutputOptions, type View, withOutput, writeOne } from './output.ts'
 
 interface CheckOptions extends OutputOptions {
@@ -44,9 +44,6 @@ const verdictView: View<Verdict> = {
   ),
   name: row => row.status,
 }
-
-/** Clocks of two machines may differ by this much. */
-const clockSkewMs = 60_000
 
 const isIssuerOf = (issuer: Certificate, certificate: Certificate): boolean => {
   if (!equalNames(issuer.subjectDer, certificate.issuerDer)) return false
@@ -92,24 +89,7 @@ const askResponder = async (
   url: string,
   nonce: Uint8Array | null,
 ): Promise<Verdict> => {
-  // SHA-1 names the certificate and protects nothing: every responder knows it (RFC 5019 §2.1.1).
-  const certId = encodeCertId({
-    hash: 'sha1',
-    issuerNameDer: issuer.subjectDer,
-    issuerKeyBits: issuer.spki.keyBytes,
-    serial: certificate.serial,
-  })
-  const body = encodeOcspRequest(nonce === null ? { certIds: [certId] } : { certIds: [certId], nonce })
-  const bytes = await fetchOk(url, { body, contentType: 'application/ocsp-request' })
-  const { answer, producedAt, responder } = checkOcspResponse({
-    response: parseOcspResponse(bytes),
-    issuer,
-    serial: certificate.serial,
-    at: Date.now(),
-    clockSkewMs,
-    maxAgeMs: null,
-    nonce: nonce === null ? null : { sent: nonce, absent: 'refuse' },
-  })
+  const { answer, producedAt, responder } = await askOcsp({ url, certificate, issuer, nonce, now: Date.now() })
   const time = (at: number): string => new Date(at).toISOString()
   const { status } = answer
   return {

@@ -3,6 +3,7 @@ import { readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { Command } from 'commander'
 import { messageOf } from '../base/errors.ts'
+import { faultsOfProfile } from '../policy/ceilings.ts'
 import type { ProfileAnswer } from '../schema/admin-answers.ts'
 import { SchemaError } from '../schema/errors.ts'
 import { parseProfile } from '../schema/profile.ts'
@@ -50,8 +51,10 @@ const profileFiles = (io: CommandIo, names: readonly string[]): readonly string[
 const checkFile = (io: CommandIo, file: string): CheckResult => {
   const profile = basename(file).replace(yamlName, '')
   try {
-    const { hash } = parseProfile(profile, readInputText(io, file))
-    return { file, profile, result: 'ok', hash, faults: [] }
+    const parsed = parseProfile(profile, readInputText(io, file))
+    const excesses = faultsOfProfile(parsed)
+    if (excesses.length > 0) throw new SchemaError(file, excesses)
+    return { file, profile, result: 'ok', hash: parsed.hash, faults: [] }
   } catch (error) {
     const faults =
       error instanceof SchemaError

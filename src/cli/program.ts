@@ -8,6 +8,7 @@ import { certCommand } from './cert.ts'
 import { clockCommand } from './clock.ts'
 import { completionCommand } from './completion.ts'
 import { crlCommand } from './crl.ts'
+import { doctorCommand } from './doctor.ts'
 import { hsmCommand } from './hsm.ts'
 import { instanceCommand } from './instance.ts'
 import type { CommandIo } from './io.ts'
@@ -25,7 +26,7 @@ import { readVersion, versionCommand } from './version.ts'
 const groups: Readonly<Record<string, readonly ((io: CommandIo) => Command)[]>> = {
   'Identities:': [agentCommand, instanceCommand, serviceCommand, operatorCommand, ownerCommand, tokenCommand],
   'Certificates:': [certCommand, revokeCommand, crlCommand, ocspCommand, bundleCommand, profileCommand],
-  'Running the CA:': [statusCommand, caCommand, hsmCommand, auditCommand, clockCommand],
+  'Running the CA:': [statusCommand, doctorCommand, caCommand, hsmCommand, auditCommand, clockCommand],
   'Other:': [versionCommand],
 }
 
