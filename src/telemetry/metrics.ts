@@ -1,0 +1,131 @@
+// The metrics: prom-client behind base's port. Each metric has the labels of the table below and no others, and a bounded number of
+// series: what a caller could make grow without end becomes `other`.
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { CounterName, GaugeName, GaugeSample, HistogramName, Labels, Metrics } from '../base/metrics.ts'
+
+interface Declaration {
+  readonly help: string
+  readonly labels: readonly string[]
+}
+
+const metric = (help: string, ...labels: readonly string[]): Declaration => ({ help, labels })
+
+const counters: Readonly<Record<CounterName, Declaration>> = {
+  agentca_certificates_issued_total: metric('Certificates released', 'kind', 'operation'),
+  agentca_requests_refused_total: metric('Requests refused, by the code of the problem', 'operation', 'code'),
+  agentca_revocations_total: metric('Revocations carried out', 'by', 'reason'),
+  agentca_http_requests_total: metric('HTTP requests answered', 'listener', 'route', 'status'),
+  agentca_ocsp_answers_total: metric('OCSP answers', 'answer'),
+  agentca_crl_published_total: metric('CRLs published', 'issuer'),
+  agentca_signer_restarts_total: metric('Times that the signer process was started again', 'reason'),
+  agentca_lineage_locks_total: metric('Instances locked because their key may have two holders'),
+}
+
+const histograms: Readonly<Record<HistogramName, Declaration>> = {
+  agentca_issuance_seconds: metric('From a request to its answer', 'operation', 'outcome'),
+  agentca_http_request_seconds: metric('From a request to the end of its answer', 'listener', 'route'),
+  agentca_crl_build_seconds: metric('From reading the entries to a recorded CRL', 'issuer'),
+}
+
+const gauges: Readonly<Record<GaugeName, Declaration>> = {
+  agentca_signer_ready: metric('1 while the signer signs'),
+  agentca_crl_next_update_seconds: metric('Seconds until the published CRL expires', 'issuer'),
+  agentca_issuer_not_after_seconds: metric('Seconds until the certificate of a CA expires', 'issuer'),
+  agentca_audit_leaves: metric('Leaves in the audit log'),
+  agentca_audit_checkpoint_age_seconds: metric('Age of the last signed checkpoint'),
+  agentca_certificates: metric('Certificates that have not expired', 'state'),
+  agentca_feed_head: metric('Number of the last feed entry'),
+}
+
+/** From a cached answer (0.1 ms) to a request that timed out. */
+const buckets = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+
+/** Far more than codes, routes and CAs make; far less than hurts. */
+const maxSeries = 1_000
+const maxLabelLength = 128
+
+/** Declared labels only; beyond the bound every value becomes `other`. Owned by one metric. */
+const createLabelling = (names: readonly string[]): ((labels: Labels | undefined) => Record<string, string>) => {
+  const seen = new Set<string>()
+  return labels => {
+    const kept: Record<string, string> = {}
+    if (labels === undefined) return kept
+    for (const name of names) {
+      const value = labels[name]
+      if (value !== undefined) kept[name] = value.slice(0, maxLabelLength)
+    }
+    const series = Object.values(kept).join('\n')
+    if (seen.has(series)) return kept
+    if (seen.size >= maxSeries) return Object.fromEntries(Object.keys(kept).map(name => [name, 'other']))
+    seen.add(series)
+    return kept
+  }
+}
+
+export interface RenderedMetrics extends Metrics {
+  /** Everything in the text format of `contentType`; a gauge that cannot be read is left out. */
+  render(): Promise<string>
+  readonly contentType: string
+}
+
+/** Process metrics (memory, CPU, file descriptors, event loop delay, garbage collection) are included. */
+export const createMetrics = (): RenderedMetrics => {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+
+  const all = <Name extends string, T>(
+    table: Readonly<Record<Name, Declaration>>,
+    make: (name: Name, declaration: Declaration) => T,
+  ): ReadonlyMap<Name, T> => new Map((Object.keys(table) as Name[]).map(name => [name, make(name, table[name])]))
+
+  const counting = all(counters, (name, { help, labels }) => ({
+    counter: new Counter({ name, help, labelNames: [...labels], registers }),
+    kept: createLabelling(labels),
+  }))
+  const observing = all(histograms, (name, { help, labels }) => ({
+    histogram: new Histogram({ name, help, labelNames: [...labels], registers, buckets }),
+    kept: createLabelling(labels),
+  }))
+  const readers = new Map<GaugeName, () => readonly GaugeSample[]>()
+  all(gauges, (name, { help, labels }) => {
+    const kept = createLabelling(labels)
+    return new Gauge({
+      name,
+      help,
+      labelNames: [...labels],
+      registers,
+      collect() {
+        this.reset()
+        // A gauge without labels is 0 after a reset, which is not the same as unknown.
+        if (labels.length === 0) this.remove()
+        for (const { value, labels: given } of samplesOf(readers.get(name))) this.set(kept(given), value)
+      },
+    })
+  })
+
+  return {
+    count: (name, labels, by = 1) => {
+      const { counter, kept } = counting.get(name)!
+      counter.inc(kept(labels), by)
+    },
+    observe: (name, seconds, labels) => {
+      const { histogram, kept } = observing.get(name)!
+      histogram.observe(kept(labels), seconds)
+    },
+    gauge: (name, read) => {
+      readers.set(name, read)
+    },
+    render: () => registry.metrics(),
+    contentType: registry.contentType,
+  }
+}
+
+/** A reader that fails (a closed ledger, a dead signer) must not take the other metrics with it. */
+const samplesOf = (read: (() => readonly GaugeSample[]) | undefined): readonly GaugeSample[] => {
+  try {
+    return read?.() ?? []
+  } catch {
+    return []
+  }
+}
