@@ -20,7 +20,11 @@ const draw = (serial: string): number => createHash('sha256').update(serial).dig
 const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000
 
 /** @param now milliseconds since the epoch */
-export const identityAnswer = (issued: IssuedCertificate, issuers: Issuers, now: number): IdentityAnswer => {
+export const identityAnswer = (
+  issued: IssuedCertificate,
+  issuers: Pick<Issuers, 'chainPem' | 'bundlePem'>,
+  now: number,
+): IdentityAnswer => {
   const { record, certificate, registration } = issued
   const { serial, notBefore, notAfter } = record
   const at = (share: number): number => wholeSecond(notBefore + (notAfter - notBefore) * share)

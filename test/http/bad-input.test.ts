@@ -1,0 +1,261 @@
+// Bad input over the wire: each has its status and code, one audit leaf, and leaves the token that came with it usable.
+import { execFileSync } from 'node:child_process'
+import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { connect } from 'node:tls'
+import { gzipSync } from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { signatureAlgorithms } from '../../src/pki/algorithms.ts'
+import { bitString, implicitConstructed, integer, nullValue, oid, sequence } from '../../src/pki/der.ts'
+import { oidOf } from '../../src/pki/oid.ts'
+import { leaf } from '../ca/authority.ts'
+import { type Ask, createKey, createTestFront, type Reply, type TestFront } from './harness.ts'
+
+let front: TestFront
+beforeAll(async () => {
+  front = await createTestFront()
+})
+afterAll(async () => {
+  await front?.[Symbol.asyncDispose]()
+})
+
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64')
+
+/** A request made by `openssl req`, with its options and an optional configuration section of extensions. */
+const opensslCsr = (options: readonly string[], extensions = ''): string => {
+  const directory = mkdtempSync(join(tmpdir(), 'agentca-csr-'))
+  try {
+    const config = join(directory, 'req.cnf')
+    const ask = extensions === '' ? '' : 'req_extensions = ext\n'
+    writeFileSync(config, `[req]\ndistinguished_name = dn\nprompt = no\n${ask}[dn]\nCN = x\n[ext]\n${extensions}\n`)
+    const args = ['req', '-new', '-nodes', '-config', config, '-keyout', join(directory, 'key'), ...options]
+    execFileSync('openssl', [...args, '-out', join(directory, 'csr')], { stdio: 'ignore' })
+    return readFileSync(join(directory, 'csr'), 'utf8')
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+const p256 = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256']
+const curve = (name: string) => ['-newkey', 'ec', '-pkeyopt', `ec_paramgen_curve:${name}`]
+
+/** An RSA key that OpenSSL would not make: the modulus of a good one, the exponent 1, under which anybody can sign. */
+const exponentOne = (): Uint8Array => {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const modulus = Buffer.from(publicKey.export({ format: 'jwk' }).n as string, 'base64url')
+  const rsaKey = sequence(integer(new Uint8Array([0, ...modulus])), integer(1))
+  return requestOver(sequence(sequence(oid(oidOf.rsaEncryption), nullValue()), bitString(rsaKey)), privateKey)
+}
+
+const requestOver = (spkiDer: Uint8Array, privateKey: KeyObject): Uint8Array => {
+  const info = sequence(integer(0), sequence(), spkiDer, implicitConstructed(0))
+  const { der } = signatureAlgorithms.sha256WithRSAEncryption
+  return sequence(info, der, bitString(new Uint8Array(sign('sha256', info, privateKey))))
+}
+
+const changed = (bytes: Uint8Array, at: number): Uint8Array => {
+  const copy = bytes.slice()
+  copy[at]! ^= 1
+  return copy
+}
+
+/** The request's outer length in one octet more than it needs (X.690 §10.1). */
+const nonMinimal = (der: Uint8Array): Uint8Array => {
+  expect(der[1]).toBe(0x82)
+  return new Uint8Array([0x30, 0x83, 0x00, ...der.subarray(2)])
+}
+
+const verdict = ({ status, body }: Reply) => [status, body?.code ?? 'ok']
+
+const expectRefusal = (reply: Reply, expected: readonly [number, string], subject: string | null) => {
+  expect(verdict(reply)).toEqual(expected)
+  expect(reply.body).toMatchObject({ type: `urn:agentca:problem:${expected[1]}`, title: expect.any(String) })
+  expect(reply.body.detail).toMatch(/^[^A-Z]/)
+  expect(front.leafOf(reply, 'request_refused')).toMatchObject({ code: expected[1], subject })
+}
+
+describe('a certification request', () => {
+  let good: Uint8Array
+  beforeAll(async () => {
+    // With its length in two octets, which nonMinimal makes three.
+    const { csr } = await createKey([{ kind: 'dns', value: `${'x'.repeat(60)}.example` }])
+    good = csr
+  })
+
+  const cases: readonly [string, () => string, readonly [number, string]][] = [
+    ['garbage', () => 'garbage!', [400, 'csr_malformed']],
+    ['garbage in base64', () => base64(Buffer.from('garbage')), [400, 'csr_malformed']],
+    ['truncated', () => base64(good.subarray(0, -1)), [400, 'csr_malformed']],
+    ['with trailing bytes', () => base64(new Uint8Array([...good, 0])), [400, 'csr_malformed']],
+    ['with a length that is not minimal', () => base64(nonMinimal(good)), [400, 'csr_malformed']],
+    ['PEM without an end', () => '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n', [400, 'pem_malformed']],
+    ['a certificate', () => '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n', [400, 'pem_wrong_label']],
+    ['a private key', () => '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n', [400, 'pem_private_key']],
+    ['of 9 KiB', () => base64(new Uint8Array(9216)), [413, 'csr_too_large']],
+    ['of P-224', () => opensslCsr(curve('secp224r1')), [422, 'key_not_allowed']],
+    ['of secp256k1', () => opensslCsr(curve('secp256k1')), [422, 'key_not_allowed']],
+    ['of RSA 1024', () => opensslCsr(['-newkey', 'rsa:1024']), [422, 'key_not_allowed']],
+    ['of RSA with exponent 1', () => base64(exponentOne()), [422, 'key_not_allowed']],
+    ['asking for CA:TRUE', () => opensslCsr(p256, 'basicConstraints = critical,CA:TRUE'), [422, 'csr_requests_ca']],
+    [
+      'asking for the name of another agent',
+      () => opensslCsr(p256, 'subjectAltName = URI:spiffe://example.org/agent/other/i/1'),
+      [403, 'name_not_granted'],
+    ],
+  ]
+  it.each(cases)('that is %s is refused', async (name, csr, expected) => {
+    const agent = `asks-${cases.findIndex(each => each[0] === name)}`
+    const token = await front.createToken(agent)
+    const reply = await front.call('/v1/enroll', { body: front.enrolBody(token, csr()) })
+    // What cannot be decoded at all is refused before anybody looks for the token.
+    const early = ['garbage', 'PEM without an end', 'a certificate', 'a private key', 'of 9 KiB'].includes(name)
+    expectRefusal(reply, expected, early ? null : `agent:${agent}`)
+    const key = await createKey()
+    expect(verdict(await front.call('/v1/enroll', { body: front.enrolBody(token, key.csrText) }))).toEqual([201, 'ok'])
+  })
+
+  it('with a point off its curve, or signed by another key, is refused', async () => {
+    const { csr, publicKey } = await createKey()
+    const point = Buffer.from(publicKey.export({ type: 'spki', format: 'der' })).subarray(-64)
+    const at = Buffer.from(csr).indexOf(point)
+    const token = await front.createToken('off-curve')
+    const offCurve = await front.call('/v1/enroll', { body: front.enrolBody(token, base64(changed(csr, at + 63))) })
+    expectRefusal(offCurve, [422, 'key_not_allowed'], 'agent:off-curve')
+    const badSignature = await front.call('/v1/enroll', {
+      body: front.enrolBody(token, base64(changed(csr, csr.length - 1))),
+    })
+    expectRefusal(badSignature, [422, 'csr_signature_invalid'], 'agent:off-curve')
+  })
+})
+
+describe('a join token', () => {
+  const enrol = async (token: string) =>
+    front.call('/v1/enroll', { body: front.enrolBody(token, (await createKey()).csrText) })
+
+  it('that nobody made is refused, before the request is read', async () => {
+    expectRefusal(await enrol('never-made'), [401, 'token_unknown'], null)
+    const reply = await front.call('/v1/enroll', { body: front.enrolBody('never-made', base64(new Uint8Array([1]))) })
+    expectRefusal(reply, [401, 'token_unknown'], null)
+  })
+
+  it('that expired, was revoked, is for another CA, or was used by another key is refused', async () => {
+    const expired = await front.createToken('token-expired', { expiresAt: Date.now() - 1 })
+    expectRefusal(await enrol(expired), [401, 'token_expired'], 'agent:token-expired')
+    const foreign = await front.createToken('token-foreign', { audience: 'another-ca' })
+    expectRefusal(await enrol(foreign), [401, 'token_wrong_audience'], 'agent:token-foreign')
+    const revoked = await front.createToken('token-revoked')
+    const { id } = front.ledger.registrations.find('agent', 'token-revoked')!
+    for (const row of front.ledger.tokens.list({ registrationId: id, limit: 10 }))
+      await front.ledger.tokens.revoke(row.id, Date.now(), leaf('token_revoked'))
+    expectRefusal(await enrol(revoked), [401, 'token_revoked'], 'agent:token-revoked')
+    const used = await front.createToken('token-used')
+    expect(verdict(await enrol(used))).toEqual([201, 'ok'])
+    const again = await enrol(used)
+    expect(verdict(again)).toEqual([403, 'token_reuse'])
+    expect(front.leafOf(again, 'token_reuse').subject).toBe('agent:token-used')
+  })
+})
+
+describe('a body', () => {
+  const post = (body: unknown, headers: Ask['headers'] = {}) => front.call('/v1/enroll', { body, headers })
+
+  it('with unknown members is refused, each named', async () => {
+    const { csrText } = await createKey()
+    const body = { ...front.enrolBody('t', csrText), colour: 'red', admin: true }
+    const reply = await post(body)
+    expectRefusal(reply, [422, 'configuration_invalid'], null)
+    expect(reply.body.facts.faults).toEqual(['colour: unknown key', 'admin: unknown key'])
+    const polluted = await post(`{"__proto__": {"csr": "x"}, "csr": "y", "evidence": {"type": "token", "token": "t"}}`)
+    expect(verdict(polluted)).toEqual([422, 'configuration_invalid'])
+  })
+
+  it('with evidence that this server does not know is refused with what it knows', async () => {
+    const reply = await post({ csr: 'x', evidence: { type: 'jwt', jwt: 'x' } })
+    expectRefusal(reply, [422, 'evidence_type_not_supported'], null)
+    expect(reply.body.facts.supported).toEqual(['token'])
+  })
+
+  it('that is no JSON, or not in UTF-8, is refused without a word of it in the answer', async () => {
+    for (const text of ['{"csr": ', 'secret', '\ufeff{}']) {
+      const reply = await post(text)
+      expectRefusal(reply, [400, 'body_malformed'], null)
+      expect(reply.body.detail).toBe('the body is not JSON in UTF-8')
+    }
+    expectRefusal(await postBytes(Buffer.from([0x22, 0xff, 0x22])), [400, 'body_malformed'], null)
+  })
+
+  it('that is missing, or not an object, is refused', async () => {
+    expect(verdict(await front.call('/v1/enroll', { method: 'POST' }))).toEqual([422, 'configuration_invalid'])
+    for (const text of ['null', '[]', '"text"', '1'])
+      expect(verdict(await post(text))).toEqual([422, 'configuration_invalid'])
+    // As deep as 64 KiB allow.
+    expect(verdict(await post('['.repeat(30_000) + ']'.repeat(30_000)))).toEqual([422, 'configuration_invalid'])
+  })
+
+  it('of another type or encoding is refused', async () => {
+    for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/json; charset=utf-16'])
+      expectRefusal(await post('{}', { 'Content-Type': type }), [415, 'content_type_not_supported'], null)
+    const zipped = await postBytes(gzipSync('{}'), { 'Content-Encoding': 'gzip' })
+    expectRefusal(zipped, [415, 'content_type_not_supported'], null)
+    expect(verdict(await post('{}', { 'Content-Type': 'application/json; charset=UTF-8' }))).toEqual([
+      422,
+      'configuration_invalid',
+    ])
+  })
+
+  it('of 1 MB is refused with an answer that arrives, and so is one of 1 GB', async () => {
+    const reply = await post(front.enrolBody('t', 'A'.repeat(1_000_000)))
+    expectRefusal(reply, [413, 'body_too_large'], null)
+    const announced = await rawPost(['Content-Type: application/json', 'Content-Length: 1000000000'], '{')
+    expect(announced).toMatch(/^HTTP\/1\.1 413 /)
+    expect(announced).toContain('Connection: close')
+  })
+
+  it('that never ends is refused in time, and its connection closed', async () => {
+    await using impatient = await front.serve({}, { bodyDeadlineMs: 50 })
+    const answer = await rawPost(['Content-Type: application/json', 'Content-Length: 100'], '{"csr":', impatient.port)
+    expect(answer).toMatch(/^HTTP\/1\.1 408 /)
+    expect(answer).toContain('Connection: close')
+    const id = /x-request-id: ([0-9a-f]{32})/i.exec(answer)?.[1] as string
+    expect(answer).toContain('"code":"request_timeout"')
+    expect(front.leafOf({ headers: { 'x-request-id': id } }, 'request_refused').code).toBe('request_timeout')
+  })
+})
+
+/** Exact bytes over TLS, and everything that comes back until the connection ends. */
+const rawPost = async (
+  headers: readonly string[],
+  body: string | Buffer,
+  port = front.port,
+  path = '/v1/enroll',
+): Promise<string> => {
+  const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false })
+  await once(socket, 'secureConnect')
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  const end = once(socket, 'close')
+  socket.write(`POST ${path} HTTP/1.1\r\nHost: x\r\n${headers.join('\r\n')}\r\n\r\n`)
+  socket.write(body)
+  await end
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** A body of exact bytes, as a reply like any other. */
+const postBytes = async (bytes: Buffer, headers: Readonly<Record<string, string>> = {}): Promise<Reply> => {
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+  const text = await rawPost(
+    ['Connection: close', 'Content-Type: application/json', `Content-Length: ${bytes.length}`, ...lines],
+    bytes,
+  )
+  const [head = '', body = ''] = text.split('\r\n\r\n', 2)
+  const parsed = Object.fromEntries(
+    head
+      .split('\r\n')
+      .slice(1)
+      .map(line => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 2)]),
+  )
+  return { status: Number(head.split(' ')[1]), headers: parsed, text: body, body: JSON.parse(body) }
+}
