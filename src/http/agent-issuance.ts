@@ -73,7 +73,7 @@ const decidedInLedger: Readonly<Record<IssuanceRefusalCode, boolean>> = {
 }
 
 /** `not_released` has a leaf of its own, written instead of the release. */
-const hasLeaf = ({ code }: { readonly code: string }): boolean =>
+export const hasLeaf = ({ code }: { readonly code: string }): boolean =>
   code === 'not_released' || (Object.hasOwn(decidedInLedger, code) && decidedInLedger[code as IssuanceRefusalCode])
 
 interface Asked {
