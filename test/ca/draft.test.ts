@@ -8,6 +8,7 @@ import * as x509 from '@peculiar/x509'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { toHex } from '../../src/base/bytes.ts'
+import type { AgentCaError } from '../../src/base/errors.ts'
 import { type ActiveIssuer, createDrafter } from '../../src/ca/draft.ts'
 import type { LintedDraft } from '../../src/ca/issuance.ts'
 import { statusUrls } from '../../src/ca/issuers.ts'
@@ -120,15 +121,11 @@ const draft = async (registration: Registration, circumstances: Circumstances = 
   return drafter.draft({ registration, instanceId: 'i1', csr: request, now: at })
 }
 
-const refusal = async (drafting: Promise<LintedDraft>) => {
-  try {
-    await drafting
-  } catch (error) {
-    const { code, facts } = error as { code: string; facts: Readonly<Record<string, unknown>> }
-    return { code, outside: facts.outside }
-  }
-  return { code: 'drafted' }
-}
+const refusal = (drafting: Promise<LintedDraft>): Promise<{ readonly code: string; readonly outside?: unknown }> =>
+  drafting.then(
+    () => ({ code: 'drafted' }),
+    ({ code, facts }: AgentCaError) => ({ code, outside: facts.outside }),
+  )
 
 /** The same certificate from @peculiar/x509's own classes. */
 const foreignTbs = async (
