@@ -111,6 +111,8 @@ export const createRegistry = (deps: RegistryDeps): Registry => {
   const checkDraft = (draft: NewRegistration, now: number): NewRegistration & { readonly profile: string } => {
     const { kind, name } = draft
     checkRegisteredName(kind, name)
+    // `operator:local` in the log is whoever used the admin socket.
+    if (kind === 'operator' && name === 'local') throw invalidValue('name', 'local is the admin socket')
     if (kind === 'agent' && draft.owner === null)
       throw invalidValue(
         'owner',

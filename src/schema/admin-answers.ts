@@ -163,6 +163,8 @@ export interface IssuerAnswer {
   readonly daysLeft: number
   readonly parent: string | null
   readonly certificate: string
+  /** Told when it is retired: unexpired leaves that it still answers for, counted up to 1,000. */
+  readonly liveLeaves?: number
 }
 
 export interface HsmStatusAnswer {

@@ -1,0 +1,99 @@
+// What the admin API asks of the rest, as small interfaces: the ledger to read from, the operations that change things, and the parts
+// of a running server that operators look at.
+import type { Clock } from '../../base/clock.ts'
+import type { ClockGuard } from '../../ca/clock-guard.ts'
+import type { Issuance } from '../../ca/issuance.ts'
+import type { PreviewIssuance } from '../../ca/issue-preview.ts'
+import type { IssuerRotation } from '../../ca/issuer-rotation.ts'
+import type { Issuers } from '../../ca/issuers.ts'
+import type { Lifecycle } from '../../ca/lifecycle.ts'
+import type { Registry } from '../../ca/registry.ts'
+import type { Revoke } from '../../ca/revoke.ts'
+import type { CrlSource } from '../../ca/status-answers.ts'
+import type { TokenOperations } from '../../ca/tokens.ts'
+import type { TrustDomain } from '../../pki/spiffe.ts'
+import type { HsmKeyAnswer, StatusAnswer } from '../../schema/admin-answers.ts'
+import type { SignerHealth } from '../../signer/port.ts'
+import type {
+  AuditPort,
+  CertificatesPort,
+  FeedPort,
+  InstancesPort,
+  OwnersPort,
+  RegistrationsPort,
+  TokensPort,
+} from '../../store/ports.ts'
+import type { CheckpointRecord, SubjectKind } from '../../store/records.ts'
+
+export type Mode = 'development' | 'production'
+
+/** Reads, and leaves of what changes nothing in the ledger; changes go through the operations below. */
+export interface AdminLedger {
+  readonly certificates: CertificatesPort
+  readonly registrations: Pick<RegistrationsPort, 'find' | 'byId' | 'list' | 'counts'>
+  readonly owners: Pick<OwnersPort, 'list'>
+  readonly instances: Pick<InstancesPort, 'get' | 'list'>
+  readonly tokens: Pick<TokensPort, 'list'>
+  readonly audit: Pick<AuditPort, 'append' | 'head' | 'read' | 'tail' | 'checkpoints'>
+  readonly feed: Pick<FeedPort, 'head'>
+}
+
+/** A profile in force, with what its file says. */
+export interface ProfileView {
+  readonly name: string
+  readonly hash: string
+  readonly kind: SubjectKind
+  readonly lifetimeSeconds: number
+  readonly content: object
+}
+
+/** The signer as operators see it; signer/inspect.ts does the same over its client. */
+export interface HsmInspection {
+  /** Never throws. */
+  status(): Promise<SignerHealth>
+  /** How often the signer was started again since the server started. */
+  restarts(): number
+  /** Attributes of the private keys in the token. @throws SignerError */
+  keys(): Promise<readonly (Omit<HsmKeyAnswer, 'id'> & { readonly idHex: string })[]>
+  /** With one key, or with each. @throws SignerError */
+  testSign(key?: string): Promise<
+    readonly {
+      readonly key: string
+      readonly signedHex: string
+      readonly signatureHex: string
+      readonly milliseconds: number
+    }[]
+  >
+  /** Without a PIN the signer reads its pin-source again. @throws SignerError `pin_latched` */
+  unlock(pin?: string): Promise<SignerHealth>
+}
+
+export interface AdminDeps {
+  readonly clock: Clock
+  readonly mode: Mode
+  readonly trustDomain: TrustDomain
+  readonly ledger: AdminLedger
+  readonly registry: Registry
+  readonly lifecycle: Lifecycle
+  readonly tokens: TokenOperations
+  readonly revoke: Revoke
+  readonly issuerRotation: IssuerRotation
+  readonly issuance: Pick<Issuance, 'issue'>
+  readonly previewIssuance: PreviewIssuance
+  readonly issuers: Issuers
+  /** Those in force now: a reload replaces them. */
+  readonly profiles: () => readonly ProfileView[]
+  readonly crl: Pick<CrlSource, 'byIssuer'> & { publish(): Promise<unknown> }
+  /** Where a CA's list is published; null: nowhere. */
+  readonly crlUrl: (issuer: string) => string | null
+  readonly hsm: HsmInspection
+  readonly checkpoints: {
+    /** Signs one over the log as it is. @throws SignerError */
+    now(): Promise<CheckpointRecord>
+    /** The log key, PEM PUBLIC KEY. */
+    readonly publicKeyPem: string
+  }
+  readonly clockGuard: Pick<ClockGuard, 'state' | 'accept'>
+  readonly about: Pick<StatusAnswer, 'caId' | 'version' | 'urls'> & { readonly startedAt: number }
+  readonly rates: () => StatusAnswer['rates']
+}

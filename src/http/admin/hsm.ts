@@ -1,0 +1,58 @@
+// The signer and its token, as far as an operator may look and help.
+import { operatorAction } from '../../audit/events.ts'
+import type { RequestContext } from '../../ca/issuance.ts'
+import { leafContextOf } from '../../ca/leaf-context.ts'
+import type { HsmKeyAnswer, HsmStatusAnswer } from '../../schema/admin-answers.ts'
+import type { SignerHealth } from '../../signer/port.ts'
+import { time, wholeList } from './answers.ts'
+import type { AdminDeps, HsmInspection } from './deps.ts'
+import type { Handlers } from './handler.ts'
+
+const statusAnswer = (health: SignerHealth, restarts: number): HsmStatusAnswer => {
+  const { state, pinLatched, detail, sessions } = health
+  const { open, busy, queued, stuck } = sessions
+  return {
+    state,
+    pinLatched,
+    detail,
+    since: time(health.sinceMs),
+    keys: health.keys.map(({ label, purposes, curve }) => ({ label, purposes, curve })),
+    sessions: { open, busy, queued, stuck },
+    signatures: health.counts.map(({ key, purpose, total }) => ({ key, purpose, total })),
+    restarts,
+  }
+}
+
+const keyAnswer = (key: Awaited<ReturnType<HsmInspection['keys']>>[number]): HsmKeyAnswer => {
+  const { label, idHex, curve, sign, sensitive, extractable, alwaysSensitive, neverExtractable, local } = key
+  return { label, id: idHex, curve, sign, sensitive, extractable, alwaysSensitive, neverExtractable, local }
+}
+
+type Names = 'hsmStatus' | 'hsmKeys' | 'hsmTestSign' | 'hsmUnlock'
+
+export const hsmHandlers = (deps: AdminDeps): Pick<Handlers, Names> => {
+  const { hsm, ledger, clock } = deps
+  // Written before it is tried: a module that hangs must not hide who asked.
+  const note = (context: RequestContext, action: string, facts: Readonly<Record<string, string>>) =>
+    ledger.audit.append([operatorAction(leafContextOf(context, clock.now()), { action, ...facts })])
+  return {
+    hsmStatus: async () => statusAnswer(await hsm.status(), hsm.restarts()),
+    hsmKeys: async () => wholeList((await hsm.keys()).map(keyAnswer)),
+    hsmTestSign: async ({ body: { key }, context }) => {
+      await note(context, 'hsm_test_sign', key === undefined ? {} : { key })
+      const signed = await hsm.testSign(key)
+      return wholeList(
+        signed.map(({ key: label, signedHex, signatureHex, milliseconds }) => ({
+          key: label,
+          signed: signedHex,
+          signature: signatureHex,
+          milliseconds,
+        })),
+      )
+    },
+    hsmUnlock: async ({ body: { pin }, context }) => {
+      await note(context, 'hsm_unlock', { pin: pin === undefined ? 'pin-source' : 'given' })
+      return statusAnswer(await hsm.unlock(pin), hsm.restarts())
+    },
+  }
+}

@@ -1,0 +1,195 @@
+// Every route, every kind of caller, both modes. The expectations are written out here: what the table says is what is tested.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { authorize } from '../../../src/http/admin/authorize.ts'
+import type { Mode } from '../../../src/http/admin/deps.ts'
+import { createHandlers } from '../../../src/http/admin/router.ts'
+import type { Caller, VerifiedCaller } from '../../../src/http/call.ts'
+import { type AdminRouteName, adminRoutes } from '../../../src/schema/admin-api.ts'
+import type { Registration } from '../../../src/store/records.ts'
+import type { Shown } from '../harness.ts'
+import { type AdminWorld, createAdminWorld } from './admin-world.ts'
+
+/** The least role of each route. */
+const expectedRoles = {
+  viewer: [
+    'status',
+    'whoami',
+    'ownersList',
+    'registrationsList',
+    'registrationsShow',
+    'instancesList',
+    'instancesShow',
+    'tokensList',
+    'certificatesList',
+    'certificatesShow',
+    'crlStatus',
+    'issuersList',
+    'issuersShow',
+    'hsmStatus',
+    'hsmKeys',
+    'profilesList',
+    'profilesShow',
+    'auditTail',
+    'auditLeaves',
+    'auditCheckpoints',
+    'clockShow',
+  ],
+  operator: [
+    'agentsCreate',
+    'servicesCreate',
+    'agentsUpdate',
+    'servicesUpdate',
+    'agentsRetire',
+    'agentsAttest',
+    'servicesRetire',
+    'tokensCreate',
+    'tokensRevoke',
+    'certificatesIssue',
+    'crlPublish',
+    'hsmTestSign',
+    'auditCheckpoint',
+  ],
+  security: ['ownersGone', 'agentsHold', 'agentsRelease', 'instancesUnlock', 'revoke'],
+  admin: [
+    'operatorsCreate',
+    'operatorsRetire',
+    'issuersPrepare',
+    'issuersActivate',
+    'issuersRetire',
+    'hsmUnlock',
+    'clockAccept',
+  ],
+} as const satisfies Readonly<Record<string, readonly AdminRouteName[]>>
+
+const roles = ['viewer', 'operator', 'security', 'admin'] as const
+const routeNames = Object.keys(adminRoutes) as AdminRouteName[]
+const reads: ReadonlySet<string> = new Set(expectedRoles.viewer)
+const modes: readonly Mode[] = ['development', 'production']
+
+/** Everything that a role may do: its own routes and those of the roles before it. */
+const allowedTo = (role: (typeof roles)[number]): ReadonlySet<string> =>
+  new Set(roles.slice(0, roles.indexOf(role) + 1).flatMap(each => expectedRoles[each]))
+
+const peer = (registration: Partial<Registration>): Caller =>
+  ({
+    kind: 'peer',
+    registration: { name: 'x', state: 'active', operatorRole: null, ...registration },
+  }) as VerifiedCaller
+
+const strangers: Readonly<Record<string, Caller>> = {
+  anonymous: { kind: 'anonymous' },
+  agent: peer({ kind: 'agent' }),
+  service: peer({ kind: 'service' }),
+  'an agent with an operator role': peer({ kind: 'agent', operatorRole: 'admin' }),
+  'a held admin': peer({ kind: 'operator', operatorRole: 'admin', state: 'held' }),
+  'a retired admin': peer({ kind: 'operator', operatorRole: 'admin', state: 'retired' }),
+  'an operator without a role': peer({ kind: 'operator' }),
+  'an admin whose certificate was not checked': {
+    ...peer({ kind: 'operator', operatorRole: 'admin' }),
+    kind: 'holder',
+  } as Caller,
+}
+
+const outcome = (name: AdminRouteName, caller: Caller, mode: Mode, hasActiveOperator = true): string => {
+  const decision = authorize(name, caller, { mode, hasActiveOperator: () => hasActiveOperator })
+  return decision.allow ? decision.actor.role : decision.code
+}
+
+describe('the decision', () => {
+  it('covers every route exactly once', () => {
+    expect(Object.values(expectedRoles).flat().sort()).toEqual([...routeNames].sort())
+  })
+
+  describe.each(modes)('in %s', mode => {
+    it.each(Object.keys(strangers))('denies %s every route', who => {
+      for (const name of routeNames) expect(outcome(name, strangers[who] as Caller, mode), name).toBe('operator_only')
+    })
+
+    it.each(roles)('gives %s its routes and those of the roles before it, nothing else', role => {
+      const caller = peer({ kind: 'operator', operatorRole: role })
+      for (const name of routeNames)
+        expect(outcome(name, caller, mode), name).toBe(allowedTo(role).has(name) ? role : 'role_insufficient')
+    })
+  })
+
+  it('lets the socket do everything in development', () => {
+    for (const name of routeNames) expect(outcome(name, { kind: 'local' }, 'development'), name).toBe('admin')
+  })
+
+  it('lets the socket only read in production, and make the first operator', () => {
+    for (const hasActiveOperator of [true, false])
+      for (const name of routeNames) {
+        const first = name === 'operatorsCreate' && !hasActiveOperator
+        const expected = reads.has(name) ? 'viewer' : first ? 'admin' : 'operator_certificate_needed'
+        expect(outcome(name, { kind: 'local' }, 'production', hasActiveOperator), name).toBe(expected)
+      }
+  })
+})
+
+/** Of every route, over the wire; a body that no schema takes, so that what is allowed ends as a fault of the body. */
+const statuses = async (
+  ask: (path: string, body: object | undefined) => Promise<{ status: number; body: { code?: string } }>,
+) => {
+  const found: Record<string, string> = {}
+  for (const name of routeNames) {
+    const { method, path } = adminRoutes[name]
+    const concrete = path.replace(':kind', 'agents').replace(/:[a-z]+/g, 'nothing-of-this-name')
+    const reply = await ask(concrete, method === 'POST' ? { unexpected: true } : undefined)
+    found[name] = reply.status === 403 ? (reply.body.code as string) : 'allowed'
+    if (method === 'POST' && reply.status !== 403) expect(reply.body.code, name).toBe('configuration_invalid')
+  }
+  return found
+}
+
+describe.each(modes)('over the wire in %s', mode => {
+  let world: AdminWorld
+  const shown: Record<string, Shown> = {}
+  beforeAll(async () => {
+    world = await createAdminWorld(mode)
+    await world.register('agent', 'billing')
+    await world.register('service', 'orders')
+    shown.agent = await world.credentialsOf('agent', 'billing')
+    shown.service = await world.credentialsOf('service', 'orders')
+    for (const role of roles) shown[role] = await world.operator(`op-${role}`, role)
+  })
+  afterAll(async () => {
+    await world?.[Symbol.asyncDispose]()
+  })
+
+  it.each(['anonymous', 'agent', 'service'])('%s is refused everywhere, and each refusal has its leaf', async who => {
+    const before = world.ledger.audit.head().size
+    const found = await statuses((path, body) => world.call(path, { body, shown: shown[who] }))
+    for (const name of routeNames) expect(found[name], name).toBe('operator_only')
+    expect(world.ledger.audit.head().size - before).toBe(routeNames.length)
+    expect(world.leaves(1)).toMatchObject([{ event: 'request_refused', code: 'operator_only' }])
+  })
+
+  it.each(roles)('an operator with role %s passes where the table says so', async role => {
+    const found = await statuses((path, body) => world.call(path, { body, shown: shown[role] }))
+    for (const name of routeNames)
+      expect(found[name], name).toBe(allowedTo(role).has(name) ? 'allowed' : 'role_insufficient')
+    expect(world.leaves(1)).toMatchObject([{ event: 'request_refused', who: `operator:op-${role}` }])
+  })
+
+  it('the socket passes where the mode says so', async () => {
+    const found = await statuses((path, body) => world.local(path, body))
+    for (const name of routeNames)
+      expect(found[name], name).toBe(
+        mode === 'development' || reads.has(name) ? 'allowed' : 'operator_certificate_needed',
+      )
+  })
+
+  it('the answer to an operator who was retired a moment ago is no', async () => {
+    const fired = await world.operator('fired', 'admin')
+    expect((await world.call('/whoami', { shown: fired })).body).toEqual({ name: 'fired', role: 'admin', mode })
+    await world.deps.lifecycle.retire(
+      { kind: 'operator', name: 'fired' },
+      { context: { requestId: 'r', who: 'operator:op-admin', source: 'x' }, dryRun: false },
+    )
+    expect((await world.call('/whoami', { shown: fired })).status).toBe(403)
+  })
+
+  it('has a handler for each route and no other', () => {
+    expect(Object.keys(createHandlers(world.deps)).sort()).toEqual([...routeNames].sort())
+  })
+})
