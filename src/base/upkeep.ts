@@ -67,9 +67,12 @@ export const createUpkeep = (deps: UpkeepDeps): Upkeep => {
     } catch {
       // Not known: the run finds out, and its failure is reported.
     }
-    timer = setTimeout(() => {
-      if (!running) run().catch(() => {})
-    }, delay).unref()
+    timer = setTimeout(
+      () => {
+        if (!running) run().catch(() => {})
+      },
+      Math.max(0, delay),
+    ).unref()
   }
   return {
     // While a run goes on it is not disturbed: at its end it looks itself.
