@@ -93,6 +93,8 @@ export interface ExpectedIdentity {
   readonly trustDomain: string | null
   /** Renewal and recovery: an identity never changes. */
   readonly spiffeId: string | null
+  /** Enrolment of a service: its name. */
+  readonly service: string | null
 }
 
 export interface CheckedIdentity {
@@ -102,6 +104,9 @@ export interface CheckedIdentity {
 }
 
 const mismatch = (message: string): AgentError => AgentError.of('answer_not_verified', message)
+
+export const isService = (principal: Principal | null, name: string): boolean =>
+  principal?.kind === 'service' && principal.name === name
 
 const checkNames = (answer: IdentityAnswer, leaf: Certificate, expected: ExpectedIdentity): CheckedIdentity => {
   const spiffeId = parseSpiffeId(answer.spiffeId)
@@ -116,6 +121,14 @@ const checkNames = (answer: IdentityAnswer, leaf: Certificate, expected: Expecte
     throw mismatch(`a certificate for trust domain ${trustDomain} from the CA of ${expected.trustDomain}`)
   if (expected.spiffeId !== null && spiffeId !== expected.spiffeId)
     throw AgentError.of('identity_unexpected', `expected a certificate for ${expected.spiffeId}, got ${spiffeId}`)
+  if (expected.service !== null && !isService(principal, expected.service))
+    throw AgentError.of(
+      'identity_unexpected',
+      `expected the identity of service ${expected.service}, got ${spiffeId}`,
+      {
+        hint: `enrol with a token for it: agentca token create --service ${expected.service}`,
+      },
+    )
   return { leaf, spiffeId, principal }
 }
 

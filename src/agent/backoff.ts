@@ -3,6 +3,7 @@
 import { uptime } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
+import { AgentError, isTransient } from './errors.ts'
 
 export interface Pace {
   readonly firstMs: number
@@ -59,5 +60,34 @@ export const pauseUntil = async (timing: Timing, deadline: number, signal: Abort
     const left = deadline - timing.clock.monotonic()
     if (left <= 0) return
     await timing.pause(Math.min(left, sliceMs), signal)
+  }
+}
+
+/** A request that met a dying HSM is answered when the CA has given the first attempt up: about 40 s. */
+export const defaultPatienceSeconds = 120
+
+export interface Patience {
+  readonly patienceSeconds: number
+  readonly signal: AbortSignal
+  /** Told of every attempt that will be repeated. */
+  readonly onRetry?: (error: AgentError, waitMs: number) => void
+}
+
+/**
+ * Repeats an attempt that somebody waits for, as long as asking again may help.
+ * @throws AgentError of the last attempt, when it is final or patience has run out
+ */
+export const untilAnswered = async <T>(timing: Timing, patience: Patience, attempt: () => Promise<T>): Promise<T> => {
+  const deadline = timing.clock.monotonic() + patience.patienceSeconds * 1000
+  for (let failures = 1; ; failures++) {
+    try {
+      return await attempt()
+    } catch (error) {
+      if (!(error instanceof AgentError) || !isTransient(error)) throw error
+      const wait = waitAfter(briskPace, failures, error.retryAfterSeconds, timing.random)
+      if (timing.clock.monotonic() + wait > deadline) throw error
+      patience.onRetry?.(error, wait)
+      await timing.pause(wait, patience.signal)
+    }
   }
 }

@@ -116,6 +116,7 @@ export interface CaRequest {
   readonly method: 'GET' | 'POST'
   readonly path: string
   readonly body?: unknown
+  readonly signal: AbortSignal
 }
 
 const roundTrip = async (
@@ -134,15 +135,19 @@ const roundTrip = async (
     const { statusCode, headers, body } = await client.request({
       method: request.method,
       path: url.pathname,
-      headers: { accept: 'application/json, application/problem+json', 'content-type': 'application/json' },
+      headers: {
+        accept: 'application/json, application/problem+json',
+        ...(request.body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
       body: request.body === undefined ? null : JSON.stringify(request.body),
-      signal: AbortSignal.timeout(callDeadlineMs),
+      signal: AbortSignal.any([AbortSignal.timeout(callDeadlineMs), request.signal]),
     })
     const text = await readLimited(body)
     const retryAfter = headers['retry-after']
     if (statusCode >= 300) throw refusalOf(statusCode, text, typeof retryAfter === 'string' ? retryAfter : undefined)
     return text
   } catch (error) {
+    request.signal.throwIfAborted()
     throw failed(url.origin, error)
   } finally {
     await client.destroy()
@@ -150,6 +155,7 @@ const roundTrip = async (
 }
 
 /**
+ * @throws the signal's reason when aborted
  * @throws AgentError `ca_unreachable` (ask again), `ca_not_verified` (nothing was sent), `answer_malformed`, or the CA's own code
  */
 export const callCa = async (target: CaTarget, request: CaRequest): Promise<CaAnswer> => {
@@ -167,5 +173,5 @@ export const callCa = async (target: CaTarget, request: CaRequest): Promise<CaAn
  * The roots that whoever answers at this URL claims. Carries no secret and believes nothing: the caller compares with what it knows.
  * @returns PEM, as yet worthless
  */
-export const fetchClaimedRoots = (url: string): Promise<string> =>
-  roundTrip({ url, client: null }, { method: 'GET', path: '/v1/bundle' }, { rejectUnauthorized: false })
+export const fetchClaimedRoots = (url: string, signal: AbortSignal): Promise<string> =>
+  roundTrip({ url, client: null }, { method: 'GET', path: '/v1/bundle', signal }, { rejectUnauthorized: false })

@@ -10,29 +10,23 @@ import { pendingKeys, type RequestDeps, requestIdentity } from './request-identi
 
 export interface RenewalDeps extends RequestDeps {
   readonly url: string
-  /** PEM of the roots to trust; given the bundle that came with the credential. */
-  readonly roots: (bundlePem: string) => Promise<string>
+  /** PEM of the roots that recovery trusts, given the bundle of the credential: what slept may have missed a change of roots. */
+  readonly recoveryRoots: (bundlePem: string) => Promise<string>
 }
 
 const purposeOf = (credential: Credential): string => `after ${credential.facts.serial}`
 
-const targetOf = async (deps: RenewalDeps, credential: Credential, client: CaTarget['client']): Promise<CaTarget> => ({
-  url: deps.url,
-  roots: await deps.roots(credential.bundlePem),
-  trustDomain: credential.trustDomain,
-  client,
-})
-
 /** POST /v1/renew. @returns the next generation, stored. @throws AgentError */
 export const renew = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
-  const { key, cert } = tlsMaterialOf(credential)
+  const { key, cert, ca } = tlsMaterialOf(credential)
   const [next] = await pendingKeys(deps, purposeOf(credential))
   return requestIdentity(deps, {
-    target: await targetOf(deps, credential, { key, cert }),
+    target: { url: deps.url, roots: ca, trustDomain: credential.trustDomain, client: { key, cert } },
     path: '/v1/renew',
     key: next,
     body: async () => ({}),
     spiffeId: credential.spiffeId,
+    service: null,
     enrolledWith: credential.enrolledWith,
   })
 }
@@ -50,7 +44,8 @@ const maxLostAnswers = 4
  * @throws AgentError
  */
 export const recover = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
-  const target = await targetOf(deps, credential, null)
+  const roots = await deps.recoveryRoots(credential.bundlePem)
+  const target: CaTarget = { url: deps.url, roots, trustDomain: credential.trustDomain, client: null }
   const audience = endpointOf(deps.url, '/v1/recover').href
   const ask = (proof: KeyObject, key: KeyObject): Promise<Credential> =>
     requestIdentity(deps, {
@@ -61,6 +56,7 @@ export const recover = async (deps: RenewalDeps, credential: Credential): Promis
         jws: await signProof({ privateKey: proof, csr, audience, now: deps.timing.clock.now() }),
       }),
       spiffeId: credential.spiffeId,
+      service: null,
       enrolledWith: credential.enrolledWith,
     })
 

@@ -15,6 +15,8 @@ export interface RequestDeps {
   readonly timing: Timing
   readonly store: CredentialStore
   readonly keyAlgorithm: AgentKeyAlgorithm
+  /** Ends a call under way; nothing is lost by that. */
+  readonly signal: AbortSignal
 }
 
 /** The keys to ask with: those that were asked with before, if their answers never came, or a new one. */
@@ -34,6 +36,8 @@ export interface IdentityRequest {
   readonly body: (csr: Uint8Array) => Promise<Readonly<Record<string, unknown>>>
   /** null at enrolment. */
   readonly spiffeId: string | null
+  /** At enrolment: the service it must be, if it is known. */
+  readonly service: string | null
   readonly enrolledWith: string | null
 }
 
@@ -53,8 +57,8 @@ export const requestIdentity = async (deps: RequestDeps, request: IdentityReques
   const { target, path, key } = request
   const csr = await createRequest(key)
   const body = { csr: encodePem('CERTIFICATE REQUEST', csr), ...(await request.body(csr)) }
-  const { value, trustDomain } = await callCa(target, { method: 'POST', path, body }).catch(error =>
-    dropped(deps, error),
+  const { value, trustDomain } = await callCa(target, { method: 'POST', path, body, signal: deps.signal }).catch(
+    error => dropped(deps, error),
   )
   const answer = parseIdentityAnswer(value)
   checkIdentityAnswer(answer, {
@@ -62,6 +66,7 @@ export const requestIdentity = async (deps: RequestDeps, request: IdentityReques
     now: deps.timing.clock.now(),
     trustDomain,
     spiffeId: request.spiffeId,
+    service: request.service,
   })
   const credential = credentialOf(answer, key, { url: target.url, enrolledWith: request.enrolledWith })
   await deps.store.save(credential)

@@ -28,7 +28,8 @@ export const parseFingerprint = (text: string): string => {
 
 const fingerprintOf = (certificate: Certificate): string => toHex(createHash('sha256').update(certificate.der).digest())
 
-const readRoots = async (file: string): Promise<string> => {
+/** PEM of the file, its content checked. @throws AgentError `file_unreadable`, `option_invalid` */
+export const readRoots = async (file: string): Promise<string> => {
   const text = await readFile(file, 'utf8').catch(error => {
     throw AgentError.of('file_unreadable', `cannot read the CA file ${file}: ${messageOf(error)}`, { cause: error })
   })
@@ -48,9 +49,9 @@ const readRoots = async (file: string): Promise<string> => {
 }
 
 /** The certificate is public and the fingerprint a strong hash: who shows the right certificate here has proved nothing yet. */
-const findRoot = async (url: string, fingerprint: string): Promise<string> => {
+const findRoot = async (url: string, fingerprint: string, signal: AbortSignal): Promise<string> => {
   const wanted = parseFingerprint(fingerprint)
-  const claimed = await fetchClaimedRoots(url)
+  const claimed = await fetchClaimedRoots(url, signal)
   let roots: readonly Certificate[]
   try {
     roots = parseCertificates(claimed)
@@ -69,5 +70,5 @@ const findRoot = async (url: string, fingerprint: string): Promise<string> => {
  * @returns PEM of the roots that the next connection is verified against
  * @throws AgentError `option_invalid`, `file_unreadable`, `ca_fingerprint_not_found`, `ca_unreachable`
  */
-export const resolveTrustAnchors = (url: string, anchors: TrustAnchors): Promise<string> =>
-  'caFile' in anchors ? readRoots(anchors.caFile) : findRoot(url, anchors.caFingerprint)
+export const resolveTrustAnchors = (url: string, anchors: TrustAnchors, signal: AbortSignal): Promise<string> =>
+  'caFile' in anchors ? readRoots(anchors.caFile) : findRoot(url, anchors.caFingerprint, signal)

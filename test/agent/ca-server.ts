@@ -1,0 +1,200 @@
+// The CA as an agent meets it: the real application over a real authority, on a TLS server whose certificate this very authority
+// issued, behind a handler that can lose requests and answers on demand.
+import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import type { RequestListener, ServerResponse } from 'node:http'
+import { createServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
+import { createApp } from '../../src/http/app.ts'
+import { createTlsServer } from '../../src/http/tls-server.ts'
+import { assembleCertificate } from '../../src/pki/certificate.ts'
+import { createLeafTemplate } from '../../src/pki/leaf-template.ts'
+import { commonNameFor } from '../../src/pki/names.ts'
+import { oidOf } from '../../src/pki/oid.ts'
+import { encodePem } from '../../src/pki/pem.ts'
+import { encodeSerial } from '../../src/pki/serial.ts'
+import { serviceSpiffeId } from '../../src/pki/spiffe.ts'
+import { type TestAuthority, trustDomain } from '../ca/authority.ts'
+import { createTestFront } from '../http/harness.ts'
+
+const hour = 3_600_000
+
+export interface ServerCertificate {
+  readonly key: string
+  /** Leaf and intermediate. */
+  readonly chain: string
+}
+
+const keyPem = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }) as string
+
+/** A certificate of this authority for a service, as the server keeps one for itself; the ledger does not know it. */
+export const issueForService = async (
+  ca: TestAuthority,
+  service: string,
+  dnsNames: readonly string[] = [],
+): Promise<ServerCertificate> => {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const template = createLeafTemplate({
+    issuerDer: ca.issuing.subjectDer,
+    signatureAlgorithm: 'ecdsa-with-SHA256',
+    authorityKeyId: ca.issuer.keyIdentifier,
+    keyUsage: ['digitalSignature'],
+    extendedKeyUsage: [oidOf.clientAuth, oidOf.serverAuth],
+  })
+  const now = Math.floor(Date.now() / 1000) * 1000
+  const tbs = template.encode({
+    serial: encodeSerial({ prefix: 1, nowMs: now, random10: randomBytes(10) }),
+    notBefore: now - 60_000,
+    notAfter: now + 24 * hour,
+    subjectCn: commonNameFor('service', service),
+    spkiDer: new Uint8Array(publicKey.export({ type: 'spki', format: 'der' })),
+    spiffeId: serviceSpiffeId(trustDomain, service),
+    dnsNames,
+  })
+  const request = { purpose: 'leaf', key: 'issuing-1', tbs, priority: 'enrol', deadlineMs: 5000 } as const
+  const leaf = assembleCertificate(tbs, 'ecdsa-with-SHA256', await ca.signer.client.sign(request))
+  return {
+    key: keyPem(privateKey),
+    chain: encodePem('CERTIFICATE', leaf) + encodePem('CERTIFICATE', ca.issuing.der),
+  }
+}
+
+export interface Problem {
+  readonly status: number
+  readonly code: string
+  readonly retryAfter: string
+}
+
+/** What happens to one request. */
+export type Fate =
+  | 'answer'
+  /** The work is done and committed, the answer never leaves. */
+  | 'lose-answer'
+  /** The connection breaks before anything is done. */
+  | 'lose-request'
+  /** A problem document instead; nothing is done. */
+  | { readonly problem: Problem }
+  /** The work is done, and the answer changed on its way. */
+  | { readonly change: (answer: Readonly<Record<string, unknown>>) => unknown }
+
+const sendProblem = (response: ServerResponse, { status, code, retryAfter }: Problem): void => {
+  response.writeHead(status, { 'content-type': 'application/problem+json', 'retry-after': retryAfter })
+  response.end(JSON.stringify({ title: code, status, detail: code, code, requestId: 'r-1', hint: 'wait' }))
+}
+
+/** Replaces what the application's last write does; by then all its work is durable. */
+const interceptEnd = (response: ServerResponse, instead: (body: string, end: (body: string) => void) => void): void => {
+  const end = response.end.bind(response) as (body: string) => void
+  response.end = ((body: string | Buffer) => {
+    instead(body.toString(), changed => {
+      response.setHeader('content-length', Buffer.byteLength(changed))
+      end(changed)
+    })
+    return response
+  }) as typeof response.end
+}
+
+export interface CaServer extends AsyncDisposable {
+  readonly front: Awaited<ReturnType<typeof createTestFront>>
+  readonly url: string
+  /** File with the root, PEM. */
+  readonly caFile: string
+  readonly rootPem: string
+  /** A directory of its own, gone at the end. */
+  readonly scratch: (name: string) => string
+  /** A new join token for this agent, as a file. */
+  readonly tokenFile: (agent: string) => Promise<string>
+  /** The next requests meet these, in this order; after that all are answered. */
+  readonly fate: (...next: readonly Fate[]) => void
+  /** What was said of the next requests is forgotten. */
+  readonly forget: () => void
+  /** Method and path of every request so far. */
+  readonly seen: string[]
+}
+
+export const createCaServer = async (): Promise<CaServer> => {
+  const front = await createTestFront()
+  const directory = mkdtempSync(join(tmpdir(), 'agentca-agent-'))
+  const fates: Fate[] = []
+  const seen: string[] = []
+  let app: RequestListener = () => {}
+  const handler: RequestListener = (request, response) => {
+    seen.push(`${request.method} ${request.url}`)
+    const fate = fates.shift() ?? 'answer'
+    if (fate === 'lose-request') {
+      request.socket.destroy()
+      return
+    }
+    if (typeof fate === 'object' && 'problem' in fate) {
+      request.resume().on('end', () => sendProblem(response, fate.problem))
+      return
+    }
+    if (fate === 'lose-answer') interceptEnd(response, () => request.socket.destroy())
+    if (typeof fate === 'object' && 'change' in fate)
+      interceptEnd(response, (body, end) => end(JSON.stringify(fate.change(JSON.parse(body)))))
+    app(request, response)
+  }
+  const server = createTlsServer({ credentials: await issueForService(front.ca, 'agentca', ['localhost']), handler })
+  const port = await server.listen({ host: '127.0.0.1', port: 0 })
+  const url = `https://127.0.0.1:${port}`
+  app = createApp({ face: 'tls', deps: { ...front.deps, publicUrl: url }, adminRouter: null })
+  const rootPem = encodePem('CERTIFICATE', front.ca.root.der)
+  const file = (name: string, content: string): string => {
+    writeFileSync(join(directory, name), content, { mode: 0o600 })
+    return join(directory, name)
+  }
+  return {
+    front,
+    url,
+    caFile: file('root.pem', rootPem),
+    rootPem,
+    scratch: name => join(directory, name),
+    tokenFile: async agent => {
+      const token = await front.createToken(agent)
+      return file(`token-${randomBytes(4).toString('hex')}`, `${token}\n`)
+    },
+    fate: (...next) => {
+      fates.push(...next)
+    },
+    forget: () => {
+      fates.length = 0
+    },
+    seen,
+    [Symbol.asyncDispose]: async () => {
+      await server.close(0)
+      await front[Symbol.asyncDispose]()
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A backend that demands a client certificate of this root and says who called. */
+export const createBackend = async (
+  rootPem: string,
+  { key, chain }: ServerCertificate,
+  handler?: RequestListener,
+): Promise<{ readonly url: string; readonly server: Server; readonly close: () => Promise<void> }> => {
+  const server = createServer(
+    { key, cert: chain, ca: rootPem, requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.3' },
+    handler ??
+      ((request, response) => {
+        const caller = (request.socket as TLSSocket).getPeerX509Certificate()
+        response.end(JSON.stringify({ caller: caller?.subjectAltName, serial: caller?.serialNumber.toLowerCase() }))
+      }),
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    server,
+    close: async () => {
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
