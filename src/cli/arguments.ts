@@ -30,8 +30,8 @@ export const momentArgument = (text: string): string => {
   return moment
 }
 
-/** The same, or `never`: takes an end date away. */
-export const momentOrNeverArgument = (text: string): string | null => (text === 'never' ? null : momentArgument(text))
+/** The same, or `never`, which takes an end date away. Words, because commander has no null. */
+export const momentOrNeverArgument = (text: string): string => (text === 'never' ? text : momentArgument(text))
 
 export const countArgument = (text: string): number => {
   if (!/^(?:0|[1-9][0-9]{0,8})$/.test(text)) throw new InvalidArgumentError('expected a whole number')

@@ -84,7 +84,7 @@ const socketFault = (socketPath: string, error: unknown): CliError => {
 const socketConnection = (socketPath: string): Connection => ({
   target: socketPath,
   send: (method, path, body) =>
-    exchange(requestHttp, { socketPath, method, path, setHost: false }, body).catch((error: unknown) => {
+    exchange(requestHttp, { socketPath, method, path }, body).catch((error: unknown) => {
       throw isAgentCaError(error) ? error : socketFault(socketPath, error)
     }),
 })

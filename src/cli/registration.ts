@@ -121,11 +121,12 @@ export const createBody = (name: string, options: SubjectOptions) => ({
 })
 
 /** `default`: the profile's limit again. */
-const instancesOrDefault = (text: string): number | null => (text === 'default' ? null : countArgument(text))
+const instancesOrDefault = (text: string): number | 'default' => (text === 'default' ? text : countArgument(text))
 
-export interface UpdateOptions extends Omit<SubjectOptions, 'instances' | 'until'> {
-  readonly instances?: number | null
-  readonly until?: string | null
+export interface UpdateOptions extends Omit<SubjectOptions, 'instances'> {
+  readonly instances?: number | 'default'
+  /** RFC 3339, or `never`. */
+  readonly until?: string
 }
 
 export const withUpdate = (command: Command): Command =>
@@ -146,8 +147,8 @@ export const updateBody = (options: UpdateOptions): AdminBodyInput<'agentsUpdate
   profile: options.profile,
   roles: options.role === undefined ? undefined : [...options.role],
   attributes: options.attribute === undefined ? undefined : { ...options.attribute },
-  instances: options.instances,
-  until: options.until,
+  instances: options.instances === 'default' ? null : options.instances,
+  until: options.until === 'never' ? null : options.until,
   dns: options.dns === undefined ? undefined : [...options.dns],
   dryRun: options.dryRun,
 })

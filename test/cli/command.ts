@@ -43,3 +43,16 @@ export const runCommand = async (argv: readonly string[], around: Surroundings =
   }
   return { code: await runCli(argv, io), out, err }
 }
+
+/** For the tree alone: nothing is written, nobody answers. */
+export const silentIo: CommandIo = {
+  out: () => {},
+  err: () => {},
+  env: {},
+  cwd: '/',
+  isTerminal: false,
+  colours: false,
+  readStdin: async () => '',
+  confirm: async () => false,
+  setExitCode: () => {},
+}

@@ -1,0 +1,95 @@
+// Every command against a server: once right, with the requests it makes and what it shows, and once wrong, with exit code and cure.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { createProgram } from '../../src/cli/program.ts'
+import { encodePem } from '../../src/pki/pem.ts'
+import { createRequester } from '../ca/authority.ts'
+import { cases } from './cases.ts'
+import { runCommand, silentIo } from './command.ts'
+import { issuing, leaf, logKeyPem, pemOf, root } from './fixtures.ts'
+import { startServer, type TestServer } from './server.ts'
+import { type StatusServer, startStatusServer } from './status-server.ts'
+
+let server: TestServer
+let status: StatusServer
+
+beforeAll(async () => {
+  server = await startServer()
+  status = await startStatusServer(issuing)
+  const write = (name: string, content: string): void => writeFileSync(join(server.directory, name), content)
+  const { csr } = await createRequester()
+  write('request.pem', encodePem('CERTIFICATE REQUEST', csr))
+  write('key.pem', encodePem('PUBLIC KEY', leaf.certificate.spkiDer))
+  write('leaf.pem', pemOf(leaf))
+  write('issuing.pem', pemOf(issuing))
+  write('root.pem', pemOf(root))
+  write('log.pem', logKeyPem)
+  write('pin', '123456\n')
+  write('bad.yaml', 'kind: agent\nlifetime: 1s\n')
+  mkdirSync(join(server.directory, 'profiles'))
+  write('profiles/agent.yaml', 'kind: agent\nlifetime: 1h\n')
+})
+afterAll(async () => {
+  await status?.[Symbol.asyncDispose]()
+  await server?.[Symbol.asyncDispose]()
+})
+beforeEach(() => server.reset())
+
+const argvOf = (line: string): readonly string[] =>
+  line
+    .split(' ')
+    .map(word =>
+      word === '@crl.url'
+        ? `${status.url}/ca.crl`
+        : word === '@ocsp.url'
+          ? `${status.url}/ocsp`
+          : word.replace(/^@/, ''),
+    )
+
+const run = (line: string) => runCommand(argvOf(line), { env: server.env, cwd: server.directory })
+
+/** Commands that others own have their tests elsewhere. */
+const elsewhere: ReadonlySet<string> = new Set([
+  'init',
+  'serve',
+  'enroll',
+  'ceremony root',
+  'ceremony issuing',
+  'ceremony crl',
+])
+
+const leavesOf = (command: Command, path: readonly string[] = []): readonly string[] =>
+  command.commands.length === 0
+    ? [path.join(' ')]
+    : command.commands.flatMap(child => leavesOf(child, [...path, child.name()]))
+
+it('knows every command of the tree, and no other', () => {
+  const known = leavesOf(createProgram(silentIo)).filter(path => !elsewhere.has(path))
+  expect(Object.keys(cases).sort()).toEqual(known.toSorted())
+})
+
+it.each(Object.entries(cases))('agentca %s does its work', async (_, { good, asks = [], shows, code = 0 }) => {
+  const ran = await run(good)
+  expect([ran.code, ran.code === code ? '' : ran.err]).toEqual([code, ''])
+  expect(ran.out).toContain(shows)
+  for (const [at, [name, body]] of asks.entries()) {
+    expect(server.calls[at]).toMatchObject({ name, ...(body === undefined ? {} : { body }) })
+  }
+  if (asks.length > 0) expect(server.calls).toHaveLength(asks.length)
+})
+
+it.each(Object.entries(cases))(
+  'agentca %s refuses what is wrong, and says why',
+  async (_, { wrong, wrongCode, says }) => {
+    const ran = await run(wrong)
+    expect([ran.code, ran.err]).toEqual([wrongCode, expect.stringContaining(says)])
+  },
+)
+
+it.each(Object.entries(cases))('agentca %s has a help that names its options', async path => {
+  const { code, out, err } = await runCommand([...path.split(' '), '--help'])
+  expect([code, err]).toEqual([0, ''])
+  expect(out).toContain(`Usage: agentca ${path}`)
+})
