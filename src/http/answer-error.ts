@@ -45,7 +45,8 @@ const operationOf = (request: Request): string => `${request.method} ${request.p
 
 const subjectOf = (deps: ErrorAnswerDeps, response: Response): Subject | null => {
   const { caller, evidence } = callOf(response)
-  if (caller.kind === 'holder' || caller.kind === 'peer') return caller.registration
+  if (caller.kind === 'peer') return caller.registration
+  if (caller.kind === 'holder') return deps.registrations.byId(caller.record.registrationId)
   return evidence === undefined ? null : deps.registrations.byId(evidence.registrationId)
 }
 

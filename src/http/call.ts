@@ -5,18 +5,14 @@ import type { RequestContext } from '../ca/issuance.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { CertificateRecord, Instance, Registration } from '../store/records.ts'
 
+/** What of a certificate's row never changes. Its state does, and is read for each request. */
+export type RecordedFacts = Omit<CertificateRecord, 'state' | 'replaced' | 'revokedAt' | 'reason'>
+
 /** Whom a certificate names that this CA certainly issued, on a connection whose other end holds its key. */
 interface Identified {
   readonly certificate: Certificate
-  readonly record: CertificateRecord
-  readonly registration: Registration
-  readonly instance: Instance
+  readonly record: RecordedFacts
   readonly spiffeId: string
-}
-
-/** A peer whose certificate was checked for this very request: path, time, revocation, registration and instance state. */
-export interface VerifiedCaller extends Identified {
-  readonly kind: 'peer'
 }
 
 /**
@@ -25,6 +21,13 @@ export interface VerifiedCaller extends Identified {
  */
 export interface HolderCaller extends Identified {
   readonly kind: 'holder'
+}
+
+/** A peer whose certificate was checked for this very request: path, time, revocation, registration and instance state. */
+export interface VerifiedCaller extends Identified {
+  readonly kind: 'peer'
+  readonly registration: Registration
+  readonly instance: Instance
 }
 
 export type Caller =
@@ -69,7 +72,10 @@ const whoIs = (caller: Caller): string => {
       return 'operator:local'
     case 'holder':
     case 'peer':
-      return caller.registration.kind === 'operator' ? `operator:${caller.registration.name}` : caller.spiffeId
+      // An operator's SPIFFE ID ends with the name.
+      return caller.record.kind === 'operator'
+        ? `operator:${caller.spiffeId.slice(caller.spiffeId.lastIndexOf('/') + 1)}`
+        : caller.spiffeId
   }
 }
 

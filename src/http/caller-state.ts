@@ -3,7 +3,7 @@
 import { CaError } from '../ca/errors.ts'
 import { instanceStates, registrationStates } from '../ca/state-table.ts'
 import { oidOf } from '../pki/oid.ts'
-import type { Instance, Registration } from '../store/records.ts'
+import type { CertificateState, Instance, Registration } from '../store/records.ts'
 import type { HolderCaller } from './call.ts'
 import { HttpError } from './errors.ts'
 
@@ -34,14 +34,22 @@ const checkInstance = ({ id, state, lockReason }: Instance): void => {
   throw new CaError('instance_revoked', `instance ${id} is revoked`, { hint: enrolAgain, facts })
 }
 
+/** Read from the ledger for this very request. */
+export interface PresentStates {
+  readonly registration: Registration
+  readonly instance: Instance
+  readonly certificate: CertificateState
+}
+
 /**
  * @param now milliseconds since the epoch
  * @throws CaError registration_retired, registration_ended, registration_held, instance_locked, instance_revoked,
  * certificate_expired, certificate_held, certificate_revoked
  * @throws HttpError client_certificate_invalid: not yet valid, or not made for clients
  */
-export const checkCallerState = (caller: HolderCaller, now: number): void => {
-  const { record, registration, instance, certificate } = caller
+export const checkCallerState = (caller: HolderCaller, present: PresentStates, now: number): void => {
+  const { record, certificate } = caller
+  const { registration, instance, certificate: state } = present
   checkRegistration(registration, now)
   checkInstance(instance)
   if (record.notAfter <= now)
@@ -53,12 +61,12 @@ export const checkCallerState = (caller: HolderCaller, now: number): void => {
     throw new HttpError('client_certificate_invalid', 'the presented certificate is not valid yet', {
       facts: { notBefore: record.notBefore },
     })
-  if (record.state === 'held')
+  if (state === 'held')
     throw new CaError('certificate_held', 'the presented certificate is on hold', {
       hint: `agentca ${registration.kind} release ${registration.name}`,
     })
   // Only `issued` was released and may be used; a state that is new here must not slip through.
-  if (record.state !== 'issued')
+  if (state !== 'issued')
     throw new CaError('certificate_revoked', 'the presented certificate is revoked', {
       hint: enrolAgain,
       facts: { serial: record.serial },

@@ -4,11 +4,11 @@ import { randomFillSync } from 'node:crypto'
 import type { RequestHandler, Response } from 'express'
 import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
-import { type Caller, callOf, setCall, type VerifiedCaller } from './call.ts'
-import { checkCallerState } from './caller-state.ts'
+import { type Caller, callOf, type HolderCaller, setCall, type VerifiedCaller } from './call.ts'
+import { checkCallerState, type PresentStates } from './caller-state.ts'
 import { HttpError } from './errors.ts'
 import type { Limits } from './limits.ts'
-import { type Connection, connectionOf, identify, type PresentedDeps } from './presented-certificate.ts'
+import { type Connection, connectionOf, identify, type PresentedDeps, presentStates } from './presented-certificate.ts'
 
 export interface FrontDeps extends PresentedDeps {
   readonly clock: Clock
@@ -47,6 +47,11 @@ const identified = (deps: FrontDeps, { network, presented }: Connection): Caller
   }
 }
 
+const peer = (
+  { certificate, record, spiffeId }: HolderCaller,
+  { registration, instance }: PresentStates,
+): VerifiedCaller => ({ kind: 'peer', certificate, record, spiffeId, registration, instance })
+
 /**
  * For the TLS listener.
  * @param decidedLater paths whose own decision looks at the state of certificate, instance and registration, and audits it
@@ -63,10 +68,11 @@ export const createFront =
     const caller = identified(deps, connection)
     if (caller.kind === 'holder') {
       setCall(response, { requestId, source, caller })
-      deps.limits.takeIdentity(caller.registration.id)
+      deps.limits.takeIdentity(caller.record.registrationId)
       if (!decidedLater.has(request.path)) {
-        checkCallerState(caller, deps.clock.now())
-        setCall(response, { requestId, source, caller: { ...caller, kind: 'peer' } })
+        const present = presentStates(deps, caller)
+        checkCallerState(caller, present, deps.clock.now())
+        setCall(response, { requestId, source, caller: peer(caller, present) })
       }
     }
     next()

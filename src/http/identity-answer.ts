@@ -1,12 +1,13 @@
 // What an issuance answers with (architecture.md, HTTP: `identity`). A function of the certificate, but for the seconds that are left:
 // a repeated answer is the same answer.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { CaError } from '../ca/errors.ts'
 import type { IssuedCertificate } from '../ca/issuance.ts'
 import type { Issuers } from '../ca/issuers.ts'
 import { parseCertificate } from '../pki/certificate.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { IdentityAnswer } from '../schema/admin-answers.ts'
+import type { RecordedFacts } from './call.ts'
 
 /** Where in its life a certificate is renewed: drawn, so that a fleet that started together does not renew together. */
 const earliest = 0.5
@@ -15,13 +16,18 @@ const latest = 0.66
 const renewBefore = 0.9
 
 /** 0 to 1, evenly spread, always the same for a serial. */
-const draw = (serial: string): number => createHash('sha256').update(serial).digest().readUInt32BE(0) / 2 ** 32
+const draw = (serial: string): number => hash('sha256', serial, 'buffer').readUInt32BE(0) / 2 ** 32
 
 const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000
 
+/** What the answer speaks of: whatever state the certificate is in. */
+export interface AnsweredCertificate extends Pick<IssuedCertificate, 'certificate' | 'registration' | 'notGranted'> {
+  readonly record: RecordedFacts
+}
+
 /** @param now milliseconds since the epoch */
 export const identityAnswer = (
-  issued: IssuedCertificate,
+  issued: AnsweredCertificate,
   issuers: Pick<Issuers, 'chainPem' | 'bundlePem'>,
   now: number,
 ): IdentityAnswer => {

@@ -1,5 +1,6 @@
 // The certificate at the other end of a TLS connection: read once per connection, and proved to be one that this CA recorded, byte for
-// byte. TLS proved that the peer holds its key; OpenSSL's own opinion of the chain is not asked.
+// byte. TLS proved that the peer holds its key; OpenSSL's own opinion of the chain is not asked. Only what can change is read again for
+// each request.
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { networkOf } from '../audit/sampler.ts'
@@ -8,15 +9,17 @@ import { CaError } from '../ca/errors.ts'
 import type { Issuers } from '../ca/issuers.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { verifySignature } from '../pki/signature.ts'
-import type { CertificatesPort, InstancesPort, RegistrationsPort } from '../store/ports.ts'
+import type { CertificatesPort, InstancesPort, RegistrationsPort, StatusPort } from '../store/ports.ts'
 import type { CertificateWithBytes } from '../store/records.ts'
 import type { HolderCaller } from './call.ts'
+import type { PresentStates } from './caller-state.ts'
 import { HttpError } from './errors.ts'
 
 export interface PresentedDeps {
   readonly certificates: Pick<CertificatesPort, 'get'>
   readonly registrations: Pick<RegistrationsPort, 'byId'>
   readonly instances: Pick<InstancesPort, 'get'>
+  readonly status: Pick<StatusPort, 'states'>
   readonly issuers: Pick<Issuers, 'byId'>
 }
 
@@ -34,7 +37,7 @@ interface Presented {
   readonly certificate: Certificate | null
   readonly resumed: boolean
   /** Set once the bytes were compared with the record and the issuer's signature was checked; neither can change later. */
-  proved: boolean
+  holder: HolderCaller | null
 }
 
 // Dies with its socket.
@@ -52,7 +55,7 @@ const readPresented = (socket: Socket): Presented | null => {
   if (!(socket instanceof TLSSocket)) return null
   const der = socket.getPeerX509Certificate()?.raw
   if (der === undefined) return null
-  return { certificate: readCertificate(new Uint8Array(der)), resumed: socket.isSessionReused(), proved: false }
+  return { certificate: readCertificate(new Uint8Array(der)), resumed: socket.isSessionReused(), holder: null }
 }
 
 const sourceOf = (socket: Socket): string => socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, '') ?? 'unknown'
@@ -68,7 +71,6 @@ export const connectionOf = (socket: Socket): Connection => {
 
 const invalid = (message: string): HttpError => new HttpError('client_certificate_invalid', message)
 
-/** What the ledger says of the serial now: the state in it is fresh for this request. */
 const recordOf = (deps: PresentedDeps, certificate: Certificate): CertificateWithBytes => {
   // RFC 5280 §4.1.2.2: at most 20 octets. Longer ones are not ours, and the ledger need not be asked.
   const record = certificate.serial.length > 20 ? null : deps.certificates.get(certificate.serialHex)
@@ -80,13 +82,23 @@ const recordOf = (deps: PresentedDeps, certificate: Certificate): CertificateWit
   return record
 }
 
-const prove = (deps: PresentedDeps, certificate: Certificate, record: CertificateWithBytes): void => {
+const checkRecorded = (deps: PresentedDeps, certificate: Certificate, record: CertificateWithBytes): void => {
   const { tbs, signature } = record
   if (signature === null || !equalBytes(tbs, certificate.tbs) || !equalBytes(signature, certificate.signature))
     throw invalid('the presented certificate is not the one recorded under its serial')
   const issuer = deps.issuers.byId(record.issuerId).certificate
   if (!verifySignature(issuer.spki, certificate.signatureAlgorithm, certificate.tbs, certificate.signature))
     throw invalid('the signature of the presented certificate does not verify')
+}
+
+const readHolder = (deps: PresentedDeps, certificate: Certificate): HolderCaller => {
+  const row = recordOf(deps, certificate)
+  checkRecorded(deps, certificate, row)
+  const { spiffeId } = certificate
+  if (spiffeId === null) throw invalid('the presented certificate has no SPIFFE ID')
+  // The bytes are in the certificate already, and a connection may live for long.
+  const { tbs: _tbs, signature: _signature, ...record } = row
+  return { kind: 'holder', certificate, record, spiffeId }
 }
 
 /**
@@ -101,14 +113,16 @@ export const identify = (deps: PresentedDeps, presented: Presented): HolderCalle
       hint: 'make a full handshake for each connection',
     })
   if (certificate === null) throw invalid('the presented certificate cannot be read')
-  const record = recordOf(deps, certificate)
-  if (!presented.proved) {
-    prove(deps, certificate, record)
-    presented.proved = true
-  }
+  presented.holder ??= readHolder(deps, certificate)
+  return presented.holder
+}
+
+/** What the ledger says of the caller now. */
+export const presentStates = (deps: PresentedDeps, { record }: HolderCaller): PresentStates => {
+  const [row] = deps.status.states(record.issuerId, [record.serial])
   const registration = deps.registrations.byId(record.registrationId)
   const instance = deps.instances.get(record.instanceId)
-  if (registration === null || instance === null || certificate.spiffeId === null)
+  if (row == null || registration === null || instance === null)
     throw new CaError('internal', `certificate ${record.serial} belongs to nobody`)
-  return { kind: 'holder', certificate, record, registration, instance, spiffeId: certificate.spiffeId }
+  return { registration, instance, certificate: row.state }
 }

@@ -26,9 +26,8 @@ export interface SelfAnswer extends IdentityAnswer {
 export const selfAnswer = (caller: VerifiedCaller, issuers: Issuers, now: number): SelfAnswer => {
   const { record, registration, instance, certificate } = caller
   const { name, owner, purpose, profile, roles, attributes, until, state, version } = registration
-  const issued = { record, certificate: certificate.der, registration, notGranted: [], answer: 'again' } as const
   return {
-    ...identityAnswer(issued, issuers, now),
+    ...identityAnswer({ record, certificate: certificate.der, registration, notGranted: [] }, issuers, now),
     kind: registration.kind,
     state: instance.state,
     registration: {

@@ -178,6 +178,7 @@ export const createTestFront = async () => {
     certificates: ledger.certificates,
     registrations: ledger.registrations,
     instances: ledger.instances,
+    status: ledger.status,
     tokens: ledger.tokens,
     audit: ledger.audit,
     sampler: createSampler(clock, { burst: 10_000, refillMs: 1, globalPerMinute: 100_000, maxBuckets: 100 }),

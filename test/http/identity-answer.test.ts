@@ -132,7 +132,7 @@ describe('an identity', () => {
 interface Changes {
   readonly registration?: Partial<Registration>
   readonly instance?: Partial<Instance>
-  readonly record?: Partial<CertificateRecord>
+  readonly certificate?: CertificateState
   readonly usages?: readonly string[]
 }
 
@@ -141,13 +141,16 @@ const verdict = (changes: Changes, now = notBefore + 1): string => {
   const caller: HolderCaller = {
     kind: 'holder',
     certificate: certificateOf(serial, changes.usages),
-    record: { ...recordOf(serial), ...changes.record },
-    registration: { ...registration, ...changes.registration },
-    instance: { ...instance, ...changes.instance },
+    record: recordOf(serial),
     spiffeId: 'spiffe://example.org/agent/a/i/1',
   }
   try {
-    checkCallerState(caller, now)
+    const present = {
+      registration: { ...registration, ...changes.registration },
+      instance: { ...instance, ...changes.instance },
+      certificate: changes.certificate ?? 'issued',
+    }
+    checkCallerState(caller, present, now)
     return 'accepted'
   } catch (error) {
     return (error as { code: string }).code
@@ -174,7 +177,7 @@ describe('the holder of a certificate', () => {
       void: 'certificate_revoked',
     }
     for (const [state, expected] of Object.entries(verdicts))
-      expect(verdict({ record: { state: state as CertificateState } })).toBe(expected)
+      expect(verdict({ certificate: state as CertificateState })).toBe(expected)
   })
 
   it('may call within the life of the certificate, and until the end date', () => {
