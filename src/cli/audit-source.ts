@@ -1,15 +1,14 @@
 // The audit log as a verifier reads it: leaves in order with their exact bytes, and signed notes; from a running server page by page,
 // or from a file that `agentca audit export` wrote.
-import { createReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { createInterface } from 'node:readline'
 import { emptyHead, extendHead, hashLeaf } from '../audit/leaf.ts'
 import { fromBase64, fromHex } from '../base/bytes.ts'
 import type { LeafAnswer } from '../schema/admin-answers.ts'
 import type { Leaf } from '../store/records.ts'
 import type { AdminClient } from './admin-client.ts'
 import { CliError } from './errors.ts'
-import { readInput } from './files.ts'
+import { readInput, unreadable } from './files.ts'
 import type { CommandIo } from './io.ts'
 
 const pageSize = 1000
@@ -49,7 +48,10 @@ export interface CheckpointLine {
 
 async function* fileLines(io: CommandIo, file: string): AsyncGenerator<LeafAnswer | CheckpointLine> {
   let number = 0
-  for await (const line of createInterface({ input: createReadStream(resolve(io.cwd, file)), crlfDelay: Infinity })) {
+  const handle = await open(resolve(io.cwd, file)).catch((error: unknown) => {
+    throw unreadable(file, error)
+  })
+  for await (const line of handle.readLines()) {
     number++
     if (line === '') continue
     try {

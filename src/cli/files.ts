@@ -8,15 +8,16 @@ import type { CommandIo } from './io.ts'
 /** Larger than any input a command takes whole. */
 const maxInputBytes = 16 * 1024 * 1024
 
-const unreadable = (name: string, why: string): CliError =>
-  new CliError('file_unreadable', `cannot read ${name}: ${why}`)
-
 const reasonOf = (error: unknown): string => {
   const { code } = error as { code?: string }
   if (code === 'ENOENT') return 'there is no such file'
   if (code === 'EACCES') return 'permission denied'
   return code === 'EISDIR' ? 'it is a directory' : messageOf(error)
 }
+
+/** @param why what reading threw */
+export const unreadable = (name: string, why: unknown): CliError =>
+  new CliError('file_unreadable', `cannot read ${name}: ${reasonOf(why)}`)
 
 /** @throws CliError file_unreadable */
 export const readInput = (io: CommandIo, name: string): Uint8Array => {
@@ -25,7 +26,7 @@ export const readInput = (io: CommandIo, name: string): Uint8Array => {
     if (bytes.length > maxInputBytes) throw new Error(`it has more than ${maxInputBytes} bytes`)
     return new Uint8Array(bytes)
   } catch (error) {
-    throw unreadable(name, reasonOf(error))
+    throw unreadable(name, error)
   }
 }
 
@@ -36,7 +37,7 @@ export const readInputText = (io: CommandIo, name: string): string => Buffer.fro
 export const readSecret = async (io: CommandIo, name: string): Promise<string> => {
   const source = name === '-' ? 'standard input' : name
   const secret = (name === '-' ? await io.readStdin() : readInputText(io, name)).replace(/\r?\n$/, '')
-  if (secret === '' || secret.includes('\n')) throw unreadable(source, 'expected one line with the secret')
+  if (secret === '' || secret.includes('\n')) throw unreadable(source, new Error('expected one line with the secret'))
   return secret
 }
 
