@@ -49,7 +49,13 @@ export const issuerStateChanged = (
 
 export const ceremonyPerformed = (
   context: LeafContext,
-  facts: { readonly ceremony: 'root' | 'issuing' | 'crl'; readonly name: string; readonly transcriptSha256: string },
+  facts: {
+    readonly ceremony: 'root' | 'issuing' | 'crl'
+    readonly name: string
+    readonly transcriptSha256: string
+    /** As its transcript has it: keys and signatures of a ceremony that failed exist too. */
+    readonly outcome: 'running' | 'done' | 'failed'
+  },
 ): LeafDraft => createLeaf('ceremony_performed', context, `issuer:${facts.name}`, facts)
 
 export const ownerCreated = (context: LeafContext, owner: string): LeafDraft =>

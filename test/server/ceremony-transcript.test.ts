@@ -4,7 +4,12 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type TranscriptHeader, type TranscriptRecord, withTranscript } from '../../src/server/ceremony/transcript.ts'
+import {
+  renderTranscript,
+  type TranscriptHeader,
+  type TranscriptRecord,
+  withTranscript,
+} from '../../src/server/ceremony/transcript.ts'
 import { code } from './ceremony-bench.ts'
 
 let directory: string
@@ -36,7 +41,7 @@ describe('a transcript', () => {
   })
 
   test('shows facts of every shape as people read them', async () => {
-    const { text } = await withTranscript(deps(), header, async transcript => {
+    const { record: last } = await withTranscript(deps(), header, async transcript => {
       await transcript.step('look', () => ({
         facts: {
           short: 1,
@@ -50,6 +55,7 @@ describe('a transcript', () => {
       }))
       transcript.plan('sign', { key: 'root-1' })
     })
+    const text = renderTranscript(last)
     expect(text).toBe(readFileSync(file, 'utf8'))
     expect(text).toContain(
       [

@@ -6,7 +6,7 @@ import type { Clock } from '../../base/clock.ts'
 import { type CeremonyInput, type CeremonyKind, parseCeremony } from '../../schema/ceremony.ts'
 import type { Judge } from './judge.ts'
 import type { CeremonyDeps } from './steps.ts'
-import { type CeremonyText, type FinishedTranscript, type TranscriptStep, withTranscript } from './transcript.ts'
+import { type CeremonyOutcome, type CeremonyText, type TranscriptStep, withTranscript } from './transcript.ts'
 
 export interface CeremonyRun<K extends CeremonyKind> {
   readonly kind: K
@@ -41,7 +41,7 @@ export const runCeremony = async <K extends CeremonyKind, T>(
   { clock, randomBytes, judge }: CeremonySurroundings,
   run: CeremonyRun<K>,
   work: (deps: CeremonyDeps, input: CeremonyInput<K>) => Promise<T>,
-): Promise<{ readonly value: T; readonly text: string; readonly transcript: FinishedTranscript | null }> => {
+): Promise<CeremonyOutcome<T>> => {
   const input = parseCeremony(run.kind, run.text.text, run.text.source)
   const { mode, onStep } = run
   return withTranscript(

@@ -71,16 +71,13 @@ export const createToken = (target: TokenTarget & { kind: 'softhsm' }): Promise<
         hint: 'use the token that is there, or name an empty directory',
       })
     const scratchDirectory = `${target.directory}.new`
-    const scratch = softHsmPaths(scratchDirectory)
     rmSync(scratchDirectory, { recursive: true, force: true })
     try {
       mkdirSync(dirname(target.directory), { recursive: true, mode: 0o700 })
       const { label, modulePath } = target
       initSoftHsmToken({ directory: scratchDirectory, label, ...(modulePath === undefined ? {} : { modulePath }) })
-      const { tokenDirectory } = softHsmPaths(target.directory)
-      const conf = readFileSync(scratch.confPath, 'utf8').replaceAll(scratch.tokenDirectory, tokenDirectory)
-      writeFileSync(scratch.confPath, conf)
       renameSync(scratchDirectory, target.directory)
+      followMove(target.directory)
     } catch (error) {
       rmSync(scratchDirectory, { recursive: true, force: true })
       throw error
@@ -88,9 +85,22 @@ export const createToken = (target: TokenTarget & { kind: 'softhsm' }): Promise<
     return tokenFacts(target)
   })
 
+/** softhsm2.conf names its directory by its absolute path, and a root's token is meant to be carried away and back. */
+const followMove = (directory: string): void => {
+  const { confPath, tokenDirectory } = softHsmPaths(directory)
+  const text = readFileSync(confPath, 'utf8')
+  const moved = text.replace(/^directories\.tokendir = .*$/m, () => `directories.tokendir = ${tokenDirectory}`)
+  if (moved !== text) writeFileSync(confPath, moved)
+}
+
 /** Opens, works, closes: never two at once. @throws TokenError, and whatever `work` throws */
 export const withToken = <T>(target: TokenTarget, work: (token: CeremonyToken) => Promise<T>): Promise<T> =>
   keepingEnvironment(async () => {
+    if (isMissing(target))
+      throw new TokenError('token_not_found', `${target.directory} holds no token`, {
+        hint: 'name the directory where the token is, or its URI',
+      })
+    if (target.kind === 'softhsm') followMove(target.directory)
     const { uri, confPath } = tokenFacts(target)
     const latchDirectory = target.kind === 'uri' ? target.latchDirectory : undefined
     await using token = await openCeremonyToken(uri, {

@@ -2,7 +2,7 @@
 // written again, durably, after each step, so that a transcript exists however the ceremony ends, and says where. Never a secret.
 import { createHash } from 'node:crypto'
 import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { toHex, utf8 } from '../../base/bytes.ts'
 import type { Clock } from '../../base/clock.ts'
 import { isAgentCaError, messageOf } from '../../base/errors.ts'
@@ -51,7 +51,6 @@ export interface Transcript {
   step<T>(title: string, work: () => Promise<StepResult<T>> | StepResult<T>): Promise<T>
   /** What a dry run leaves undone. */
   plan(title: string, facts: Facts): void
-  readonly text: () => string
 }
 
 export interface StepResult<T> {
@@ -64,6 +63,13 @@ export interface FinishedTranscript {
   readonly textFile: string
   readonly jsonFile: string
   readonly sha256: string
+}
+
+export interface CeremonyOutcome<T> {
+  readonly value: T
+  readonly record: TranscriptRecord
+  /** null when it was kept in memory only. */
+  readonly transcript: FinishedTranscript | null
 }
 
 export interface TranscriptDeps {
@@ -101,7 +107,7 @@ export const withTranscript = async <T>(
   deps: TranscriptDeps,
   header: TranscriptHeader,
   work: (transcript: Transcript) => Promise<T>,
-): Promise<{ readonly value: T; readonly text: string; readonly transcript: FinishedTranscript | null }> => {
+): Promise<CeremonyOutcome<T>> => {
   const { file } = deps
   const jsonFile = `${file}.json`
   const now = (): string => new Date(deps.clock.now()).toISOString()
@@ -146,13 +152,12 @@ export const withTranscript = async <T>(
       }
     },
     plan: (title, facts) => add({ title, at: now(), result: 'planned', facts }),
-    text: () => renderTranscript(record),
   }
   try {
     const value = await work(transcript)
     save({ outcome: 'done' })
     const finished = file === null ? null : { textFile: file, jsonFile, sha256: sha256Hex(json()) }
-    return { value, text: renderTranscript(record), transcript: finished }
+    return { value, record, transcript: finished }
   } catch (error) {
     if (record.steps.at(-1)?.result !== 'failed')
       add({ title: 'end between two steps', at: now(), result: 'failed', facts: failureFacts(error) })
@@ -210,3 +215,7 @@ export const renderTranscript = (record: TranscriptRecord): string => {
     `Outcome: ${outcome}`,
   ].join('\n')}\n`
 }
+
+/** A name of its own for each ceremony in a directory of them: sorted by time, and no colon for file systems that mind. */
+export const transcriptFile = (directory: string, ceremony: string, now: number): string =>
+  join(directory, `${new Date(now).toISOString().replaceAll(':', '').replace('.', '-')}-${ceremony}.txt`)
