@@ -132,11 +132,12 @@ export const encodeOcspRequest = ({ certIds, nonce }: OcspRequestFields): Uint8A
 const maxPathText = Math.ceil(maxOcspRequestBytes / 3) * 4 * 3
 
 /**
- * The last part of the path of a GET, as it stood in the URL or decoded already (RFC 6960 appendix A.1). Clients differ: with or
- * without padding, `/` and `+` escaped or not, some with the URL alphabet.
- * @throws PkiError as parseOcspRequest
+ * The request in the last part of the path of a GET, as it stood in the URL or decoded already (RFC 6960 appendix A.1). Clients
+ * differ: with or without padding, `/` and `+` escaped or not, some with the URL alphabet.
+ * @returns the bytes, unread
+ * @throws PkiError input_too_large, ocsp_malformed
  */
-export const parseOcspPath = (text: string): OcspRequest => {
+export const decodeOcspPath = (text: string): Uint8Array => {
   if (text.length > maxPathText) throw new PkiError('input_too_large', 'an OCSP path of at most 2 KiB of request')
   const encoded = unescapePath(text)
   const digits = encoded.replace(/={1,2}$/, '')
@@ -145,10 +146,14 @@ export const parseOcspPath = (text: string): OcspRequest => {
     ? fromBase64url(digits)
     : fromBase64(digits.padEnd(Math.ceil(digits.length / 4) * 4, '='))
   if (bytes === null || bytes.length === 0) throw malformed('expected the base64 of a request in the path')
-  return parseOcspRequest(bytes)
+  return bytes
 }
 
+/** @throws PkiError as decodeOcspPath and parseOcspRequest */
+export const parseOcspPath = (text: string): OcspRequest => parseOcspRequest(decodeOcspPath(text))
+
 const unescapePath = (text: string): string => {
+  if (!text.includes('%')) return text
   try {
     return decodeURIComponent(text)
   } catch (cause) {

@@ -12,6 +12,7 @@ export {
 } from './ocsp-cert-id.ts'
 export { checkOcspResponse, type OcspCheck, type VerifiedOcspAnswer } from './ocsp-check.ts'
 export {
+  decodeOcspPath,
   encodeOcspRequest,
   maxOcspCertIds,
   maxOcspNonceBytes,

@@ -1,0 +1,116 @@
+// The status listener: CRLs, OCSP, CA certificates, bundles and the log's checkpoint over plain HTTP, from memory alone. It touches
+// neither ledger nor signer, so that it goes on when they do not.
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import { createOcspEndpoint, type OcspEndpointDeps } from './ocsp-endpoint.ts'
+import { problems, sendProblem } from './problem.ts'
+import { sendRepresentation } from './representation.ts'
+import { pathOf } from './request-path.ts'
+import { createResources, type Resource, type ResourcesDeps } from './resources.ts'
+
+export interface StatusDeps extends ResourcesDeps, OcspEndpointDeps {
+  readonly log: Log
+}
+
+export type StatusHandler = (request: IncomingMessage, response: ServerResponse) => void
+
+const ocspPath = '/ocsp'
+const ocspPrefix = '/ocsp/'
+
+export const createStatusHandler = (deps: StatusDeps): StatusHandler => {
+  const { clock, log } = deps
+  const resources = createResources(deps)
+  const ocsp = createOcspEndpoint(deps)
+
+  const sendResource = (request: IncomingMessage, response: ServerResponse, resource: Resource): void => {
+    const representation = resource()
+    if (representation === null) sendProblem(request, response, problems.notFound)
+    else sendRepresentation(request, response, representation, clock.now())
+  }
+
+  const route: StatusHandler = (request, response) => {
+    const target = request.url ?? ''
+    const reads = request.method === 'GET' || request.method === 'HEAD'
+    // A path in its canonical form needs no reading.
+    const known = reads ? resources.find(target) : null
+    if (known !== null) return sendResource(request, response, known)
+    const path = pathOf(target)
+    if (path === null) return sendProblem(request, response, problems.pathMalformed)
+    if (path === ocspPath) {
+      if (request.method === 'POST') return ocsp.post(request, response)
+      return sendProblem(request, response, problems.onlyPosts)
+    }
+    if (path.startsWith(ocspPrefix)) {
+      if (reads) return ocsp.get(request, response, path.slice(ocspPrefix.length))
+      return sendProblem(request, response, problems.onlyReads)
+    }
+    const resource = resources.find(path)
+    if (resource === null) return sendProblem(request, response, problems.notFound)
+    if (!reads) return sendProblem(request, response, problems.onlyReads)
+    sendResource(request, response, resource)
+  }
+
+  return (request, response) => {
+    try {
+      route(request, response)
+    } catch (error) {
+      log.error({ reason: messageOf(error) }, 'a status request was not answered')
+      if (!response.headersSent) sendProblem(request, response, problems.internal)
+    }
+  }
+}
+
+/** Beyond it new connections are dropped: descriptors are left for the API and the ledger. */
+const maxConnections = 4096
+const headersTimeoutMs = 10_000
+/** The largest body has 2 KiB. */
+const requestTimeoutMs = 10_000
+const keepAliveTimeoutMs = 15_000
+/** Nothing read or written: also of a peer that does not take its answer. */
+const idleTimeoutMs = 30_000
+/** The longest path of an OCSP request, fully escaped, and the rest. */
+const maxHeaderBytes = 16_384
+const drainPollMs = 50
+
+export interface StatusServer {
+  readonly server: Server
+  /** Takes no new connections, lets what is being answered end, and cuts what is left after `graceMs`. */
+  close(graceMs: number): Promise<void>
+}
+
+/** Not listening yet. */
+export const createStatusServer = (deps: StatusDeps): StatusServer => {
+  const handle = createStatusHandler(deps)
+  let closing = false
+  const server = createServer(
+    {
+      headersTimeout: headersTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      keepAliveTimeout: keepAliveTimeoutMs,
+      connectionsCheckingInterval: 5000,
+      maxHeaderSize: maxHeaderBytes,
+      noDelay: true,
+    },
+    (request, response) => {
+      if (closing) response.shouldKeepAlive = false
+      handle(request, response)
+    },
+  )
+  server.maxConnections = maxConnections
+  server.timeout = idleTimeoutMs
+  return {
+    server,
+    close: graceMs =>
+      new Promise(resolve => {
+        closing = true
+        const poll = setInterval(() => server.closeIdleConnections(), drainPollMs)
+        const cut = setTimeout(() => server.closeAllConnections(), graceMs)
+        server.close(() => {
+          clearInterval(poll)
+          clearTimeout(cut)
+          resolve()
+        })
+      }),
+  }
+}

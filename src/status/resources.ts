@@ -1,0 +1,121 @@
+// What can be read at which path. Paths are looked up, never joined or resolved: there is nothing to climb out of. Each resource keeps
+// its representation until its source has another value.
+import { createHash } from 'node:crypto'
+import { utf8 } from '../base/bytes.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Issuers } from '../ca/issuers.ts'
+import type { CrlSource } from '../ca/status-answers.ts'
+import { type Content, type Representation, represent } from './representation.ts'
+import { encodeSpiffeBundle, refreshHintSeconds } from './spiffe-bundle.ts'
+
+export interface ResourcesDeps {
+  readonly clock: Clock
+  readonly crls: CrlSource
+  readonly issuers: Pick<Issuers, 'all' | 'byName' | 'bundlePem'>
+  /** The signed note; null: none yet. */
+  readonly latestCheckpoint: () => string | null
+}
+
+/** null: there is nothing now. */
+export type Resource = () => Representation | null
+
+export interface Resources {
+  /** A path as it is written canonically. */
+  find(path: string): Resource | null
+}
+
+/** So long at most may a cache hold back a revocation, or a new root. */
+const maxAgeSeconds = 300
+const checkpointMaxAgeSeconds = 10
+/** A CA's certificate never changes. */
+const certificateMaxAgeSeconds = 86_400
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+
+const plain = (type: string, bytes: Uint8Array, maxAge: number): Content => ({
+  type,
+  bytes,
+  tag: sha256(bytes),
+  lastModified: null,
+  goodUntil: null,
+  maxAgeSeconds: maxAge,
+  directives: 'must-revalidate',
+  expires: false,
+})
+
+interface Dated {
+  readonly sha256: string
+  readonly thisUpdate: number
+  readonly nextUpdate: number
+}
+
+/** Also past its end: it tells why a caller is refused, and a relying party that has something newer keeps that. */
+const crlContent = (type: string, bytes: Uint8Array, { sha256: tag, thisUpdate, nextUpdate }: Dated): Content => ({
+  ...plain(type, bytes, maxAgeSeconds),
+  tag,
+  lastModified: thisUpdate,
+  goodUntil: nextUpdate,
+})
+
+const pemType = 'application/x-pem-file'
+
+export const createResources = ({ clock, crls, issuers, latestCheckpoint }: ResourcesDeps): Resources => {
+  const resource = <T extends object | string>(read: () => T | null, contentOf: (value: T) => Content): Resource => {
+    let value: T | null = null
+    let made: Representation | null = null
+    return () => {
+      const present = read()
+      if (present === null) return null
+      if (present !== value) {
+        made = represent(contentOf(present), clock.now(), made)
+        value = present
+      }
+      return made
+    }
+  }
+  const crl = (name: string): Resource =>
+    resource(
+      () => crls.byIssuer(name),
+      list => crlContent('application/pkix-crl', list.der, list),
+    )
+  const certificate = (name: string): Resource =>
+    resource(
+      () => issuers.byName(name),
+      view => plain('application/pkix-cert', view.certificate.der, certificateMaxAgeSeconds),
+    )
+  // Owned by this closure. Grows with the CAs there are, not with the paths that are asked for.
+  const known = new Map<string, Resource>([
+    [
+      '/crl/bundle.pem',
+      resource(
+        () => (crls.bundle().pem.length === 0 ? null : crls.bundle()),
+        bundle => crlContent(pemType, bundle.pem, bundle),
+      ),
+    ],
+    ['/bundle', resource(issuers.bundlePem, pem => plain(pemType, utf8(pem), maxAgeSeconds))],
+    [
+      '/bundle.json',
+      resource(issuers.all, all => plain('application/json', utf8(encodeSpiffeBundle(all)), refreshHintSeconds)),
+    ],
+    [
+      '/log/checkpoint',
+      resource(latestCheckpoint, note => plain('text/plain; charset=utf-8', utf8(note), checkpointMaxAgeSeconds)),
+    ],
+  ])
+
+  const ofIssuer = (path: string): Resource | null => {
+    const [, folder, name = ''] = /^\/(crl|aia)\/([^/]+)\.(?:crl|cer)$/.exec(path) ?? []
+    if (folder === undefined || issuers.byName(name) === null) return null
+    if (folder === 'crl') return path.endsWith('.crl') ? crl(name) : null
+    return path.endsWith('.cer') ? certificate(name) : null
+  }
+  return {
+    find: path => {
+      const found = known.get(path)
+      if (found !== undefined) return found
+      const made = ofIssuer(path)
+      if (made !== null) known.set(path, made)
+      return made
+    },
+  }
+}
