@@ -24,13 +24,13 @@ export type CounterName =
   | 'agentca_http_requests_total'
   | 'agentca_ocsp_answers_total'
   | 'agentca_crl_published_total'
-  | 'agentca_signer_restarts_total'
   | 'agentca_lineage_locks_total'
 
 export type HistogramName = 'agentca_issuance_seconds' | 'agentca_http_request_seconds' | 'agentca_crl_build_seconds'
 
 export type GaugeName =
   | 'agentca_signer_ready'
+  | 'agentca_signer_starts'
   | 'agentca_crl_next_update_seconds'
   | 'agentca_issuer_not_after_seconds'
   | 'agentca_audit_leaves'

@@ -17,7 +17,6 @@ const counters: Readonly<Record<CounterName, Declaration>> = {
   agentca_http_requests_total: metric('HTTP requests answered', 'listener', 'route', 'status'),
   agentca_ocsp_answers_total: metric('OCSP answers', 'answer'),
   agentca_crl_published_total: metric('CRLs published', 'issuer'),
-  agentca_signer_restarts_total: metric('Times that the signer process was started again', 'reason'),
   agentca_lineage_locks_total: metric('Instances locked because their key may have two holders'),
 }
 
@@ -29,6 +28,7 @@ const histograms: Readonly<Record<HistogramName, Declaration>> = {
 
 const gauges: Readonly<Record<GaugeName, Declaration>> = {
   agentca_signer_ready: metric('1 while the signer signs'),
+  agentca_signer_starts: metric('Times that the signer process was started'),
   agentca_crl_next_update_seconds: metric('Seconds until the published CRL expires', 'issuer'),
   agentca_issuer_not_after_seconds: metric('Seconds until the certificate of a CA expires', 'issuer'),
   agentca_audit_leaves: metric('Leaves in the audit log'),

@@ -1,0 +1,262 @@
+// The core of one CA, put together in one straight line: ledger, signer, decisions, issuance, status, audit. Everything but its
+// listeners, so that `serve`, `init` and the tests have the same one. Exactly one a home: the ledger's lock sees to it.
+import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { originOf } from '../audit/checkpoint.ts'
+import { type Checkpointer, createCheckpointer } from '../audit/checkpointer.ts'
+import { coreStarted, coreStopped } from '../audit/events.ts'
+import { createSampler, type Sampler } from '../audit/sampler.ts'
+import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { Metrics } from '../base/metrics.ts'
+import type { ReachedStep } from '../base/steps.ts'
+import { type ClockGuard, createClockGuard } from '../ca/clock-guard.ts'
+import { type CrlPublisher, createCrlPublisher } from '../ca/crl-publisher.ts'
+import { createDrafter } from '../ca/draft.ts'
+import { CaError } from '../ca/errors.ts'
+import type { Drafter, Issuance } from '../ca/issuance.ts'
+import { createIssuanceEvents } from '../ca/issuance-events.ts'
+import { createIssuance } from '../ca/issue.ts'
+import { createIssuers, type Issuers, type StatusUrls, statusUrls } from '../ca/issuers.ts'
+import { createOcspResponder, type OcspResponder } from '../ca/ocsp-responder.ts'
+import { parseTrustDomain, type TrustDomain } from '../pki/spiffe.ts'
+import type { ProfileBook } from '../policy/profile-book.ts'
+import type { Config } from '../schema/config.ts'
+import { SchemaError } from '../schema/errors.ts'
+import { createSignerClient, type SignerClient } from '../signer/client.ts'
+import { createSignerSupervisor, type SignerSupervisor } from '../signer/supervisor.ts'
+import type { Ledger } from '../store/ports.ts'
+import { openSqliteLedger } from '../store/sqlite/open.ts'
+import { ServerError } from './errors.ts'
+import type { HomePaths } from './home.ts'
+import { observeIssuance } from './observed-issuance.ts'
+import { readOnlineKey } from './online-keys.ts'
+import { createResponderCertificates } from './responder-certificates.ts'
+import { logKeyLabel, responderKeyLabel, signerConfigOf, writeSignerConfig } from './signer-config.ts'
+
+export interface CoreOptions {
+  readonly config: Config
+  readonly paths: HomePaths
+  readonly profiles: ProfileBook
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly reached: ReachedStep
+  readonly version: string
+}
+
+/** A list of a million entries takes the HSM no longer, but its way there does. */
+const crlSignDeadlineMs = 30_000
+const maxCachedAnswers = 100_000
+const signerStartMs = 15_000
+
+export interface Core extends AsyncDisposable {
+  readonly caId: string
+  readonly trustDomain: TrustDomain
+  readonly publicUrls: { readonly api: string; readonly status: string }
+  readonly urls: StatusUrls
+  readonly epoch: number
+  readonly ledger: Ledger
+  readonly issuers: Issuers
+  readonly signer: SignerClient
+  readonly supervisor: SignerSupervisor
+  readonly clockGuard: ClockGuard
+  readonly sampler: Sampler
+  readonly drafter: Drafter
+  readonly issuance: Issuance
+  readonly crls: CrlPublisher
+  readonly ocsp: OcspResponder
+  readonly checkpoints: Checkpointer
+  /** SHA-256 of the log key's SubjectPublicKeyInfo goes with every checkpoint; this is the key itself, DER. */
+  readonly logKeySpki: Uint8Array
+  profiles(): ProfileBook
+  setProfiles(book: ProfileBook): void
+  /** The issuers changed in the ledger: view, signer and publications follow. */
+  issuersChanged(): Promise<void>
+  close(): Promise<void>
+}
+
+const metaOf = (ledger: Ledger, key: 'ca_id' | 'trust_domain' | 'public_url_api' | 'public_url_status'): string => {
+  const value = ledger.meta.get(key)
+  if (value !== null) return value
+  throw new ServerError('not_initialised', `this home's ledger has no ${key}`, { hint: 'agentca init' })
+}
+
+/** What was written into certificates cannot be changed by a file. */
+const checkUnchanged = (config: Config, facts: { trustDomain: string; api: string; status: string }): void => {
+  const given: readonly (readonly [string, string | undefined, string])[] = [
+    ['trustDomain', config.trustDomain, facts.trustDomain],
+    ['publicUrl.api', config.publicUrl.api, facts.api],
+    ['publicUrl.status', config.publicUrl.status, facts.status],
+  ]
+  const faults = given
+    .filter(([, now, then]) => now !== undefined && now !== then)
+    .map(([path, now, then]) => ({ path, problem: `was ${then} at init, and certificates say so; got ${now}` }))
+  if (faults.length > 0) throw new SchemaError('configuration', faults)
+}
+
+/** @throws StoreError, SchemaError, ServerError; a signer that is down is no error: status goes on without it */
+export const openCore = async (options: CoreOptions): Promise<Core> => {
+  const { paths, clock, log } = options
+  const ledger = openSqliteLedger(paths.database, { clock, log })
+  try {
+    return await composeCore(options, ledger)
+  } catch (error) {
+    await ledger.close()
+    throw error
+  }
+}
+
+const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> => {
+  const { config, paths, clock, log, metrics, reached } = options
+  mkdirSync(paths.log, { recursive: true, mode: 0o700 })
+  const caId = metaOf(ledger, 'ca_id')
+  const trustDomain = parseTrustDomain(metaOf(ledger, 'trust_domain'))
+  const publicUrls = { api: metaOf(ledger, 'public_url_api'), status: metaOf(ledger, 'public_url_status') }
+  checkUnchanged(config, { trustDomain, ...publicUrls })
+  const urls = statusUrls(publicUrls.status)
+  const issuers = createIssuers(ledger.issuers, urls)
+  const epoch = await ledger.meta.nextEpoch()
+  const signDeadlineMs = config.issuance.signDeadline * 1000
+  await ledger.audit.append([coreStarted({ at: clock.now(), who: 'system' }, { version: options.version, epoch })])
+
+  const writeConfig = (): string => writeSignerConfig(paths, signerConfigOf(config, { paths, trustDomain, issuers }))
+  const signer = createSignerClient({ socket: paths.signerSocket, clock, log })
+  const supervisor = createSignerSupervisor({
+    configFile: writeConfig(),
+    sessions: config.hsm.sessions,
+    client: signer,
+    clock,
+    log: log.child({ part: 'signer' }),
+  })
+
+  let book = options.profiles
+  const clockGuard = createClockGuard({ clock, log, meta: ledger.meta, audit: ledger.audit })
+  const sampler = createSampler(clock)
+  const drafter = createDrafter({
+    trustDomain,
+    activeIssuer: issuers.active,
+    issuerOf: id => {
+      const { online } = issuers.byId(id)
+      if (online === null) throw new CaError('internal', `CA ${id} issues nothing`)
+      return online
+    },
+    profile: name => book.get(name),
+    serialPrefix: config.issuance.serialPrefix,
+    randomBytes,
+  })
+  const unobserved = createIssuance({
+    clock,
+    log,
+    issuance: ledger.issuance,
+    certificates: ledger.certificates,
+    tokens: ledger.tokens,
+    signer,
+    drafter,
+    events: createIssuanceEvents(sampler.admit),
+    caId,
+    epoch,
+    newInstanceId: () => randomBytes(16).toString('hex'),
+    signDeadlineMs,
+    checkClock: clockGuard.check,
+    reached,
+  })
+  const crls = await createCrlPublisher({
+    clock,
+    log,
+    metrics,
+    issuers,
+    revocations: ledger.revocations,
+    status: ledger.status,
+    signer,
+    directory: paths.status,
+    lifetimeSeconds: config.crl.lifetime,
+    refreshBeforeSeconds: config.crl.refreshBefore,
+    signDeadlineMs: crlSignDeadlineMs,
+    reached,
+  })
+  const ocsp = createOcspResponder({
+    clock,
+    log,
+    metrics,
+    issuers,
+    status: ledger.status,
+    revocations: ledger.revocations,
+    audit: ledger.audit,
+    signer,
+    responderKey: { label: responderKeyLabel, spki: readOnlineKey(paths, responderKeyLabel) },
+    responderId: 'byKey',
+    certificates: createResponderCertificates(join(paths.status, 'ocsp')),
+    checkClock: clockGuard.check,
+    randomBytes,
+    serialPrefix: config.issuance.serialPrefix,
+    responderLifetimeSeconds: config.ocsp.responderLifetime,
+    lifetimeSeconds: config.ocsp.lifetime,
+    signDeadlineMs,
+    maxCached: maxCachedAnswers,
+    nonce: config.ocsp.nonce,
+    nonceBudget: config.ocsp.nonceBudget,
+    unknownBudget: config.ocsp.unknownBudget,
+  })
+  const issuance = observeIssuance({ issuance: unobserved, metrics, presign: ocsp.presign })
+  const logKeySpki = readOnlineKey(paths, logKeyLabel).der
+  const checkpoints = createCheckpointer({
+    clock,
+    log,
+    metrics,
+    audit: ledger.audit,
+    sampler,
+    logKey: { origin: originOf(caId), spki: logKeySpki },
+    sign: tbs =>
+      signer.sign({ purpose: 'checkpoint', key: logKeyLabel, tbs, priority: 'status', deadlineMs: signDeadlineMs }),
+    everySeconds: config.audit.checkpointEvery,
+    file: config.audit.checkpointFile ?? join(paths.log, 'checkpoints'),
+  })
+
+  const close = async (): Promise<void> => {
+    await checkpoints.close()
+    await Promise.all([crls.close(), ocsp.close()])
+    await clockGuard.close()
+    await ledger.audit
+      .append([coreStopped({ at: clock.now(), who: 'system' }, { epoch })])
+      .catch(error => log.error({ reason: messageOf(error) }, 'the end could not be recorded'))
+    await supervisor.close()
+    await signer.close()
+    await ledger.close()
+  }
+  return {
+    caId,
+    trustDomain,
+    publicUrls,
+    urls,
+    epoch,
+    ledger,
+    issuers,
+    signer,
+    supervisor,
+    clockGuard,
+    sampler,
+    drafter,
+    issuance,
+    crls,
+    ocsp,
+    checkpoints,
+    logKeySpki,
+    profiles: () => book,
+    setProfiles: next => {
+      book = next
+    },
+    issuersChanged: async () => {
+      issuers.reload()
+      writeConfig()
+      await supervisor.restart()
+      await supervisor.ready(signerStartMs)
+      await ocsp.start()
+      await crls.publish()
+    },
+    close,
+    [Symbol.asyncDispose]: close,
+  }
+}

@@ -1,0 +1,17 @@
+// What composition and start-up refuse, each with its cure: an operator meets these before anything runs.
+import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
+
+export type ServerErrorCode =
+  /** No CA in this home, or one whose making was interrupted. */
+  | 'not_initialised'
+  | 'address_in_use'
+  /** A listener that is not loopback under URLs that are. */
+  | 'listener_not_allowed'
+  | 'key_file_missing'
+
+export class ServerError extends AgentCaError<ServerErrorCode> {
+  constructor(code: ServerErrorCode, message: string, options: ErrorOptionsOf = {}) {
+    super(code, message, options)
+    this.name = 'ServerError'
+  }
+}

@@ -1,0 +1,91 @@
+// What operators do, wired to a running core: the dependencies of the admin API.
+import { randomBytes } from 'node:crypto'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import type { Metrics } from '../base/metrics.ts'
+import { createPreviewIssuance } from '../ca/issue-preview.ts'
+import { createIssuerRotation } from '../ca/issuer-rotation.ts'
+import { createLifecycle, type Lifecycle } from '../ca/lifecycle.ts'
+import { createRegistry } from '../ca/registry.ts'
+import { createRevoke } from '../ca/revoke.ts'
+import { createTokenOperations } from '../ca/tokens.ts'
+import type { AdminDeps } from '../http/admin/deps.ts'
+import { encodePem } from '../pki/pem.ts'
+import type { Config } from '../schema/config.ts'
+import { hsmKeys, hsmStatus, hsmTestSign, hsmUnlock } from '../signer/inspect.ts'
+import type { Core } from './core.ts'
+
+export interface OperationsOptions {
+  readonly config: Config
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly version: string
+  readonly rates: AdminDeps['rates']
+}
+
+export const createOperations = (
+  core: Core,
+  options: OperationsOptions,
+): AdminDeps & { readonly lifecycle: Lifecycle } => {
+  const { config, clock, log, metrics } = options
+  const { ledger, issuers, signer } = core
+  const registrations = ledger.registrations
+  return {
+    clock,
+    mode: config.mode,
+    trustDomain: core.trustDomain,
+    ledger,
+    registry: createRegistry({
+      clock,
+      registrations,
+      owners: ledger.owners,
+      profileKind: name =>
+        core
+          .profiles()
+          .list()
+          .find(profile => profile.name === name)?.kind ?? null,
+    }),
+    lifecycle: createLifecycle({
+      clock,
+      log,
+      registrations,
+      owners: ledger.owners,
+      instances: ledger.instances,
+      audit: ledger.audit,
+    }),
+    tokens: createTokenOperations({ clock, caId: core.caId, registrations, tokens: ledger.tokens, randomBytes }),
+    revoke: createRevoke({ clock, metrics, revocations: ledger.revocations, feed: ledger.feed }),
+    issuerRotation: createIssuerRotation({
+      clock,
+      issuers,
+      ledger: ledger.issuers,
+      certificates: ledger.certificates,
+      onlineKeys: () => hsmKeys(signer),
+      onIssuersChanged: core.issuersChanged,
+    }),
+    issuance: core.issuance,
+    previewIssuance: createPreviewIssuance({
+      clock,
+      issuance: ledger.issuance,
+      drafter: core.drafter,
+      caId: core.caId,
+    }),
+    issuers,
+    profiles: () => core.profiles().list(),
+    crl: core.crls,
+    crlUrl: core.urls.crl,
+    hsm: {
+      status: () => hsmStatus(signer),
+      restarts: () => Math.max(0, core.supervisor.state().starts - 1),
+      keys: () => hsmKeys(signer),
+      testSign: key =>
+        hsmTestSign(signer, { monotonic: () => clock.monotonic(), ...(key === undefined ? {} : { key }) }),
+      unlock: pin => hsmUnlock(signer, pin),
+    },
+    checkpoints: { now: () => core.checkpoints.now(), publicKeyPem: encodePem('PUBLIC KEY', core.logKeySpki) },
+    clockGuard: core.clockGuard,
+    about: { caId: core.caId, version: options.version, urls: core.publicUrls, startedAt: clock.now() },
+    rates: options.rates,
+  }
+}

@@ -1,0 +1,90 @@
+// What a running server does by itself, and how it says whether it can do its work.
+import { profileReloaded } from '../audit/events.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import type { Metrics } from '../base/metrics.ts'
+import type { Lifecycle } from '../ca/lifecycle.ts'
+import type { Check } from '../http/ops.ts'
+import type { ProfileBook } from '../policy/profile-book.ts'
+import type { LeafDraft } from '../store/records.ts'
+import type { Core } from './core.ts'
+import type { Jobs } from './jobs.ts'
+import { createReconciler } from './reconcile.ts'
+
+const seconds = 1000
+const sweepEveryMs = 5 * seconds
+const endDatesEveryMs = 10 * seconds
+const renewEveryMs = 60 * seconds
+const reconcileEveryMs = 60 * seconds
+
+export interface RecurringWork {
+  readonly clock: Clock
+  readonly log: Log
+  readonly core: Core
+  readonly lifecycle: Pick<Lifecycle, 'retireEnded'>
+  readonly renewApiCertificate: () => Promise<void>
+}
+
+export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
+  const { clock, log, core } = work
+  const reconciler = createReconciler({
+    clock,
+    log,
+    signer: core.signer,
+    issuers: core.issuers,
+    issuance: core.ledger.issuance,
+    audit: core.ledger.audit,
+  })
+  jobs.every('sweep intents', sweepEveryMs, core.issuance.sweep)
+  jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(clock.now()))
+  jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
+  jobs.every('reconcile signatures', reconcileEveryMs, reconciler.run)
+}
+
+/** For /readyz: everything that must hold before agents should come here. */
+export const checksOf = (core: Core, clock: Clock): readonly Check[] => {
+  const signer = core.supervisor.state()
+  const guard = core.clockGuard.state()
+  const now = clock.now()
+  return [
+    { name: 'signer', ok: signer.state === 'ready', detail: `${signer.state}: ${signer.detail}` },
+    { name: 'clock', ok: guard.state === 'ok', detail: guard.detail },
+    ...core.issuers.online().map(({ name }) => {
+      const crl = core.crls.byIssuer(name)
+      const left = crl === null ? 0 : Math.floor((crl.nextUpdate - now) / 1000)
+      return { name: `crl ${name}`, ok: left > 0, detail: crl === null ? 'no list yet' : `fresh for ${left} s` }
+    }),
+  ]
+}
+
+export const registerGauges = (core: Core, metrics: Metrics, clock: Clock): void => {
+  const ledger = core.ledger
+  metrics.gauge('agentca_signer_ready', () => [{ value: core.supervisor.state().state === 'ready' ? 1 : 0 }])
+  metrics.gauge('agentca_signer_starts', () => [{ value: core.supervisor.state().starts }])
+  metrics.gauge('agentca_issuer_not_after_seconds', () =>
+    core.issuers
+      .all()
+      .filter(({ record }) => record.state !== 'retired')
+      .map(({ record }) => ({ value: (record.notAfter - clock.now()) / 1000, labels: { issuer: record.name } })),
+  )
+  metrics.gauge('agentca_audit_leaves', () => [{ value: ledger.audit.head().size }])
+  metrics.gauge('agentca_audit_checkpoint_age_seconds', () => {
+    const latest = core.checkpoints.latest()
+    return latest === null ? [] : [{ value: (clock.now() - latest.at) / 1000 }]
+  })
+  metrics.gauge('agentca_certificates', () =>
+    Object.entries(ledger.certificates.counts(clock.now())).map(([state, value]) => ({ value, labels: { state } })),
+  )
+  metrics.gauge('agentca_feed_head', () => [{ value: ledger.feed.head().n }])
+}
+
+/** One leaf for each profile that came, went or changed. */
+export const profileChanges = (before: ProfileBook, after: ProfileBook, at: number): readonly LeafDraft[] => {
+  const hashes = (book: ProfileBook) => new Map(book.list().map(profile => [profile.name, profile.hash]))
+  const [old, now] = [hashes(before), hashes(after)]
+  return [...new Set([...old.keys(), ...now.keys()])]
+    .filter(name => old.get(name) !== now.get(name))
+    .map(profile =>
+      profileReloaded({ at, who: 'system' }, { profile, from: old.get(profile) ?? null, to: now.get(profile) ?? null }),
+    )
+}

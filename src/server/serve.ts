@@ -1,0 +1,204 @@
+// One CA process: the core, its four listeners, its jobs. Status is up before the signer is, and stays up without it; `ready` means that
+// every listener answers, not that the HSM does (that is /readyz).
+import type { RequestListener } from 'node:http'
+import { createAdminRouter } from '../http/admin/router.ts'
+import { createApp } from '../http/app.ts'
+import { createInFlight, createLimits } from '../http/limits.ts'
+import { createListener, createPlainServer, type Listener } from '../http/listener.ts'
+import { createOpsHandler } from '../http/ops.ts'
+import { createTlsServer } from '../http/tls-server.ts'
+import { type Address, type Config, isLoopback } from '../schema/config.ts'
+import { createStatusServer } from '../status/listener.ts'
+import type { RenderedMetrics } from '../telemetry/metrics.ts'
+import { createApiCertificate } from './api-certificate.ts'
+import { type Core, type CoreOptions, openCore } from './core.ts'
+import { ServerError } from './errors.ts'
+import { createJobs } from './jobs.ts'
+import { createOperations } from './operations.ts'
+import { loadProfiles } from './profiles.ts'
+import { withRates } from './rates.ts'
+import { checksOf, profileChanges, registerGauges, startJobs } from './recurring.ts'
+
+export interface ServerOptions extends Omit<CoreOptions, 'metrics' | 'profiles'> {
+  readonly metrics: RenderedMetrics
+  readonly profilesDirectory: string
+}
+
+/** What `agentca serve` prints as one JSON line. */
+export interface ReadyLine {
+  readonly ready: true
+  readonly api: string
+  readonly status: string
+  readonly ops: string
+  readonly admin: string
+  readonly pid: number
+}
+
+export interface RunningServer extends AsyncDisposable {
+  readonly line: ReadyLine
+  readonly core: Core
+  /** Reads the profiles again. @throws SchemaError with every fault: the old ones stay in force */
+  reload(): Promise<void>
+  /** Takes no new work, lets what runs end for `graceMs`, then closes everything. */
+  close(graceMs: number): Promise<void>
+}
+
+const signerStartMs = 10_000
+
+/** A CA whose certificates name loopback must not be reached from elsewhere: nobody there could check a revocation. */
+const checkListeners = (config: Config, urls: { readonly api: string; readonly status: string }): void => {
+  for (const [name, address, url] of [
+    ['listen.api', config.listen.api, urls.api],
+    ['listen.status', config.listen.status, urls.status],
+  ] as const)
+    if (isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, '')) && !isLoopback(address.host))
+      throw new ServerError('listener_not_allowed', `${name} is ${address.host}, but certificates name ${url}`, {
+        hint: 'set publicUrl.api and publicUrl.status before agentca init, or listen on loopback',
+      })
+  if (!isLoopback(config.listen.ops.host))
+    throw new ServerError('listener_not_allowed', `listen.ops is ${config.listen.ops.host}, expected loopback`, {
+      hint: 'listen.ops: 127.0.0.1:9464',
+    })
+}
+
+const listenOn = async (listener: Listener, name: string, address: Address): Promise<number> => {
+  try {
+    return await listener.listen(address)
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw cause
+    throw new ServerError('address_in_use', `${name}: ${address.host}:${address.port} is taken by another program`, {
+      cause,
+      hint: `stop it, or choose another port: AGENTCA_${name.toUpperCase().replace('.', '_')}=${address.host}:PORT`,
+    })
+  }
+}
+
+const urlOf = (scheme: string, { host }: Address, port: number): string =>
+  `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`
+
+/** @throws ServerError, SchemaError, StoreError, CaError; then nothing is left running */
+export const startServer = async (options: ServerOptions): Promise<RunningServer> => {
+  const metrics = withRates(options.metrics, options.clock)
+  const core = await openCore({ ...options, metrics, profiles: loadProfiles(options.profilesDirectory) })
+  const closing: (() => Promise<void>)[] = []
+  try {
+    return await composeServer({ ...options, metrics }, core, closing)
+  } catch (error) {
+    await Promise.all(closing.map(close => close()))
+    await core.close()
+    throw error
+  }
+}
+
+type Composed = Omit<ServerOptions, 'metrics'> & { readonly metrics: ReturnType<typeof withRates<RenderedMetrics>> }
+
+const composeServer = async (
+  options: Composed,
+  core: Core,
+  closing: (() => Promise<void>)[],
+): Promise<RunningServer> => {
+  const { config, paths, clock, log, metrics, version } = options
+  const { ledger } = core
+  checkListeners(config, core.publicUrls)
+
+  let graceMs = 0
+  const opened = <L extends Listener>(listener: L): L => {
+    closing.push(() => listener.close(graceMs))
+    return listener
+  }
+  const { server: statusServer } = createStatusServer({
+    clock,
+    log,
+    crls: core.crls,
+    ocsp: core.ocsp,
+    issuers: core.issuers,
+    latestCheckpoint: () => core.checkpoints.latest()?.note ?? null,
+  })
+  const status = opened(createListener(statusServer))
+  const statusPort = await listenOn(status, 'listen.status', config.listen.status)
+
+  await core.supervisor
+    .ready(signerStartMs)
+    .catch(error => log.error({ err: error }, 'the signer is not ready; status is served without it'))
+  await core.ocsp.start()
+  const apiCertificate = createApiCertificate({
+    clock,
+    log,
+    issuance: core.issuance,
+    issuers: core.issuers,
+    directory: paths.api,
+  })
+  const credential = await apiCertificate.load()
+
+  const operations = createOperations(core, { config, clock, log, metrics, version, rates: metrics.rates })
+  const deps = {
+    clock,
+    log,
+    metrics,
+    audit: ledger.audit,
+    registrations: ledger.registrations,
+    certificates: ledger.certificates,
+    instances: ledger.instances,
+    status: ledger.status,
+    tokens: ledger.tokens,
+    issuance: core.issuance,
+    issuers: core.issuers,
+    sampler: core.sampler,
+    random: Math.random,
+    limits: createLimits(clock, config.limits),
+    inFlight: createInFlight(config.issuance.maxInFlight),
+    publicUrl: core.publicUrls.api,
+  }
+  const adminRouter = createAdminRouter(operations)
+  const api = opened(
+    createTlsServer({ credentials: credential, handler: createApp({ face: 'tls', deps, adminRouter }) }),
+  )
+  const admin = opened(createPlainServer(createApp({ face: 'socket', deps, adminRouter }) as RequestListener))
+  const ops = opened(
+    createPlainServer(createOpsHandler({ log, checks: () => checksOf(core, clock), renderMetrics: metrics.render })),
+  )
+  const apiPort = await listenOn(api, 'listen.api', config.listen.api)
+  const opsPort = await listenOn(ops, 'listen.ops', config.listen.ops)
+  await admin.listenOn(paths.adminSocket)
+
+  const jobs = createJobs(log)
+  closing.push(() => jobs.close())
+  startJobs(jobs, {
+    clock,
+    log,
+    core,
+    lifecycle: operations.lifecycle,
+    renewApiCertificate: async () => {
+      const renewed = await apiCertificate.renewIfDue()
+      if (renewed !== null) api.setCredentials(renewed)
+    },
+  })
+  registerGauges(core, metrics, clock)
+
+  let closed: Promise<void> | null = null
+  const close = (grace: number): Promise<void> => {
+    graceMs = grace
+    closed ??= Promise.all(closing.map(each => each())).then(() => core.close())
+    return closed
+  }
+  return {
+    line: {
+      ready: true,
+      api: urlOf('https', config.listen.api, apiPort),
+      status: urlOf('http', config.listen.status, statusPort),
+      ops: urlOf('http', config.listen.ops, opsPort),
+      admin: paths.adminSocket,
+      pid: process.pid,
+    },
+    core,
+    reload: async () => {
+      const before = core.profiles()
+      const after = loadProfiles(options.profilesDirectory)
+      await ledger.audit.append(profileChanges(before, after, clock.now()))
+      core.setProfiles(after)
+      log.info({ profiles: after.list().length }, 'profiles reloaded')
+    },
+    close,
+    [Symbol.asyncDispose]: () => close(0),
+  }
+}
