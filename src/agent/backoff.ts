@@ -32,12 +32,14 @@ export const waitAfter = (
   return (retryAfterSeconds ?? 0) * 1000 + ceiling * (0.5 + random() / 2)
 }
 
-/** The clock, the dice and the pause, so that a test can turn hours into nothing. */
+/** The clock, the dice and the pauses, so that a test can turn hours into nothing. Both pauses reject when aborted. */
 export interface Timing {
   readonly clock: Clock
   readonly random: () => number
-  /** Rejects when aborted. Never keeps the process alive. */
-  readonly pause: (ms: number, signal: AbortSignal) => Promise<void>
+  /** Somebody waits for what comes after: keeps the process alive. */
+  readonly wait: (ms: number, signal: AbortSignal) => Promise<void>
+  /** In the background: a process that has nothing else to do may end. */
+  readonly idle: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
 /**
@@ -47,19 +49,20 @@ export interface Timing {
 export const systemTiming: Timing = {
   clock: { now: () => Date.now(), monotonic: () => uptime() * 1000 },
   random: Math.random,
-  pause: (ms, signal) => delay(ms, undefined, { signal, ref: false }),
+  wait: (ms, signal) => delay(ms, undefined, { signal }),
+  idle: (ms, signal) => delay(ms, undefined, { signal, ref: false }),
 }
 
 /** Timers stand still while a machine sleeps, so a long wait is made of short ones. */
 const sliceMs = 20_000
 
 /** Resolves when the monotonic clock has reached `deadline`; rejects when aborted. */
-export const pauseUntil = async (timing: Timing, deadline: number, signal: AbortSignal): Promise<void> => {
+export const idleUntil = async (timing: Timing, deadline: number, signal: AbortSignal): Promise<void> => {
   for (;;) {
     signal.throwIfAborted()
     const left = deadline - timing.clock.monotonic()
     if (left <= 0) return
-    await timing.pause(Math.min(left, sliceMs), signal)
+    await timing.idle(Math.min(left, sliceMs), signal)
   }
 }
 
@@ -87,7 +90,7 @@ export const untilAnswered = async <T>(timing: Timing, patience: Patience, attem
       const wait = waitAfter(briskPace, failures, error.retryAfterSeconds, timing.random)
       if (timing.clock.monotonic() + wait > deadline) throw error
       patience.onRetry?.(error, wait)
-      await timing.pause(wait, patience.signal)
+      await timing.wait(wait, patience.signal)
     }
   }
 }

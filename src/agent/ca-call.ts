@@ -1,7 +1,7 @@
 // One call to the CA over a connection of its own: TLS 1.3, trust anchors given, no resumption, nothing sent before the server is
 // known. Renewals are half a life apart, so there is nothing worth keeping open. What comes back is JSON, or an AgentError.
 import { Client } from 'undici'
-import { messageOf } from '../base/errors.ts'
+import { type ErrorFacts, messageOf } from '../base/errors.ts'
 import { type SpiffeId, trustDomainOf } from '../pki/spiffe.ts'
 import { AgentError } from './errors.ts'
 import { type CheckServerIdentity, checkIsCa } from './server-identity.ts'
@@ -92,6 +92,13 @@ const parseJson = (text: string): unknown => {
   }
 }
 
+/** Plain values only: what an error carries goes into logs. */
+const factsOf = (facts: unknown): ErrorFacts => {
+  if (typeof facts !== 'object' || facts === null) return {}
+  const plain = Object.entries(facts).filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value))
+  return Object.fromEntries(plain) as ErrorFacts
+}
+
 /** The CA's problem document (RFC 9457), or what a proxy in between said. */
 const refusalOf = (status: number, text: string, retryAfter: string | undefined): AgentError => {
   const problem = parseJson(text) as Readonly<Record<string, unknown>> | undefined
@@ -103,6 +110,7 @@ const refusalOf = (status: number, text: string, retryAfter: string | undefined)
   const [code, hint, requestId] = [member('code'), member('hint'), member('requestId')]
   const options = {
     status,
+    facts: factsOf(problem?.facts),
     ...(hint === undefined ? {} : { hint }),
     ...(requestId === undefined ? {} : { requestId }),
     ...(seconds === undefined ? {} : { retryAfterSeconds: seconds }),

@@ -41,7 +41,7 @@ export const followDirectory = async (
 ): Promise<CredentialDirectory> => {
   let known = seen
   for (;;) {
-    await timing.pause(lookEveryMs, signal)
+    await timing.idle(lookEveryMs, signal)
     const opened = await tryOpen(directory).catch(error => error as AgentError)
     const present = await presentGeneration(directory).catch(() => known)
     if (present !== known) {

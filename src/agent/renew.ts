@@ -2,7 +2,7 @@
 // last registered key where there is no certificate left to show. Each is one attempt; when to make it is renewal-loop.ts.
 import type { KeyObject } from 'node:crypto'
 import { signProof } from '../jws/sign-proof.ts'
-import { type CaTarget, endpointOf } from './ca-call.ts'
+import { endpointOf } from './ca-call.ts'
 import { type Credential, tlsMaterialOf } from './credential.ts'
 import { AgentError } from './errors.ts'
 import { generateKey } from './key-pair.ts'
@@ -31,6 +31,18 @@ export const renew = async (deps: RenewalDeps, credential: Credential): Promise<
   })
 }
 
+const recoverPath = '/v1/recover'
+
+/**
+ * The CA knows itself by its public URL; an agent may reach it by another name, through a tunnel or inside a cluster. The name comes
+ * over a connection that was verified to end at the CA, and the proof is of use for this one request only.
+ */
+const namedAudience = (error: unknown): string | null => {
+  if (!(error instanceof AgentError) || error.code !== 'jws_wrong_audience') return null
+  const { audience } = error.facts
+  return typeof audience === 'string' && /^https:\/\/[!-~]+\/v1\/recover$/.test(audience) ? audience : null
+}
+
 /** What the CA says of a proof by a key that is not, or not yet, the last one it registered. */
 const wrongProof: ReadonlySet<string> = new Set(['recovery_not_allowed', 'certificate_unknown'])
 
@@ -45,12 +57,10 @@ const maxLostAnswers = 4
  */
 export const recover = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
   const roots = await deps.recoveryRoots(credential.bundlePem)
-  const target: CaTarget = { url: deps.url, roots, trustDomain: credential.trustDomain, client: null }
-  const audience = endpointOf(deps.url, '/v1/recover').href
-  const ask = (proof: KeyObject, key: KeyObject): Promise<Credential> =>
+  const askFor = (audience: string, proof: KeyObject, key: KeyObject): Promise<Credential> =>
     requestIdentity(deps, {
-      target,
-      path: '/v1/recover',
+      target: { url: deps.url, roots, trustDomain: credential.trustDomain, client: null },
+      path: recoverPath,
       key,
       body: async csr => ({
         jws: await signProof({ privateKey: proof, csr, audience, now: deps.timing.clock.now() }),
@@ -59,6 +69,15 @@ export const recover = async (deps: RenewalDeps, credential: Credential): Promis
       service: null,
       enrolledWith: credential.enrolledWith,
     })
+  const ask = async (proof: KeyObject, key: KeyObject): Promise<Credential> => {
+    try {
+      return await askFor(endpointOf(deps.url, recoverPath).href, proof, key)
+    } catch (error) {
+      const audience = namedAudience(error)
+      if (audience === null) throw error
+      return askFor(audience, proof, key)
+    }
+  }
 
   const purpose = purposeOf(credential)
   const before = await deps.store.pending(purpose)

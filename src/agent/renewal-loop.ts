@@ -2,7 +2,7 @@
 // own pace. The present certificate serves as long as it lives, whatever the loop meets.
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import { calmPace, type Pace, pauseUntil, slowPace, waitAfter } from './backoff.ts'
+import { calmPace, idleUntil, type Pace, slowPace, waitAfter } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { AgentError, isTransient } from './errors.ts'
 import { freshLifetime, type Lifetime } from './lifetime.ts'
@@ -97,9 +97,12 @@ export const keepAlive = async (
   const { timing, log } = deps
   let { credential, lifetime } = first
   let status = healthy
+  // Once the lineage was locked, renewing from this credential may lock it again after somebody unlocked it: whether its key is still
+  // the last one only recovery finds out without harm.
+  let lineage: 'whole' | 'in doubt' = 'whole'
 
   const attempt = async (): Promise<Credential> => {
-    if (status.state === 'locked' || timing.clock.monotonic() >= lifetime.expiresAt) return restore(deps, credential)
+    if (lineage === 'in doubt' || timing.clock.monotonic() >= lifetime.expiresAt) return restore(deps, credential)
     try {
       return await renew(deps, credential)
     } catch (error) {
@@ -121,10 +124,11 @@ export const keepAlive = async (
   }
 
   for (;;) {
-    await pauseUntil(timing, nextAttempt(), signal)
+    await idleUntil(timing, nextAttempt(), signal)
     try {
       credential = await attempt()
       lifetime = freshLifetime(credential, timing)
+      lineage = 'whole'
       status = healthy
       log.info({ serial: credential.facts.serial, generation: credential.facts.generation }, 'identity renewed')
       apply({ credential, lifetime })
@@ -132,6 +136,7 @@ export const keepAlive = async (
       signal.throwIfAborted()
       const error = asAgentError(thrown)
       status = { state: stateAfter(error), lastError: error, failures: status.failures + 1 }
+      if (status.state === 'locked') lineage = 'in doubt'
       log.warn({ code: error.code, requestId: error.requestId, state: status.state, hint: error.hint }, error.message)
     }
     report(status)

@@ -3,8 +3,8 @@
 import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import type { RequestListener, ServerResponse } from 'node:http'
-import { createServer, type Server } from 'node:https'
+import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -172,29 +172,41 @@ export const createCaServer = async (): Promise<CaServer> => {
   }
 }
 
+export interface BackendCaller {
+  readonly caller: string | undefined
+  readonly serial: string
+}
+
+type BackendHandler = (request: IncomingMessage, response: ServerResponse, caller: BackendCaller) => void
+
+export interface Backend {
+  readonly url: string
+  readonly close: () => Promise<void>
+}
+
 /** A backend that demands a client certificate of this root and says who called. */
 export const createBackend = async (
   rootPem: string,
   { key, chain }: ServerCertificate,
-  handler?: RequestListener,
-): Promise<{ readonly url: string; readonly server: Server; readonly close: () => Promise<void> }> => {
+  handler: BackendHandler = (_, response, caller) => response.end(JSON.stringify(caller)),
+): Promise<Backend> => {
   const server = createServer(
     { key, cert: chain, ca: rootPem, requestCert: true, rejectUnauthorized: true, minVersion: 'TLSv1.3' },
-    handler ??
-      ((request, response) => {
-        const caller = (request.socket as TLSSocket).getPeerX509Certificate()
-        response.end(JSON.stringify({ caller: caller?.subjectAltName, serial: caller?.serialNumber.toLowerCase() }))
-      }),
+    (request, response) => {
+      const certificate = (request.socket as TLSSocket).getPeerX509Certificate()
+      const serial = certificate?.serialNumber.toLowerCase() ?? ''
+      handler(request, response, { caller: certificate?.subjectAltName, serial })
+    },
   )
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
     url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    server,
     close: async () => {
-      server.closeAllConnections()
+      const closed = once(server, 'close')
       server.close()
-      await once(server, 'close')
+      server.closeAllConnections()
+      await closed
     },
   }
 }

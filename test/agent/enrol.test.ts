@@ -81,7 +81,7 @@ describe('enrolment', () => {
     const token = await tokenOf('loses-answers')
     const patient = { patienceSeconds: 3600, signal }
     const credential = await untilAnswered(timing, patient, () => enrol(deps, enrolment(token)))
-    expect(timing.pauses).toHaveLength(20)
+    expect(timing.waits).toHaveLength(20)
     expect(instancesOf('loses-answers').map(row => [row.serial, row.state])).toEqual([
       [credential.facts.serial, 'issued'],
     ])
@@ -119,7 +119,7 @@ describe('a CA that cannot answer now', () => {
     const token = await tokenOf('waits')
     await untilAnswered(timing, patience, () => enrol(depsWith(), enrolment(token)))
     // Retry-After and, in the middle of the jitter's range, three quarters of 0.5 s, 1 s, 2 s, 4 s.
-    expect(timing.pauses).toEqual([30_375, 7750, 2500, 3000])
+    expect(timing.waits).toEqual([30_375, 7750, 2500, 3000])
   })
 
   it('is given up when patience has run out, with its own code, hint and request id', async () => {
@@ -134,7 +134,7 @@ describe('a CA that cannot answer now', () => {
       requestId: 'r-1',
       hint: 'wait',
     })
-    const waited = timing.pauses.reduce((sum, ms) => sum + ms, 0)
+    const waited = timing.waits.reduce((sum, ms) => sum + ms, 0)
     expect(waited).toBeLessThanOrEqual(120_000)
     expect(waited).toBeGreaterThan(100_000)
     ca.forget()
@@ -146,7 +146,7 @@ describe('a CA that cannot answer now', () => {
     expect(error).toMatchObject({ code: 'token_unknown', origin: 'ca', status: 401 })
     expect(error.hint).toContain('agentca token create')
     expect(error.requestId).toMatch(/^[0-9a-f]{32}$/)
-    expect(timing.pauses).toEqual([])
+    expect(timing.waits).toEqual([])
   })
 
   it('that nobody runs is unreachable, not untrusted', async () => {

@@ -1,10 +1,11 @@
-// Time as a test wants it: pauses pass at once and are written down, the wall clock is the machine's or moved.
+// Time as a test wants it. Who waits for an answer waits for no time at all, and it is written down; who idles in the background
+// idles until the test lets time pass. The wall clock is the machine's, or moved.
 import type { Timing } from '../../src/agent/backoff.ts'
 
 export interface TestTiming extends Timing {
-  /** Milliseconds of every pause so far. */
-  readonly pauses: number[]
-  /** Lets monotonic time pass. */
+  /** Milliseconds of every wait so far. */
+  readonly waits: number[]
+  /** Lets monotonic time pass, and wakes who idled for it. */
   readonly advance: (ms: number) => void
   /** Moves the wall clock only. */
   readonly moveWall: (ms: number) => void
@@ -12,20 +13,36 @@ export interface TestTiming extends Timing {
 
 export const createTiming = (): TestTiming => {
   let [monotonic, wallOffset] = [1_000_000, 0]
-  const pauses: number[] = []
+  const waits: number[] = []
+  const idling = new Set<{ readonly until: number; readonly wake: () => void }>()
   return {
     clock: { now: () => Date.now() + wallOffset, monotonic: () => monotonic },
     random: () => 0.5,
-    pause: async (ms, signal) => {
+    wait: async (ms, signal) => {
       signal.throwIfAborted()
-      pauses.push(ms)
+      waits.push(ms)
       monotonic += ms
-      // Others get their turn, as during a real pause.
+      // Others get their turn, as during a real wait.
       await new Promise(setImmediate)
     },
-    pauses,
+    idle: (ms, signal) =>
+      new Promise((resolve, reject) => {
+        if (signal.aborted) reject(signal.reason)
+        const entry = { until: monotonic + ms, wake: resolve }
+        idling.add(entry)
+        signal.addEventListener('abort', () => {
+          idling.delete(entry)
+          reject(signal.reason)
+        })
+      }),
+    waits,
     advance: ms => {
       monotonic += ms
+      for (const entry of idling)
+        if (entry.until <= monotonic) {
+          idling.delete(entry)
+          entry.wake()
+        }
     },
     moveWall: ms => {
       wallOffset += ms
