@@ -2,6 +2,7 @@
 import type { CheckpointErrorCode } from '../audit/checkpoint.ts'
 import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
 import { exitCodeOf, isProblemCode, type Problem, type ProblemCode } from '../http/problem.ts'
+import type { CeremonyErrorCode } from '../server/ceremony/errors.ts'
 import type { TokenErrorCode } from '../signer/errors.ts'
 
 export type CliErrorCode =
@@ -34,7 +35,9 @@ export class ServerRefusal extends AgentCaError {
 }
 
 /** Codes that never cross HTTP; the rest have their exit code in the problem table. */
-const ownCodes: Readonly<Record<CliErrorCode | CheckpointErrorCode | Exclude<TokenErrorCode, ProblemCode>, number>> = {
+const ownCodes: Readonly<
+  Record<CliErrorCode | CheckpointErrorCode | CeremonyErrorCode | Exclude<TokenErrorCode, ProblemCode>, number>
+> = {
   usage: 2,
   file_unreadable: 2,
   file_not_written: 2,
@@ -48,6 +51,14 @@ const ownCodes: Readonly<Record<CliErrorCode | CheckpointErrorCode | Exclude<Tok
   checkpoint_malformed: 9,
   checkpoint_signature_invalid: 9,
   checkpoint_wrong_log: 9,
+
+  ceremony_refused: 2,
+  transcript_exists: 6,
+  output_exists: 6,
+  openssl_missing: 2,
+  self_check_failed: 9,
+  home_differs: 6,
+  home_damaged: 9,
 
   pkcs11_uri_invalid: 2,
   module_not_loadable: 2,

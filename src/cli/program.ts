@@ -4,12 +4,14 @@ import { agentCommand } from './agent.ts'
 import { auditCommand } from './audit.ts'
 import { bundleCommand } from './bundle.ts'
 import { caCommand } from './ca.ts'
+import { ceremonyCommand } from './ceremony.ts'
 import { certCommand } from './cert.ts'
 import { clockCommand } from './clock.ts'
 import { completionCommand } from './completion.ts'
 import { crlCommand } from './crl.ts'
 import { doctorCommand } from './doctor.ts'
 import { hsmCommand } from './hsm.ts'
+import { initCommand } from './init.ts'
 import { instanceCommand } from './instance.ts'
 import type { CommandIo } from './io.ts'
 import { ocspCommand } from './ocsp.ts'
@@ -26,7 +28,16 @@ import { readVersion, versionCommand } from './version.ts'
 const groups: Readonly<Record<string, readonly ((io: CommandIo) => Command)[]>> = {
   'Identities:': [agentCommand, instanceCommand, serviceCommand, operatorCommand, ownerCommand, tokenCommand],
   'Certificates:': [certCommand, revokeCommand, crlCommand, ocspCommand, bundleCommand, profileCommand],
-  'Running the CA:': [statusCommand, doctorCommand, caCommand, hsmCommand, auditCommand, clockCommand],
+  'Running the CA:': [
+    initCommand,
+    ceremonyCommand,
+    statusCommand,
+    doctorCommand,
+    caCommand,
+    hsmCommand,
+    auditCommand,
+    clockCommand,
+  ],
   'Other:': [versionCommand],
 }
 

@@ -77,7 +77,13 @@ describe('the root ceremony', () => {
       'write the file: done',
     ])
     const facts = (title: string) => transcript.steps.find(step => step.title === title)!.facts
-    expect(facts('open the token')).toMatchObject({ label: 'agentca-root', model: 'SoftHSM v2', 'keys before': [] })
+    expect(facts('open the token')).toMatchObject({
+      module: expect.stringMatching(/^\/.*softhsm2\.so$/),
+      'module sha256': expect.stringMatching(/^[0-9a-f]{64}$/),
+      label: 'agentca-root',
+      model: 'SoftHSM v2',
+      'keys before': [],
+    })
     expect(facts('provide the keys')).toMatchObject({
       'root-1': {
         origin: 'generated',

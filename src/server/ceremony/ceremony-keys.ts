@@ -1,6 +1,7 @@
 // The keys of a ceremony: generated inside the token, or found there, and in either case shown to be unable to leave it or to do
 // anything but sign.
 import { createHash } from 'node:crypto'
+import { readFileSync, realpathSync } from 'node:fs'
 import { toHex } from '../../base/bytes.ts'
 import type { KeyAlgorithm } from '../../pki/algorithms.ts'
 import type { ExternalKey } from '../../pki/peculiar.ts'
@@ -8,6 +9,7 @@ import { encodePem } from '../../pki/pem.ts'
 import type { CeremonyKey, CeremonyToken } from '../../signer/ceremony-token.ts'
 import { TokenError } from '../../signer/errors.ts'
 import type { KeyAttributes } from '../../signer/keys.ts'
+import { parsePkcs11Uri } from '../../signer/pkcs11-uri.ts'
 import type { TokenDescription } from '../../signer/token.ts'
 import { CeremonyError } from './errors.ts'
 import { differs, type Rule, requireRules, unless } from './rules.ts'
@@ -114,11 +116,16 @@ export const keyFacts = (key: CeremonyKey): Facts => ({
   attributes: requireRules(keyRules, key.attributes, null),
 })
 
-/** The token as it describes itself. */
-export const tokenDescription = (uri: string, description: TokenDescription): Facts => ({
-  uri,
-  label: description.label,
-  serial: description.serial,
-  manufacturer: description.manufacturer,
-  model: description.model,
-})
+/** The module by the bytes that were loaded, and the token as it describes itself. */
+export const tokenDescription = (uri: string, description: TokenDescription): Facts => {
+  const module = realpathSync(parsePkcs11Uri(uri).modulePath)
+  return {
+    uri,
+    module,
+    'module sha256': toHex(createHash('sha256').update(readFileSync(module)).digest()),
+    label: description.label,
+    serial: description.serial,
+    manufacturer: description.manufacturer,
+    model: description.model,
+  }
+}
