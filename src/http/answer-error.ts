@@ -9,6 +9,7 @@ import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { AuditPort, RegistrationsPort } from '../store/ports.ts'
 import { sendProblem } from './answer.ts'
+import { maxDiscardedBytes } from './body.ts'
 import { callOf, contextOf } from './call.ts'
 import { HttpError } from './errors.ts'
 import { newRequestId } from './front.ts'
@@ -62,10 +63,12 @@ const audit = async (deps: ErrorAnswerDeps, error: unknown, problem: Problem, re
   await deps.audit.append([requestRefused(context, subject, facts)])
 }
 
-/** Where the rest of a body is not worth reading, or will never come, the connection ends with the answer. */
-const closesConnection = (request: Request, { code }: Problem): boolean =>
-  !request.complete &&
-  (code === 'request_timeout' || code === 'body_too_large' || !('content-length' in request.headers))
+/** Where the rest of a body will never come, or is too much to read for nothing, the connection ends with the answer. */
+const closesConnection = (request: Request, { code }: Problem): boolean => {
+  const { 'content-length': length = '0', 'transfer-encoding': encoding } = request.headers
+  const endless = encoding !== undefined || Number(length) > maxDiscardedBytes
+  return !request.complete && (endless || code === 'request_timeout')
+}
 
 /** Express' own refusals: a path whose escapes cannot be decoded names nothing here. */
 const translated = (error: unknown): unknown =>

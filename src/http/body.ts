@@ -7,7 +7,7 @@ import { HttpError } from './errors.ts'
 
 export const maxBodyBytes = 65_536
 /** What is too long is still read up to here and thrown away: a client that is cut off while it writes never sees the answer. */
-const maxDiscardedBytes = 4_194_304
+export const maxDiscardedBytes = 4_194_304
 export const bodyDeadlineMs = 10_000
 
 const jsonType = /^application\/json\s*(?:;\s*charset="?utf-8"?\s*)?$/i

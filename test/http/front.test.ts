@@ -1,8 +1,18 @@
 // Who may call, decided for each request: certificates that are not ours, not current, not allowed any more, and sessions that resume.
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { request } from 'node:http'
 import { Agent, createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { json } from 'node:stream/consumers'
+import { Router } from 'express'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createApp } from '../../src/http/app.ts'
+import { callOf, contextOf } from '../../src/http/call.ts'
 import { createInFlight, createLimits } from '../../src/http/limits.ts'
+import { createPlainServer } from '../../src/http/listener.ts'
 import { assembleCertificate, encodeTbsCertificate, parseCertificate } from '../../src/pki/certificate.ts'
 import { encodePem, parsePem } from '../../src/pki/pem.ts'
 import type { RegistrationState } from '../../src/store/records.ts'
@@ -227,11 +237,44 @@ describe('every request', () => {
   it('meets a path or a method that exists, exactly as it is written', async () => {
     for (const path of ['/', '/v1/Self', '/v1/self/', '/v1/admin', '/v1/%zz'])
       expect(verdict(await front.call(path))).toEqual([404, 'route_not_found'])
+    const agent = new Agent({ keepAlive: true, rejectUnauthorized: false })
+    expect((await front.call('/v1/nowhere', { agent })).headers.connection).toBe('keep-alive')
+    agent.destroy()
     const wrong = await front.call('/v1/enroll')
     expect([...verdict(wrong), wrong.headers.allow]).toEqual([405, 'method_not_allowed', 'POST'])
     const deleted = await front.call('/v1/bundle', { method: 'DELETE' })
     expect([...verdict(deleted), deleted.headers.allow]).toEqual([405, 'method_not_allowed', 'GET, HEAD'])
     expect(deleted.headers).not.toHaveProperty('x-powered-by')
+  })
+})
+
+describe('the socket face', () => {
+  it('has the admin API and nothing else, and takes whoever may open it for the local operator', async () => {
+    const adminRouter = Router()
+    adminRouter.post('/echo', (request, response) => {
+      response.json({ body: request.body, caller: callOf(response).caller, who: contextOf(response).who })
+    })
+    const directory = mkdtempSync(join(tmpdir(), 'agentca-socket-'))
+    const socketPath = join(directory, 'admin.sock')
+    const server = createPlainServer(createApp({ face: 'socket', deps: front.deps, adminRouter }))
+    await server.listenOn(socketPath)
+    const post = async (path: string) => {
+      const asked = request({ socketPath, path, method: 'POST', agent: false })
+      asked.setHeader('Content-Type', 'application/json').end('{"a":1}')
+      const [response] = await once(asked, 'response')
+      return { status: response.statusCode, body: await json(response) }
+    }
+    try {
+      expect(await post('/v1/admin/echo')).toEqual({
+        status: 200,
+        body: { body: { a: 1 }, caller: { kind: 'local' }, who: 'operator:local' },
+      })
+      for (const path of ['/v1/enroll', '/v1/admin/nowhere'])
+        expect(await post(path)).toMatchObject({ status: 404, body: { code: 'route_not_found' } })
+    } finally {
+      await server.close(0)
+      rmSync(directory, { recursive: true, force: true })
+    }
   })
 })
 
