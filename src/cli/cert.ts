@@ -12,7 +12,16 @@ import { readInputText, writeOutput } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { certificateDetailView, certificateView } from './live-things.ts'
 import { online } from './online.ts'
-import { members, type OutputOptions, type View, withOutput, writeJson, writeOne, writeRows } from './output.ts'
+import {
+  members,
+  type OutputOptions,
+  printable,
+  type View,
+  withOutput,
+  writeJson,
+  writeOne,
+  writeRows,
+} from './output.ts'
 import { performRevocation, type RevocationOptions, withRevocation } from './revocation.ts'
 import { type SubjectChoice, subjectOf, withSubjectFilter } from './subject.ts'
 
@@ -56,7 +65,7 @@ const issueCommand = (io: CommandIo): Command =>
       const identity = await client.call('certificatesIssue', { body: { ...subject, csr, dryRun } })
       writeOne(io, format, identity, identityView)
       if (dryRun === true) io.err('dry run, nothing was issued\n')
-      if (identity.notGranted.length > 0) io.err(`not granted: ${identity.notGranted.join(', ')}\n`)
+      if (identity.notGranted.length > 0) io.err(`not granted: ${printable(identity.notGranted.join(', '))}\n`)
     },
     withPem,
   )

@@ -71,14 +71,27 @@ export const namedCas = (certificates: readonly Certificate[]): readonly Named[]
 
 const certificateOf = (pem: string): Certificate => parseCertificate(parseOnePem(pem, 'CERTIFICATE'))
 
-/** The CAs and the newest leaf: all that are issued today name what it names. */
+/** Some profiles name no URLs at all. */
+const leavesLookedAt = 20
+
+/** The newest leaf that names anything: all that are issued today under URLs name the same. */
+const newestNaming = async (client: AdminClient, cas: readonly Certificate[]): Promise<readonly Named[]> => {
+  const { items } = await client.call('certificatesList', { query: { state: 'issued', limit: leavesLookedAt } })
+  for (const { serial } of items) {
+    const { certificate: pem } = await client.call('certificatesShow', { params: { serial } })
+    const certificate = pem === null ? null : certificateOf(pem)
+    if (certificate === null || !namesUrls(certificate)) continue
+    const issuer = cas.find(each => equalNames(each.subjectDer, certificate.issuerDer))
+    if (issuer !== undefined) return [{ certificate, issuer }]
+  }
+  return []
+}
+
+const namesUrls = (certificate: Certificate): boolean =>
+  crlUrlsOf(certificate).length > 0 || certificate.authorityInfoAccess !== null
+
 export const namedByServer = async (client: AdminClient): Promise<readonly Named[]> => {
   const { items } = await client.call('issuersList')
   const cas = items.map(each => certificateOf(each.certificate))
-  const newest = (await client.call('certificatesList', { query: { state: 'issued', limit: 1 } })).items[0]
-  if (newest === undefined) return namedCas(cas)
-  const { certificate } = await client.call('certificatesShow', { params: { serial: newest.serial } })
-  const leaf = certificate === null ? null : certificateOf(certificate)
-  const issuer = leaf === null ? undefined : cas.find(each => equalNames(each.subjectDer, leaf.issuerDer))
-  return [...namedCas(cas), ...(leaf === null || issuer === undefined ? [] : [{ certificate: leaf, issuer }])]
+  return [...namedCas(cas), ...(await newestNaming(client, cas))]
 }

@@ -10,7 +10,7 @@ import { checkUrls, type Named, namedByServer, namedCas } from './doctor-urls.ts
 import { homeOf } from './home.ts'
 import type { CommandIo } from './io.ts'
 import { withConnection } from './online.ts'
-import { members, type OutputOptions, type View, withOutput, writeRows } from './output.ts'
+import { members, type OutputOptions, printable, type View, withOutput, writeRows } from './output.ts'
 
 interface DoctorOptions extends ConnectionOptions, OutputOptions {
   readonly config?: string
@@ -50,7 +50,8 @@ export const doctorCommand = (io: CommandIo): Command => {
     const options = command.opts<DoctorOptions>()
     const checks = await examine(io, options)
     writeRows(io, options.output, checks, checkView)
-    for (const { status, what, cure } of checks) if (cure !== null) io.err(`${status}: ${what}\n  cure: ${cure}\n`)
+    for (const { status, what, cure } of checks)
+      if (cure !== null) io.err(`${status}: ${printable(what)}\n  cure: ${printable(cure)}\n`)
     io.setExitCode(exitCodeOfChecks(checks))
   })
 }

@@ -10,7 +10,7 @@ import { parseProfile } from '../schema/profile.ts'
 import { readInputText } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
-import { members, type OutputOptions, type View, withOutput, writeOne, writeRows } from './output.ts'
+import { members, type OutputOptions, printable, type View, withOutput, writeOne, writeRows } from './output.ts'
 
 const profileView: View<ProfileAnswer> = {
   columns: members<ProfileAnswer>('name', 'kind', 'lifetimeSeconds', 'hash'),
@@ -71,7 +71,7 @@ const checkCommand = (io: CommandIo): Command => {
   return command.action((names: readonly string[]) => {
     const results = profileFiles(io, names).map(file => checkFile(io, file))
     writeRows(io, command.opts<OutputOptions>().output, results, checkView)
-    for (const { file, faults } of results) for (const fault of faults) io.err(`${file}: ${fault}\n`)
+    for (const { file, faults } of results) for (const fault of faults) io.err(`${file}: ${printable(fault)}\n`)
     if (results.length === 0) io.err('no profile files there\n')
     if (results.length === 0 || results.some(each => each.result === 'failed')) io.setExitCode(2)
   })
