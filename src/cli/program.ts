@@ -19,6 +19,7 @@ import { operatorCommand } from './operator.ts'
 import { ownerCommand } from './owner.ts'
 import { profileCommand } from './profile.ts'
 import { revokeCommand } from './revoke.ts'
+import { serveCommand } from './serve.ts'
 import { serviceCommand } from './service.ts'
 import { statusCommand } from './status.ts'
 import { tokenCommand } from './token.ts'
@@ -29,6 +30,7 @@ const groups: Readonly<Record<string, readonly ((io: CommandIo) => Command)[]>> 
   'Identities:': [agentCommand, instanceCommand, serviceCommand, operatorCommand, ownerCommand, tokenCommand],
   'Certificates:': [certCommand, revokeCommand, crlCommand, ocspCommand, bundleCommand, profileCommand],
   'Running the CA:': [
+    serveCommand,
     initCommand,
     ceremonyCommand,
     statusCommand,

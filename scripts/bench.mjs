@@ -1,0 +1,11 @@
+// `npm run bench [-- NAME…] [--json FILE]`: sets the machine up, then runs the benchmarks under the pinned runtime.
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { bootstrapOrExit, pinnedNode, root } from './bootstrap.mjs'
+
+const env = bootstrapOrExit()
+const result = spawnSync(pinnedNode, [join(root, 'scripts/bench/main.ts'), ...process.argv.slice(2)], {
+  env,
+  stdio: 'inherit',
+})
+process.exit(result.status ?? 1)

@@ -1,0 +1,22 @@
+// The agent of the demonstration: enrols by the AGENTCA_* paths, then calls the backend every 100 ms and says what it got, in JSON lines on
+// stdout. Usage: agent.ts BACKEND_URL BACKEND_SPIFFE_ID
+import { setTimeout as sleep } from 'node:timers/promises'
+import { agentIdentity } from '../../src/agent/index.ts'
+
+const [url, peer] = process.argv.slice(2)
+if (url === undefined || peer === undefined) throw new Error('usage: agent.ts BACKEND_URL BACKEND_SPIFFE_ID')
+
+const say = (event: string, facts: object): void => {
+  process.stdout.write(`${JSON.stringify({ event, at: Date.now(), ...facts })}\n`)
+}
+
+const identity = await agentIdentity()
+const { spiffeId, facts } = identity.current()
+say('enrolled', { spiffeId, serial: facts.serial, notAfter: facts.notAfter })
+process.once('SIGTERM', () => process.exit(0))
+for (;;) {
+  const answer = await identity.fetch(url, { peer })
+  await answer.text()
+  say('called', { status: answer.status })
+  await sleep(100)
+}

@@ -1,0 +1,166 @@
+// What `npm start` does once the machine is set up: a CA in `.agentca/` (or the one that runs there already), and then the main job for
+// real, in processes of their own: an agent enrols and calls a backend over mTLS, the operator revokes it, the next call is refused.
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { agentca, agentcaJson, CommandFailed, root, type Speaker, speak } from './processes.ts'
+
+const { values: flags } = parseArgs({
+  options: { once: { type: 'boolean', default: false }, 'no-demo': { type: 'boolean', default: false } },
+})
+const home = resolve(process.env.AGENTCA_HOME ?? join(root, '.agentca'))
+const startedAt = Date.now()
+
+const step = (text: string): void => {
+  process.stdout.write(`${((Date.now() - startedAt) / 1000).toFixed(2).padStart(7)} s  ${text}\n`)
+}
+
+interface Status {
+  readonly trustDomain: string
+  readonly urls: { readonly api: string; readonly status: string }
+  readonly issuers: readonly { readonly name: string; readonly kind: string; readonly state: string }[]
+}
+
+interface Ca {
+  readonly status: Status
+  /** null: it ran before and is left alone. */
+  readonly server: Speaker | null
+}
+
+const serverLog = join(home, 'log/serve.log')
+
+const startCa = async (): Promise<Ca> => {
+  const running = await agentca('status', '-o', 'json')
+  if (running.code === 0) {
+    step('a CA is running in this checkout: attached to it')
+    return { status: JSON.parse(running.out) as Status, server: null }
+  }
+  const init = await agentcaJson<{ state: string; rootFingerprint: string; rootToken: string | null }>('init')
+  if (init.state === 'initialised') step(`made a CA: root ${init.rootFingerprint}, keys generated inside SoftHSM2`)
+  if (init.state === 'initialised' && init.rootToken !== null)
+    step(`the root key's token is ${init.rootToken}: move it to a safe place before you rely on this CA`)
+  mkdirSync(join(home, 'log'), { recursive: true, mode: 0o700 })
+  const before = existsSync(serverLog) ? readFileSync(serverLog, 'utf8').length : 0
+  const server = speak([join(root, 'bin/agentca'), 'serve'], { logFile: serverLog })
+  const line = await server
+    .next(each => each.ready === true)
+    .catch(() => {
+      // What it said last is the reason, with its cure; it ended with the exit code of that reason.
+      const said = readFileSync(serverLog, 'utf8').slice(before).trim().split('\n')
+      const reason = said.filter(text => !text.startsWith('{')).join('; ') || said.at(-1) || 'the server ended'
+      throw new CommandFailed({ code: server.child.exitCode ?? 1, out: '', err: reason }, ['serve'])
+    })
+  step(`the CA is ready: ${line.api} (API), ${line.status} (CRL, OCSP), pid ${line.pid}`)
+  return { status: await agentcaJson<Status>('status'), server }
+}
+
+/** A token in a file only we can read: secrets do not go through arguments. */
+const tokenFile = async (kind: 'agent' | 'service', name: string, file: string): Promise<string> => {
+  const { token } = await agentcaJson<{ token: string }>('token', 'create', `--${kind}`, name)
+  writeFileSync(file, `${token}\n`, { mode: 0o600 })
+  return file
+}
+
+const tsProgram = (name: string): string => join(import.meta.dirname, name)
+
+const demonstrate = async ({ status }: Ca, speakers: Speaker[]): Promise<void> => {
+  const directory = join(home, 'demo')
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const issuer = status.issuers.find(each => each.kind === 'issuing' && each.state === 'active')
+  if (issuer === undefined) throw new Error('no issuing CA is active')
+  const paths = { AGENTCA_URL: status.urls.api, AGENTCA_CA_FILE: join(home, 'issuers/root-1.pem') }
+  const spoken = (name: string, args: readonly string[], env: Readonly<Record<string, string>>): Speaker => {
+    const speaker = speak([process.execPath, tsProgram(`${name}.ts`), ...args], {
+      env: { ...paths, ...env },
+      logFile: join(directory, `${name}.log`),
+    })
+    speakers.push(speaker)
+    return speaker
+  }
+
+  const created = await agentca('service', 'create', 'demo-backend', '--dns', 'localhost')
+  if (created.code !== 0 && created.code !== 6) throw new CommandFailed(created, ['service', 'create'])
+  const backendDirectory = join(directory, 'backend')
+  const backend = spoken('backend', [status.urls.status, issuer.name], {
+    AGENTCA_DIR: backendDirectory,
+    AGENTCA_TOKEN_FILE: await tokenFile('service', 'demo-backend', join(directory, 'backend.token')),
+  })
+  const { port } = await backend.next(line => line.event === 'listening')
+  step(`a backend with an identity of its own listens on 127.0.0.1:${port} and polls the CRL`)
+
+  const name = `demo-${startedAt.toString(36)}`
+  await agentcaJson('agent', 'create', name, '--owner', 'demo', '--purpose', 'the demonstration of npm start')
+  const agentToken = await tokenFile('agent', name, join(directory, 'agent.token'))
+  step(`registered agent ${name} and made a join token for one enrolment`)
+  const agent = spoken('agent', [`https://127.0.0.1:${port}/`, `spiffe://${status.trustDomain}/service/demo-backend`], {
+    AGENTCA_TOKEN_FILE: agentToken,
+  })
+  const accepted = agent.next(line => line.event === 'called' && line.status === 200)
+  const refused = agent.next(line => line.event === 'called' && line.status === 403)
+  refused.catch(() => {})
+  const enrolled = await agent.next(line => line.event === 'enrolled')
+  const serial = String(enrolled.serial)
+  step(`the agent enrolled in one round trip: ${enrolled.spiffeId}, serial ${serial}`)
+  await accepted
+  step('its calls over mTLS are accepted, one every 100 ms')
+
+  const revokedAt = Date.now()
+  const revoked = await agentca('revoke', '--agent', name, '--reason', 'keyCompromise', '--confirm', '1', '--yes')
+  if (revoked.code !== 0) throw new CommandFailed(revoked, ['revoke'])
+  step(`the operator revoked it: agentca revoke --agent ${name} --reason keyCompromise`)
+  const first = await refused
+  step(`first call refused ${Number(first.at) - revokedAt} ms after the operator's command began (403)`)
+
+  const crlFile = join(directory, `${issuer.name}.crl`)
+  const crl = await fetch(`${status.urls.status}/crl/${issuer.name}.crl`)
+  writeFileSync(crlFile, new Uint8Array(await crl.arrayBuffer()))
+  const text = execFileSync('openssl', ['crl', '-inform', 'DER', '-in', crlFile, '-noout', '-text'], {
+    encoding: 'utf8',
+  })
+  if (!text.toLowerCase().includes(serial)) throw new Error(`openssl does not find serial ${serial} in ${crlFile}`)
+  step(`openssl finds serial ${serial} in the published CRL`)
+}
+
+const next = (status: Status): string => `
+What to try next:
+  ./bin/agentca status                                   one screen about this CA
+  ./bin/agentca agent create NAME --owner YOU            register an agent
+  ./bin/agentca token create --agent NAME                a join token for it
+  ./bin/agentca enroll --url ${status.urls.api} --ca-file .agentca/issuers/root-1.pem --token-file FILE --dir DIR
+  ./bin/agentca revoke --agent NAME --reason keyCompromise
+  ./bin/agentca audit tail                               what happened, and what was refused
+`
+
+const main = async (): Promise<void> => {
+  const ca = await startCa()
+  const speakers: Speaker[] = []
+  const stop = (): Promise<void> => (ca.server === null ? Promise.resolve() : ca.server.stop())
+  const interrupted = new Promise<void>(done => {
+    process.once('SIGINT', () => done())
+    process.once('SIGTERM', () => done())
+  })
+  try {
+    if (!flags['no-demo']) {
+      try {
+        await demonstrate(ca, speakers)
+      } finally {
+        await Promise.all(speakers.map(speaker => speaker.stop()))
+      }
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  if (flags.once) return stop()
+  process.stdout.write(next(ca.status))
+  if (ca.server === null) return
+  step('the CA keeps running; Ctrl-C ends it')
+  await interrupted
+  await stop()
+}
+
+main().catch((error: Error) => {
+  process.stderr.write(`agentca: ${error.message}\n`)
+  process.exit(error instanceof CommandFailed ? error.code : 1)
+})
