@@ -75,7 +75,7 @@ const socketFault = (socketPath: string, error: unknown): CliError => {
       hint: `${startIt}, or name another home with --home`,
     })
   if (code === 'EACCES' || code === 'EPERM')
-    return new CliError('server_not_trusted', `not permitted to open ${socketPath}`, {
+    return new CliError('server_not_permitted', `not permitted to open ${socketPath}`, {
       hint: 'run the command as the user that runs the server, or use --url and --credential',
     })
   return new CliError('server_unreachable', `the server at ${socketPath} broke off: ${messageOf(error)}`)

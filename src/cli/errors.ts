@@ -1,8 +1,10 @@
 // What the command line itself refuses, and the exit code of everything a command can fail with (interfaces.md, Commands).
+import type { AgentErrorCode } from '../agent/errors.ts'
 import type { CheckpointErrorCode } from '../audit/checkpoint.ts'
 import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
 import { exitCodeOf, isProblemCode, type Problem, type ProblemCode } from '../http/problem.ts'
 import type { CeremonyErrorCode } from '../server/ceremony/errors.ts'
+import type { ServerErrorCode } from '../server/errors.ts'
 import type { TokenErrorCode } from '../signer/errors.ts'
 
 export type CliErrorCode =
@@ -11,6 +13,9 @@ export type CliErrorCode =
   | 'file_not_written'
   | 'server_not_running'
   | 'server_unreachable'
+  /** The admin socket belongs to somebody else. */
+  | 'server_not_permitted'
+  /** The server did not prove to be the CA: nothing was sent to it. */
   | 'server_not_trusted'
   | 'server_answer_malformed'
   | 'not_confirmed'
@@ -34,16 +39,23 @@ export class ServerRefusal extends AgentCaError {
   }
 }
 
+type LocalCode =
+  | CliErrorCode
+  | CheckpointErrorCode
+  | CeremonyErrorCode
+  | ServerErrorCode
+  | AgentErrorCode
+  | TokenErrorCode
+
 /** Codes that never cross HTTP; the rest have their exit code in the problem table. */
-const ownCodes: Readonly<
-  Record<CliErrorCode | CheckpointErrorCode | CeremonyErrorCode | Exclude<TokenErrorCode, ProblemCode>, number>
-> = {
+const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   usage: 2,
   file_unreadable: 2,
   file_not_written: 2,
   server_not_running: 7,
   server_unreachable: 7,
-  server_not_trusted: 4,
+  server_not_permitted: 4,
+  server_not_trusted: 9,
   server_answer_malformed: 1,
   not_confirmed: 130,
   verification_failed: 9,
@@ -59,6 +71,26 @@ const ownCodes: Readonly<
   self_check_failed: 9,
   home_differs: 6,
   home_damaged: 9,
+
+  not_initialised: 2,
+  address_in_use: 2,
+  listener_not_allowed: 2,
+  key_file_missing: 2,
+
+  option_missing: 2,
+  option_invalid: 2,
+  directory_unwritable: 2,
+  directory_malformed: 6,
+  directory_in_use: 6,
+  ca_unreachable: 7,
+  ca_not_verified: 9,
+  ca_fingerprint_not_found: 9,
+  answer_malformed: 1,
+  answer_not_verified: 9,
+  identity_unexpected: 9,
+  identity_expired: 4,
+  identity_closed: 1,
+  peer_not_verified: 9,
 
   pkcs11_uri_invalid: 2,
   module_not_loadable: 2,

@@ -112,7 +112,7 @@ describe('over TLS', () => {
   ] as const)('does not talk to %s', async (_, issuer, names) => {
     await using tls = await startTls(identityOf(issuer, names))
     const { code, out, err } = await status(`https://localhost:${tls.port}`)
-    expect([code, out]).toEqual([4, ''])
+    expect([code, out]).toEqual([9, ''])
     expect(JSON.parse(err)).toMatchObject({ code: 'server_not_trusted' })
     expect(tls.callers).toEqual([])
   })
