@@ -2,7 +2,7 @@
 import { X509Certificate } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { eventually } from '../signer/harness.ts'
-import { createKey, createTestFront, publicUrl, signProof, type TestFront } from './harness.ts'
+import { createCountingMetrics, createKey, createTestFront, publicUrl, signProof, type TestFront } from './harness.ts'
 
 let front: TestFront
 beforeAll(async () => {
@@ -184,28 +184,29 @@ describe('what an agent may read', () => {
 
 describe('the metrics', () => {
   it('know routes by pattern, never by path', async () => {
-    front.counted.length = 0
-    await front.call('/v1/bundle?x=1')
-    await front.call('/nowhere/1')
-    await front.call('/v1/renew', { body: { csr: 'x' } })
-    const requests = () => front.counted.filter(({ name }) => name === 'agentca_http_requests_total')
+    const { counted, metrics } = createCountingMetrics()
+    await using metered = await front.serve({ metrics })
+    await metered.call('/v1/bundle?x=1')
+    await metered.call('/nowhere/1')
+    await metered.call('/v1/renew', { body: { csr: 'x' } })
+    const requests = () => counted.filter(({ name }) => name === 'agentca_http_requests_total')
     // A client may have its answer before the server hears that it went out.
     await eventually('three requests counted', () => requests().length === 3)
-    expect(requests().map(({ labels }) => labels)).toEqual([
-      { route: '/v1/bundle', status: '200' },
-      { route: 'none', status: '404' },
-      { route: '/v1/renew', status: '401' },
-    ])
-    const refused = front.counted.filter(({ name }) => name === 'agentca_requests_refused_total')
+    expect(new Set(requests().map(({ labels }) => `${labels.route} ${labels.status}`))).toEqual(
+      new Set(['/v1/bundle 200', 'none 404', '/v1/renew 401']),
+    )
+    const refused = counted.filter(({ name }) => name === 'agentca_requests_refused_total')
     expect(refused.map(({ labels }) => labels.code)).toEqual(['route_not_found', 'client_certificate_missing'])
   })
 
   it('time issuance by operation and outcome', async () => {
-    front.counted.length = 0
+    const { counted, metrics } = createCountingMetrics()
+    await using metered = await front.serve({ metrics })
     const token = await front.createToken('timed')
     const [key, other] = [await createKey(), await createKey()]
-    for (const each of [key, key, other]) await front.call('/v1/enroll', { body: front.enrolBody(token, each.csrText) })
-    const timed = front.counted.filter(({ name }) => name === 'agentca_issuance_seconds')
+    for (const each of [key, key, other])
+      await metered.call('/v1/enroll', { body: front.enrolBody(token, each.csrText) })
+    const timed = counted.filter(({ name }) => name === 'agentca_issuance_seconds')
     expect(timed.map(({ labels }) => labels)).toEqual([
       { operation: 'enrol', outcome: 'new' },
       { operation: 'enrol', outcome: 'again' },

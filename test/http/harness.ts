@@ -148,7 +148,8 @@ export interface Counted {
   readonly labels: Labels
 }
 
-const createCountingMetrics = () => {
+/** The metrics port as a list of what was counted and timed. */
+export const createCountingMetrics = () => {
   const counted: Counted[] = []
   const metrics: Metrics = {
     count: (name, labels = {}) => counted.push({ name, labels }),
@@ -168,7 +169,7 @@ export const createTestFront = async () => {
   const clock = { now: () => Date.now() + time.offset, monotonic: systemClock.monotonic }
   const ca = await createTestAuthority(path => openSqliteLedger(path, { clock, log: silentLog }), [], clock)
   const { ledger } = ca
-  const { counted, metrics } = createCountingMetrics()
+  const { metrics } = createCountingMetrics()
   const deps = {
     clock,
     log: silentLog,
@@ -231,7 +232,6 @@ export const createTestFront = async () => {
     port,
     credentials,
     time,
-    counted,
     call,
     createToken,
     enrolBody,
