@@ -63,5 +63,5 @@ export const createProgram = (io: CommandIo): Command => {
     for (const command of commands) program.addCommand(command(io).helpGroup(heading))
   program.addCommand(completionCommand(io, () => program).helpGroup('Other:'))
   settle(program, io, 'agentca')
-  return program
+  return program.helpCommand('help [command]', 'show the help of a command')
 }

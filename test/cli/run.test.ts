@@ -40,6 +40,8 @@ describe('a command line', () => {
     const asked = await runCommand(['--help'])
     expect([asked.code, asked.err]).toEqual([0, ''])
     expect(asked.out).toContain('Usage: agentca')
+    const byWord = await runCommand(['help', 'agent'])
+    expect([byWord.code, byWord.out.split('\n')[0]]).toEqual([0, 'Usage: agentca agent [options] [command]'])
     const bare = await runCommand([])
     expect([bare.code, bare.out]).toEqual([2, ''])
     expect(bare.err).toContain('Usage: agentca')
