@@ -16,6 +16,7 @@ import { performRootCeremony } from '../server/ceremony/root.ts'
 import { runCeremony } from '../server/ceremony/run.ts'
 import { fingerprintOf } from '../server/ceremony/steps.ts'
 import { caFile, onlineTarget, rootCrlFile, rootTarget } from '../server/init-places.ts'
+import { isInitialised } from '../server/init-record.ts'
 import {
   type CeremonyOptions,
   fileOr,
@@ -171,6 +172,9 @@ const issue = async (io: CommandIo, options: IssuingOptions): Promise<void> => {
     return performIssuingCeremony(deps, { input, token, keys, root, rootToken, output })
   })
   printOutcome(io, options, outcome, certificate => certificateFields(file, certificate))
+  const { name } = outcome.record
+  if (outcome.value !== null && isInitialised(paths))
+    io.err(`next, while the CA runs: agentca ca prepare ${name} --certificate ${file} --confirm ${name}\n`)
 }
 
 interface CrlOptions extends CeremonyOptions, TokenOptions {
@@ -207,6 +211,9 @@ const crlCommand = (io: CommandIo): Command =>
         ['nextUpdate', timeText(crl.nextUpdate)],
         ['entries', crl.entries],
       ])
+      const isPublished = file === rootCrlFile(paths, outcome.record.name) && isInitialised(paths)
+      if (outcome.value !== null && isPublished)
+        io.err('next, while the CA runs: agentca crl publish, which reads this file again\n')
     })
 
 export const ceremonyCommand = (io: CommandIo): Command =>

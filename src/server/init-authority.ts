@@ -1,6 +1,7 @@
 // The keys and certificates of a new CA, each by its ceremony, or adopted where they are already there. A step that is whole is never
 // done again: a root has one certificate, however often `init` was interrupted.
 import { existsSync, readFileSync } from 'node:fs'
+import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { readPublishedCrl } from '../ca/published-crl.ts'
@@ -111,11 +112,20 @@ const madeOrThrow = <T>(made: T | null): T => {
   return made
 }
 
+/** What a ceremony made in this home is not exchanged by naming another file. @throws CeremonyError `output_exists` */
+const refuseAnother = (path: string, certificate: Certificate): void => {
+  if (existsSync(path) && !equalBytes(readCertificate(path).der, certificate.der))
+    throw new CeremonyError('output_exists', `${path} is there already and is another certificate`, {
+      hint: 'begin in an empty home, or move that file away',
+    })
+}
+
 const provideRoot = async (making: Making): Promise<Certificate> => {
   const { paths, existing } = making
   const path = caFile(paths, rootName)
   if (existing !== undefined) {
     const root = parsePem(existing.root)
+    refuseAnother(path, root)
     writeOutput({ path, mode: 'replace' }, encodePem('CERTIFICATE', root.der))
     return root
   }
@@ -134,6 +144,7 @@ const provideIssuing = async (making: Making, root: Certificate): Promise<Certif
   if (existing !== undefined || existsSync(path)) {
     // Made before, by a ceremony of its own or by an init that was interrupted: it passes as if it came from outside.
     const certificate = existing === undefined ? readCertificate(path) : parsePem(existing.issuing)
+    refuseAnother(path, certificate)
     const output = { path, mode: 'replace' } as const
     return madeOrThrow(
       await ceremony(making, 'issuing', (deps, input) =>

@@ -55,6 +55,7 @@ describe('agentca ceremony', () => {
       rootFingerprint: JSON.parse(root.out).fingerprint,
     })
     expect(made.map(file => readFileSync(file, 'latin1'))).toEqual(before)
+    expect((await ceremony('crl')).err).toContain('next, while the CA runs: agentca crl publish')
   })
 
   test('a CRL replaces the published one under a higher number, and keeps what is revoked', async () => {

@@ -122,6 +122,16 @@ describe('under another organisation’s root', () => {
     expect(ledger.status.latestCrl(root!.id)?.number).toBe(1n)
   })
 
+  test('does not put it in the place of a root that was made here', async () => {
+    await certifyElsewhere()
+    mkdirSync(paths.issuers, { recursive: true })
+    const own = openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'x.key', '-subj', '/CN=Own')
+    writeFileSync(caFile(paths, 'root-1'), own)
+    const existing = { root: read('corporate.pem'), issuing: read('issuing.pem'), rootCrl: null }
+    await expect(initHome(options({ existing }))).rejects.toThrow(code('output_exists'))
+    expect(readFileSync(caFile(paths, 'root-1'), 'utf8')).toBe(own)
+  })
+
   test('works without its CRL, and says what is missing', async () => {
     await certifyElsewhere()
     const report = await initHome(
