@@ -2,6 +2,7 @@
 // verified against the given trust anchors.
 import { createHash } from 'node:crypto'
 import { toHex, utf8 } from '../base/bytes.ts'
+import { callCa } from './ca-call.ts'
 import type { Credential } from './credential.ts'
 import { pendingKeys, type RequestDeps, requestIdentity } from './request-identity.ts'
 import { resolveTrustAnchors, type TrustAnchors } from './trust-anchors.ts'
@@ -36,4 +37,13 @@ export const enrol = async (deps: RequestDeps, { url, anchors, token, service }:
     service,
     enrolledWith,
   })
+}
+
+/** Whether the CA is there and is the one that is trusted; nothing secret is sent. @throws AgentError */
+export const checkCa = async (
+  { url, anchors }: Pick<Enrolment, 'url' | 'anchors'>,
+  signal: AbortSignal,
+): Promise<void> => {
+  const roots = await resolveTrustAnchors(url, anchors, signal)
+  await callCa({ url, roots, trustDomain: null, client: null }, { method: 'GET', path: '/v1/capabilities', signal })
 }

@@ -10,6 +10,7 @@ import { clockCommand } from './clock.ts'
 import { completionCommand } from './completion.ts'
 import { crlCommand } from './crl.ts'
 import { doctorCommand } from './doctor.ts'
+import { enrollCommand } from './enroll.ts'
 import { hsmCommand } from './hsm.ts'
 import { initCommand } from './init.ts'
 import { instanceCommand } from './instance.ts'
@@ -27,7 +28,15 @@ import { readVersion, versionCommand } from './version.ts'
 
 /** By what they are for, as the help shows them. */
 const groups: Readonly<Record<string, readonly ((io: CommandIo) => Command)[]>> = {
-  'Identities:': [agentCommand, instanceCommand, serviceCommand, operatorCommand, ownerCommand, tokenCommand],
+  'Identities:': [
+    agentCommand,
+    instanceCommand,
+    serviceCommand,
+    operatorCommand,
+    ownerCommand,
+    tokenCommand,
+    enrollCommand,
+  ],
   'Certificates:': [certCommand, revokeCommand, crlCommand, ocspCommand, bundleCommand, profileCommand],
   'Running the CA:': [
     serveCommand,
