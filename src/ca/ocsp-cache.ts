@@ -40,17 +40,24 @@ export interface OcspCache {
 /** A certID byte for byte: hash algorithm, issuer and serial, in the very encoding that the answer has to repeat. */
 export const cacheKeyOf = (certIdDer: Uint8Array): string => toBase64(certIdDer)
 
+interface Slot {
+  readonly answer: CachedAnswer
+  /** When it was last moved to the end of the Map, in moves. */
+  moved: number
+}
+
 export const createOcspCache = (maxEntries: number): OcspCache => {
-  // Owned by this closure; every method is synchronous. The Map's order is that of the last use.
-  const answers = new Map<string, CachedAnswer>()
+  // Owned by this closure; every method is synchronous. The Map's order is about that of the last use: see `get`.
+  const slots = new Map<string, Slot>()
   const keysOf = new Map<string, Set<string>>()
+  let moves = 0
   const subjectOf = (issuerId: number, serial: string): string => `${issuerId}/${serial}`
 
   const remove = (key: string): void => {
-    const answer = answers.get(key)
-    if (answer === undefined) return
-    answers.delete(key)
-    const subject = subjectOf(answer.issuerId, answer.serial)
+    const slot = slots.get(key)
+    if (slot === undefined) return
+    slots.delete(key)
+    const subject = subjectOf(slot.answer.issuerId, slot.answer.serial)
     const keys = keysOf.get(subject)
     keys?.delete(key)
     if (keys?.size === 0) keysOf.delete(subject)
@@ -58,35 +65,42 @@ export const createOcspCache = (maxEntries: number): OcspCache => {
 
   return {
     get: key => {
-      const answer = answers.get(key)
-      if (answer === undefined) return undefined
-      answers.delete(key)
-      answers.set(key, answer)
-      return answer
+      const slot = slots.get(key)
+      if (slot === undefined) return undefined
+      // Only out of the older three quarters: a Map keeps deleted entries in their hash chain until it grows, so that moving one
+      // popular key with every use costs 60 µs each time instead of 1.
+      if (moves - slot.moved > slots.size / 4) {
+        slots.delete(key)
+        slots.set(key, slot)
+        slot.moved = ++moves
+      }
+      return slot.answer
     },
     put: (key, answer) => {
       remove(key)
-      answers.set(key, answer)
+      slots.set(key, { answer, moved: ++moves })
       const subject = subjectOf(answer.issuerId, answer.serial)
       const keys = keysOf.get(subject)
       if (keys === undefined) keysOf.set(subject, new Set([key]))
       else keys.add(key)
-      if (answers.size > maxEntries) remove(answers.keys().next().value as string)
+      if (slots.size > maxEntries) remove(slots.keys().next().value as string)
     },
     delete: remove,
     drop: (issuerId, serial) => {
       for (const key of keysOf.get(subjectOf(issuerId, serial)) ?? []) remove(key)
     },
     dropIssuer: issuerId => {
-      for (const [key, answer] of answers) if (answer.issuerId === issuerId) remove(key)
+      for (const [key, { answer }] of slots) if (answer.issuerId === issuerId) remove(key)
     },
     clear: () => {
-      answers.clear()
+      slots.clear()
       keysOf.clear()
     },
-    entries: () => answers,
+    *entries() {
+      for (const [key, { answer }] of slots) yield [key, answer] as const
+    },
     get size() {
-      return answers.size
+      return slots.size
     },
   }
 }

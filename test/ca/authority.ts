@@ -169,7 +169,8 @@ export const createTestAuthority = async (
         .map(label => ({ label, purposes: ['ocsp-response'] as const })),
     ],
   }
-  const signer = startSigner(config)
+  // A busy machine is no hanging HSM: that has tests of its own.
+  const signer = startSigner(config, { hangMs: 20_000 })
   await signer.supervisor.ready(15_000)
   const ledger = openLedger(join(directory, 'agentca.db'))
   const issuer = await addIssuers(ledger, ceremonies)

@@ -112,7 +112,7 @@ export const createOcspAuthority = async () => {
       serialPrefix: 1,
       lifetimeSeconds: 4 * 3600,
       responderLifetimeSeconds: 30 * 86_400,
-      signDeadlineMs: 5000,
+      signDeadlineMs: 20_000,
       nonce: 'off',
       nonceBudget: 1000,
       unknownBudget: 1000,

@@ -1,6 +1,7 @@
 // Answers from memory: as fast as a look-up, never older than the ledger, and all there is while the HSM is away.
 import { createHash } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { type Labels, silentMetrics } from '../../src/base/metrics.ts'
 import { CaError } from '../../src/ca/errors.ts'
 import type { OcspResponder } from '../../src/ca/ocsp-responder.ts'
 import type { OcspReply } from '../../src/ca/status-answers.ts'
@@ -52,6 +53,16 @@ describe('an answer in memory', () => {
     const sha1Hex = createHash('sha1').update(first.der).digest('hex')
     expect(first.validity).toEqual({ thisUpdate, nextUpdate, sha1Hex })
     expect((nextUpdate as number) - thisUpdate).toBe(4 * 3_600_000)
+  })
+
+  it('keeps nothing of the bytes that asked for it', async () => {
+    const responder = ca.createResponder()
+    const serial = await issued()
+    const request = ca.requestFor(serial)
+    const reply = responder.respond(request)
+    request.fill(0)
+    expect(said(await reply, serial)).toBe('good')
+    expect(ask(responder, serial)).toBe(await reply)
   })
 
   it('is signed once for everybody who asks meanwhile', async () => {
@@ -226,6 +237,46 @@ describe('after the promise of a revocation resolved', () => {
     expect(said(ask(responder, serial) as OcspReply, serial)).toBe('superseded')
   })
 
+  it('under load no answer is older than its question', async () => {
+    const responder = ca.createResponder()
+    await responder.start()
+    const names = Array.from({ length: 6 }, (_, i) => `loaded-${i}`)
+    let changing = names.length
+    let stated = 0
+    const load = async (name: string) => {
+      const { serial } = await ca.enrolAgent(name)
+      // Every state there was, and how many of them are certain: the next may be durable before its promise resolves.
+      const states = ['good']
+      let certain = 1
+      const change = async () => {
+        for (let round = 0; round < 20; round++) {
+          const state = round % 2 === 0 ? 'held' : 'active'
+          states.push(state === 'held' ? 'certificateHold' : 'good')
+          await ca.setState(name, state)
+          certain = states.length
+          if (state === 'active') responder.presign(serial)
+          await new Promise(setImmediate)
+        }
+        changing -= 1
+      }
+      const keepAsking = async (hash: 'sha1' | 'sha256') => {
+        while (changing > 0) {
+          const since = certain - 1
+          const word = said(await responder.respond(ca.requestFor(serial, hash)), serial)
+          // `tryLater` is no statement: it changed faster than it could be signed.
+          expect(['tryLater', ...states.slice(since)]).toContain(word)
+          if (word !== 'tryLater') stated += 1
+          await new Promise(setImmediate)
+        }
+      }
+      await Promise.all([change(), keepAsking('sha1'), keepAsking('sha256')])
+      await ca.revoke('agent', name, 'superseded')
+      expect(said(await ask(responder, serial), serial)).toBe('superseded')
+    }
+    await Promise.all(names.map(load))
+    expect(stated).toBeGreaterThan(names.length)
+  })
+
   it('a status that never rests is not answered at all', async () => {
     const serial = await issued()
     let reads = 0
@@ -295,6 +346,28 @@ describe('nonces', () => {
     expect(await saysNow(responder, a)).toBe('good')
     seconds += 1
     expect(await nonced(a)).toBe('good')
+  })
+})
+
+describe('replies', () => {
+  it('are counted by what they said, and reported in one go', async () => {
+    const reported: Record<string, number> = {}
+    const count = (name: string, labels: Labels = {}, by = 1) => {
+      reported[`${name} ${labels.answer}`] = (reported[`${name} ${labels.answer}`] ?? 0) + by
+    }
+    const responder = ca.createResponder({ metrics: { ...silentMetrics, count } })
+    const serial = await issued()
+    for (let i = 0; i < 3; i++) await ask(responder, serial)
+    responder.respond(new Uint8Array(0))
+    await responder.maintain()
+    await ask(responder, serial)
+    await responder.maintain()
+    await responder.maintain()
+    expect(reported).toEqual({
+      'agentca_ocsp_answers_total good': 4,
+      'agentca_ocsp_answers_total malformedRequest': 1,
+    })
+    expect(responder.stats().replies).toEqual({ good: 4, malformedRequest: 1 })
   })
 })
 
@@ -403,7 +476,7 @@ describe('while nothing can be signed', () => {
     await ca.signer.supervisor.close()
     expect(ask(responder, cached)).toBe(reply)
     expect(await saysNow(responder, uncached)).toBe('tryLater')
-    await using again = startSigner(ca.signer.config)
+    await using again = startSigner(ca.signer.config, { hangMs: 20_000 })
     await again.supervisor.ready(15_000)
     ca.useSigner(again.client)
     await eventually('connected', () => again.client.isConnected())
