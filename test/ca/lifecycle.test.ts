@@ -131,6 +131,16 @@ describe('retirement', () => {
     expect(ops.ledger.certificates.get(intents[0]!.serial)?.state).toBe('issued')
   })
 
+  it('spares who got a later date after the list was read', async () => {
+    const { ops } = await withCertificates(0)
+    await ops.registry.update(billing, { until: now + day }, options)
+    // Both are asked in one turn: the list still has the old date, the change comes after the new one.
+    const extended = ops.registry.update(billing, { until: now + 2 * day }, options)
+    expect(await ops.lifecycle.retireEnded(now + day)).toBe(0)
+    expect((await extended).registration.until).toBe(now + 2 * day)
+    expect(ops.ledger.registrations.find('agent', 'billing')?.state).toBe('active')
+  })
+
   it('retires more than one page of ended registrations in one go', async () => {
     const ops = await makeOperations()
     for (let i = 0; i < 205; i++) await ops.register('agent', `a-${i}`, { until: now + day })

@@ -61,6 +61,8 @@ describe('issuing for a request that an operator vouches for', () => {
       [{ kind: 'agent', name: 'paused', csr }, 'registration_held'],
       [{ kind: 'agent', name: 'billing', csr: 'AAAA' }, 'csr_malformed'],
       [{ kind: 'agent', name: 'billing', csr: toBase64(forged) }, 'csr_signature_invalid'],
+      [{ kind: 'agent', name: 'billing', csr: toBase64(forged), dryRun: true }, 'csr_signature_invalid'],
+      [{ kind: 'agent', name: 'paused', csr, dryRun: true }, 'registration_held'],
       [{ kind: 'service', name: 'agentca', csr }, 'conflict'],
     ] as const) {
       const size = world.ledger.audit.head().size
@@ -153,6 +155,25 @@ describe('one certificate', () => {
     expect(body.chain).toBe(encodePem('CERTIFICATE', world.front.ca.issuing.der))
     expect((await world.local(`/certificates/${'ab'.repeat(16)}`)).status).toBe(404)
     expect((await world.local('/certificates/not-a-serial')).body.code).toBe('serial_malformed')
+  })
+})
+
+describe('a certificate whose signature came after its agent was retired', () => {
+  it('was never released, and is not handed out afterwards', async () => {
+    const agent = await world.register('agent', 'late')
+    const issuer = world.ledger.issuers.list().find(each => each.name === 'issuing-1')!
+    const at = Date.now()
+    const times = { notBefore: at, notAfter: at + 3_600_000, createdAt: at, deadline: at + 60_000 }
+    const store = { ledger: world.ledger, issuer, agent }
+    const intent = storedIntent(store, times)
+    await recordIntent(store, intent)
+    await world.local('/agents/late/retire', {})
+    expect(await recordIssued(store, intent)).toBe('refused')
+    expect((await world.local(`/certificates/${intent.serial}`)).body).toMatchObject({
+      state: 'revoked',
+      issuedAt: null,
+      certificate: null,
+    })
   })
 })
 

@@ -225,6 +225,7 @@ describe('the audit log', () => {
     const verdict = await verifyLog({ leaves, checkpoints: [checkpoint.note], log })
     expect(verdict).toEqual({ size: world.ledger.audit.head().size, checkpoints: 1, findings: [] })
     expect((await get('/audit/checkpoints')).items[0]).toEqual(checkpoint)
+    expect((await get(`/audit/leaves?from=${verdict.size - 1}&limit=1`)).next).toBeNull()
     expect(await get(`/audit/leaves?from=${verdict.size}`)).toEqual({ items: [], next: null })
   })
 })
