@@ -2,6 +2,7 @@
 // the bundle of all. Served from memory, which needs neither ledger nor signer; the files are for web servers and the next start.
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { crlPublished } from '../audit/events.ts'
 import { toHex, utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
@@ -75,8 +76,11 @@ const fileNameOf = ({ name }: Issuer): string => {
   return `${name}.crl`
 }
 
+/** An HSM that hangs must not keep what there is from being served. */
+const firstListsMs = 3000
+
 /**
- * Resolves when a list of now was tried for every issuing CA, whatever came of it: with a dead HSM the last ones are there.
+ * Resolves when a list of now was tried for every issuing CA, whatever came of it, or has taken too long: the last ones are there then.
  * @throws the error of the file system when the directory cannot be made
  */
 export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPublisher> => {
@@ -129,7 +133,8 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
     for (const lane of allLanes()) lane.wake()
   })
   deps.metrics.gauge('agentca_crl_next_update_seconds', () => gaugeOf(issuers.all(), byIssuer, clock.now()))
-  await Promise.allSettled(allLanes().map(lane => lane.refresh()))
+  const first = Promise.allSettled(allLanes().map(lane => lane.refresh()))
+  await Promise.race([first, sleep(firstListsMs, undefined, { ref: false })])
   started = true
   await renewBundle().catch(error => log.error({ reason: messageOf(error) }, 'the bundle of CRLs is not written'))
 

@@ -16,7 +16,8 @@ export interface StatusDeps extends ResourcesDeps, OcspEndpointDeps {
 export type StatusHandler = (request: IncomingMessage, response: ServerResponse) => void
 
 const ocspPath = '/ocsp'
-const ocspPrefix = '/ocsp/'
+const isOcsp = (path: string): boolean => path === ocspPath || path.startsWith(`${ocspPath}/`)
+const isRead = ({ method }: IncomingMessage): boolean => method === 'GET' || method === 'HEAD'
 
 export const createStatusHandler = (deps: StatusDeps): StatusHandler => {
   const { clock, log } = deps
@@ -29,26 +30,27 @@ export const createStatusHandler = (deps: StatusDeps): StatusHandler => {
     else sendRepresentation(request, response, representation, clock.now())
   }
 
+  const sendNamed = (request: IncomingMessage, response: ServerResponse, path: string): void => {
+    const resource = resources.find(path)
+    if (resource === null) sendProblem(request, response, problems.notFound)
+    else if (!isRead(request)) sendProblem(request, response, problems.onlyReads)
+    else sendResource(request, response, resource)
+  }
+  const askOcsp = (request: IncomingMessage, response: ServerResponse, path: string): void => {
+    const text = path.slice(ocspPath.length)
+    if (text === '') {
+      if (request.method === 'POST') ocsp.post(request, response)
+      else sendProblem(request, response, problems.onlyPosts)
+    } else if (isRead(request)) ocsp.get(request, response, text.slice(1))
+    else sendProblem(request, response, problems.onlyReads)
+  }
   const route: StatusHandler = (request, response) => {
     const target = request.url ?? ''
-    const reads = request.method === 'GET' || request.method === 'HEAD'
-    // A path in its canonical form needs no reading.
-    const known = reads ? resources.find(target) : null
-    if (known !== null) return sendResource(request, response, known)
-    const path = pathOf(target)
-    if (path === null) return sendProblem(request, response, problems.pathMalformed)
-    if (path === ocspPath) {
-      if (request.method === 'POST') return ocsp.post(request, response)
-      return sendProblem(request, response, problems.onlyPosts)
-    }
-    if (path.startsWith(ocspPrefix)) {
-      if (reads) return ocsp.get(request, response, path.slice(ocspPrefix.length))
-      return sendProblem(request, response, problems.onlyReads)
-    }
-    const resource = resources.find(path)
-    if (resource === null) return sendProblem(request, response, problems.notFound)
-    if (!reads) return sendProblem(request, response, problems.onlyReads)
-    sendResource(request, response, resource)
+    // The base64 of a question is read once only, by pki.
+    const path = isOcsp(target) ? target : pathOf(target)
+    if (path === null) sendProblem(request, response, problems.pathMalformed)
+    else if (isOcsp(path)) askOcsp(request, response, path)
+    else sendNamed(request, response, path)
   }
 
   return (request, response) => {

@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts'
 import type { OcspReply, OcspSource } from '../ca/status-answers.ts'
 import { decodeOcspPath, encodeOcspError, maxOcspRequestBytes } from '../pki/ocsp.ts'
 import { problems, sendProblem } from './problem.ts'
-import { type Representation, represent, sendRepresentation } from './representation.ts'
+import { bufferOf, type Representation, represent, sendRepresentation } from './representation.ts'
 
 export interface OcspEndpointDeps {
   readonly clock: Clock
@@ -15,7 +15,7 @@ export interface OcspEndpointDeps {
 }
 
 export interface OcspEndpoint {
-  /** @param text the last part of the path, as it stood in the URL */
+  /** @param text the last part of the path, as it stood in the URL, query included */
   get(request: IncomingMessage, response: ServerResponse, text: string): void
   post(request: IncomingMessage, response: ServerResponse): void
 }
@@ -24,83 +24,101 @@ const responseType = 'application/ocsp-response'
 /** An answer is good for hours; a proxy that kept it so long would keep it past a revocation. */
 const maxAgeSeconds = 300
 
-const malformed: OcspReply = { der: encodeOcspError('malformedRequest'), validity: null }
+const requestType = 'application/ocsp-request'
+const isOcspRequest = (type: string | undefined): boolean =>
+  type === requestType || type?.split(';', 1)[0]?.trim().toLowerCase() === requestType
 
-const isOcspRequest = ({ headers }: IncomingMessage): boolean =>
-  headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() === 'application/ocsp-request'
-
-const sendUncached = (request: IncomingMessage, response: ServerResponse, { der }: OcspReply): void => {
-  const length = String(der.length)
-  response.writeHead(200, ['Content-Type', responseType, 'Content-Length', length, 'Cache-Control', 'no-store'])
-  response.end(request.method === 'HEAD' ? undefined : der)
+const withoutQuery = (text: string): string => {
+  const at = text.indexOf('?')
+  return at < 0 ? text : text.slice(0, at)
 }
 
+/** One answer, ready to be sent: as the answer to a GET that caches may hold, and as any other. */
+interface Prepared {
+  /** null: not to be cached. */
+  readonly cacheable: Representation | null
+  readonly headers: string[]
+  readonly body: Buffer
+}
+
+const prepare = ({ der, validity }: OcspReply, now: number): Prepared => ({
+  cacheable:
+    validity === null
+      ? null
+      : {
+          ...represent(
+            {
+              type: responseType,
+              bytes: der,
+              tag: validity.sha1Hex,
+              lastModified: validity.thisUpdate,
+              goodUntil: validity.nextUpdate,
+              maxAgeSeconds,
+              directives: 'public, no-transform, must-revalidate',
+              expires: true,
+            },
+            now,
+            null,
+          ),
+          // Two answers to one question may be of the same second, one of them from before a revocation.
+          dated: false,
+        },
+  headers: ['Content-Type', responseType, 'Content-Length', String(der.length), 'Cache-Control', 'no-store'],
+  body: bufferOf(der),
+})
+
+type Send = (request: IncomingMessage, response: ServerResponse, prepared: Prepared) => void
+
+const sendPlain: Send = (request, response, { headers, body }) => {
+  response.writeHead(200, headers)
+  response.end(request.method === 'HEAD' ? undefined : body)
+}
+
+const malformed = prepare({ der: encodeOcspError('malformedRequest'), validity: null }, 0)
+
 export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): OcspEndpoint => {
-  // The responder hands out the same object as long as an answer is good: so do its headers.
-  const representations = new WeakMap<OcspReply, Representation>()
-  const representationOf = (
-    reply: OcspReply,
-    { thisUpdate, nextUpdate, sha1Hex }: NonNullable<OcspReply['validity']>,
-  ): Representation => {
-    const found = representations.get(reply)
-    if (found !== undefined) return found
-    const made = represent(
-      {
-        type: responseType,
-        bytes: reply.der,
-        tag: sha1Hex,
-        lastModified: thisUpdate,
-        goodUntil: nextUpdate,
-        maxAgeSeconds,
-        directives: 'public, no-transform, must-revalidate',
-        expires: true,
-      },
-      clock.now(),
-      null,
-    )
-    // Two answers to one question may be of the same second, one of them from before a revocation.
-    const undated = { ...made, dated: false }
-    representations.set(reply, undated)
-    return undated
-  }
-
-  const sendCacheable = (request: IncomingMessage, response: ServerResponse, reply: OcspReply): void => {
-    if (reply.validity === null) sendUncached(request, response, reply)
-    else sendRepresentation(request, response, representationOf(reply, reply.validity), clock.now())
-  }
-
-  const respond = (
-    request: IncomingMessage,
-    response: ServerResponse,
-    send: typeof sendUncached,
-    bytes: Uint8Array,
-  ): void => {
-    const reply = ocsp.respond(bytes)
-    if (!(reply instanceof Promise)) {
-      send(request, response, reply)
-      return
+  // The responder hands out the same object as long as an answer is good: so do we.
+  const known = new WeakMap<OcspReply, Prepared>()
+  const preparedOf = (reply: OcspReply): Prepared => {
+    let prepared = known.get(reply)
+    if (prepared === undefined) {
+      prepared = prepare(reply, clock.now())
+      known.set(reply, prepared)
     }
-    reply
-      .then(later => send(request, response, later))
-      .catch(error => {
-        log.error({ reason: messageOf(error) }, 'an OCSP request was not answered')
-        if (!response.headersSent) sendProblem(request, response, problems.internal)
-      })
+    return prepared
+  }
+  const sendCacheable: Send = (request, response, prepared) => {
+    if (prepared.cacheable === null) sendPlain(request, response, prepared)
+    else sendRepresentation(request, response, prepared.cacheable, clock.now())
+  }
+  const fail = (request: IncomingMessage, response: ServerResponse, error: unknown): void => {
+    log.error({ reason: messageOf(error) }, 'an OCSP request was not answered')
+    if (!response.headersSent) sendProblem(request, response, problems.internal)
+  }
+  const respond = (request: IncomingMessage, response: ServerResponse, send: Send, bytes: Uint8Array): void => {
+    try {
+      const reply = ocsp.respond(bytes)
+      if (!(reply instanceof Promise)) send(request, response, preparedOf(reply))
+      else
+        reply.then(later => send(request, response, preparedOf(later))).catch(error => fail(request, response, error))
+    } catch (error) {
+      fail(request, response, error)
+    }
   }
 
   return {
     get: (request, response, text) => {
       let bytes: Uint8Array
       try {
-        bytes = decodeOcspPath(text)
+        bytes = decodeOcspPath(withoutQuery(text))
       } catch {
-        sendUncached(request, response, malformed)
+        sendPlain(request, response, malformed)
         return
       }
       respond(request, response, sendCacheable, bytes)
     },
     post: (request, response) => {
-      if (!isOcspRequest(request)) {
+      if (!isOcspRequest(request.headers['content-type'])) {
         sendProblem(request, response, problems.notOcsp)
         return
       }
@@ -115,14 +133,8 @@ export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): Ocsp
         request.off('data', take).off('end', answer)
         sendProblem(request, response, problems.tooLarge)
       }
-      const answer = (): void => {
-        try {
-          respond(request, response, sendUncached, parts.length === 1 ? parts[0]! : Buffer.concat(parts))
-        } catch (error) {
-          log.error({ reason: messageOf(error) }, 'an OCSP request was not answered')
-          if (!response.headersSent) sendProblem(request, response, problems.internal)
-        }
-      }
+      const answer = (): void =>
+        respond(request, response, sendPlain, parts.length === 1 ? parts[0]! : Buffer.concat(parts))
       request.on('data', take).on('end', answer)
     },
   }

@@ -32,7 +32,10 @@ export interface Representation {
   readonly holdUntil: number
 }
 
-export const httpDate = (at: number): string => new Date(at).toUTCString()
+/** The same memory as a Buffer: node:http turns every other kind into one, each time. */
+export const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+const httpDate = (at: number): string => new Date(at).toUTCString()
 
 const headersOf = (content: Content, now: number) => {
   const left = content.goodUntil === null ? Number.POSITIVE_INFINITY : Math.floor((content.goodUntil - now) / 1000)
@@ -52,7 +55,7 @@ export const represent = (content: Content, now: number, before: Representation 
   const lastModified = content.lastModified === null ? null : httpDate(content.lastModified)
   return {
     content,
-    body: Buffer.from(content.bytes.buffer, content.bytes.byteOffset, content.bytes.byteLength),
+    body: bufferOf(content.bytes),
     etag: `"${content.tag}"`,
     lastModified,
     dated: lastModified !== null && lastModified !== before?.lastModified,

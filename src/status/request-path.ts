@@ -6,6 +6,7 @@
  * @returns null when it cannot be read: no path, or an escape that is none
  */
 export const pathOf = (target: string): string | null => {
+  if (/^\/[A-Za-z0-9._~/-]*$/.test(target)) return target
   const absolute = /^https?:\/\/[^/?#]*(?=[/?]|$)/i.exec(target)
   const local = absolute === null ? target : target.slice(absolute[0].length)
   const query = local.indexOf('?')

@@ -37,6 +37,18 @@ describe('publication of CRLs', () => {
     expect(issuingCrl(publisher).number).toBeGreaterThan(last.number)
   })
 
+  it('is there when the HSM hangs at a start', async () => {
+    const directory = world.newDirectory()
+    const before = await world.openPublisher(directory)
+    const last = issuingCrl(before)
+    await before.close()
+    const hanging = Promise.withResolvers<Uint8Array>()
+    const signer = { ...world.ca.signer.client, sign: () => hanging.promise }
+    await using publisher = await world.openPublisher(directory, { signer })
+    expect(issuingCrl(publisher)).toEqual(last)
+    hanging.reject(new Error('too late'))
+  })
+
   it('survives the death of the signer process', async () => {
     await using publisher = await world.openPublisher(world.newDirectory())
     const [serial] = await world.enrolled('killed-signer')
