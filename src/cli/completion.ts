@@ -159,9 +159,9 @@ ${values.join('\n')}
 const scripts = { bash: bashScript, zsh: zshScript, fish: fishScript, powershell: powershellScript } as const
 const shells = Object.keys(scripts) as (keyof typeof scripts)[]
 
-/** @param program the whole tree, complete by the time the command runs */
-export const completionCommand = (io: CommandIo, program: () => Command): Command =>
+/** @param program the whole tree */
+export const completionCommand = (io: CommandIo, program: () => Promise<Command>): Command =>
   new Command('completion')
     .description('a completion script for your shell')
     .addArgument(new Argument('<shell>').choices(shells))
-    .action((shell: keyof typeof scripts) => io.out(scripts[shell](completionNodes(program()))))
+    .action(async (shell: keyof typeof scripts) => io.out(scripts[shell](completionNodes(await program()))))

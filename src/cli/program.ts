@@ -1,55 +1,48 @@
-// The commands of agentca as one tree.
+// The commands of agentca as one tree. A command's module is loaded when it is the one that is asked for: who revokes in an incident
+// does not wait for the server's modules.
 import { Command } from 'commander'
-import { agentCommand } from './agent.ts'
-import { auditCommand } from './audit.ts'
-import { bundleCommand } from './bundle.ts'
-import { caCommand } from './ca.ts'
-import { ceremonyCommand } from './ceremony.ts'
-import { certCommand } from './cert.ts'
-import { clockCommand } from './clock.ts'
-import { completionCommand } from './completion.ts'
-import { crlCommand } from './crl.ts'
-import { doctorCommand } from './doctor.ts'
-import { enrollCommand } from './enroll.ts'
-import { hsmCommand } from './hsm.ts'
-import { initCommand } from './init.ts'
-import { instanceCommand } from './instance.ts'
 import type { CommandIo } from './io.ts'
-import { ocspCommand } from './ocsp.ts'
-import { operatorCommand } from './operator.ts'
-import { ownerCommand } from './owner.ts'
-import { profileCommand } from './profile.ts'
-import { revokeCommand } from './revoke.ts'
-import { serveCommand } from './serve.ts'
-import { serviceCommand } from './service.ts'
-import { statusCommand } from './status.ts'
-import { tokenCommand } from './token.ts'
-import { readVersion, versionCommand } from './version.ts'
+import { readVersion } from './version.ts'
+
+type CommandFactory = (io: CommandIo) => Command
 
 /** By what they are for, as the help shows them. */
-const groups: Readonly<Record<string, readonly ((io: CommandIo) => Command)[]>> = {
-  'Identities:': [
-    agentCommand,
-    instanceCommand,
-    serviceCommand,
-    operatorCommand,
-    ownerCommand,
-    tokenCommand,
-    enrollCommand,
-  ],
-  'Certificates:': [certCommand, revokeCommand, crlCommand, ocspCommand, bundleCommand, profileCommand],
-  'Running the CA:': [
-    serveCommand,
-    initCommand,
-    ceremonyCommand,
-    statusCommand,
-    doctorCommand,
-    caCommand,
-    hsmCommand,
-    auditCommand,
-    clockCommand,
-  ],
-  'Other:': [versionCommand],
+const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<CommandFactory>>>>> = {
+  'Identities:': {
+    agent: async () => (await import('./agent.ts')).agentCommand,
+    instance: async () => (await import('./instance.ts')).instanceCommand,
+    service: async () => (await import('./service.ts')).serviceCommand,
+    operator: async () => (await import('./operator.ts')).operatorCommand,
+    owner: async () => (await import('./owner.ts')).ownerCommand,
+    token: async () => (await import('./token.ts')).tokenCommand,
+    enroll: async () => (await import('./enroll.ts')).enrollCommand,
+  },
+  'Certificates:': {
+    cert: async () => (await import('./cert.ts')).certCommand,
+    revoke: async () => (await import('./revoke.ts')).revokeCommand,
+    crl: async () => (await import('./crl.ts')).crlCommand,
+    ocsp: async () => (await import('./ocsp.ts')).ocspCommand,
+    bundle: async () => (await import('./bundle.ts')).bundleCommand,
+    profile: async () => (await import('./profile.ts')).profileCommand,
+  },
+  'Running the CA:': {
+    serve: async () => (await import('./serve.ts')).serveCommand,
+    init: async () => (await import('./init.ts')).initCommand,
+    ceremony: async () => (await import('./ceremony.ts')).ceremonyCommand,
+    status: async () => (await import('./status.ts')).statusCommand,
+    doctor: async () => (await import('./doctor.ts')).doctorCommand,
+    ca: async () => (await import('./ca.ts')).caCommand,
+    hsm: async () => (await import('./hsm.ts')).hsmCommand,
+    audit: async () => (await import('./audit.ts')).auditCommand,
+    clock: async () => (await import('./clock.ts')).clockCommand,
+  },
+  'Other:': {
+    completion: async () => {
+      const { completionCommand } = await import('./completion.ts')
+      return io => completionCommand(io, () => createProgram(io))
+    },
+    version: async () => (await import('./version.ts')).versionCommand,
+  },
 }
 
 /** Every command throws instead of ending the process, prints through `io`, and says in its error which command it was. */
@@ -64,13 +57,17 @@ const settle = (command: Command, io: CommandIo, path: string): void => {
   for (const child of command.commands) settle(child, io, `${path} ${child.name()}`)
 }
 
-export const createProgram = (io: CommandIo): Command => {
+const isCommand = (name: string | undefined): boolean =>
+  name !== undefined && Object.values(groups).some(group => Object.hasOwn(group, name))
+
+/** @param only the one command that is needed; without a command of this name, all of them: for help, and for what was mistyped */
+export const createProgram = async (io: CommandIo, only?: string): Promise<Command> => {
   const program = new Command('agentca')
     .description('certificate authority for AI agents')
     .version(readVersion(), '-V, --version', 'show the version')
-  for (const [heading, commands] of Object.entries(groups))
-    for (const command of commands) program.addCommand(command(io).helpGroup(heading))
-  program.addCommand(completionCommand(io, () => program).helpGroup('Other:'))
+  for (const [heading, group] of Object.entries(groups))
+    for (const [name, load] of Object.entries(group))
+      if (!isCommand(only) || name === only) program.addCommand((await load())(io).helpGroup(heading))
   settle(program, io, 'agentca')
   return program.helpCommand('help [command]', 'show the help of a command')
 }

@@ -21,7 +21,8 @@ export const runCli = async (argv: readonly string[], io: CommandIo): Promise<nu
     exitCode = code
   }
   try {
-    await createProgram({ ...io, setExitCode }).parseAsync(argv, { from: 'user' })
+    const program = await createProgram({ ...io, setExitCode }, argv[0])
+    await program.parseAsync(argv, { from: 'user' })
     return exitCode
   } catch (thrown) {
     const isHelp = thrown instanceof CommanderError && /^commander\.(?:help|helpDisplayed|version)$/.test(thrown.code)

@@ -65,9 +65,16 @@ const leavesOf = (command: Command, path: readonly string[] = []): readonly stri
     ? [path.join(' ')]
     : command.commands.flatMap(child => leavesOf(child, [...path, child.name()]))
 
-it('knows every command of the tree, and no other', () => {
-  const known = leavesOf(createProgram(silentIo)).filter(path => !elsewhere.has(path))
+it('knows every command of the tree, and no other', async () => {
+  const known = leavesOf(await createProgram(silentIo)).filter(path => !elsewhere.has(path))
   expect(Object.keys(cases).sort()).toEqual(known.toSorted())
+})
+
+it('loads the one command that is asked for, by the name it has in the tree', async () => {
+  const { commands } = await createProgram(silentIo)
+  for (const name of commands.map(command => command.name()))
+    expect((await createProgram(silentIo, name)).commands.map(command => command.name())).toEqual([name])
+  expect((await createProgram(silentIo, 'agnet')).commands).toHaveLength(commands.length)
 })
 
 it.each(Object.entries(cases))('agentca %s does its work', async (_, { good, asks = [], shows, code = 0 }) => {

@@ -44,7 +44,7 @@ describe('bash completion', () => {
 describe.each(['bash', 'zsh', 'fish', 'powershell'])('the script for %s', shell => {
   it('names every command and every option of the tree', async () => {
     const script = await scriptOf(shell)
-    const nodes = completionNodes(createProgram(silentIo))
+    const nodes = completionNodes(await createProgram(silentIo))
     expect(nodes.length).toBeGreaterThan(50)
     for (const node of nodes) {
       expect(script).toContain(node.path)
