@@ -7,7 +7,7 @@ import { parseOnePem } from '../pki/pem.ts'
 import { checkSignature } from '../pki/signature.ts'
 import type { AdminClient } from './admin-client.ts'
 import { crlUrlsOf } from './certificate-report.ts'
-import { type Check, failed, ok, skipped } from './doctor-check.ts'
+import { type Check, failed, ok, skipped, warn } from './doctor-check.ts'
 import { fetchOk } from './fetch-url.ts'
 import { askOcsp } from './ocsp-question.ts'
 
@@ -38,8 +38,15 @@ const examineOcsp = async (url: string, { certificate, issuer }: Named, now: num
   return `OCSP answers ${typeof answer.status === 'object' ? 'revoked' : answer.status}`
 }
 
-/** Each URL once, with the first certificate that names it. */
-export const checkUrls = async (named: readonly Named[], now: number): Promise<readonly Check[]> => {
+/**
+ * Each URL once, with the first certificate that names it.
+ * @param serverAnswers without a server an unreachable URL is no news of its own
+ */
+export const checkUrls = async (
+  named: readonly Named[],
+  { now, serverAnswers }: { readonly now: number; readonly serverAnswers: boolean },
+): Promise<readonly Check[]> => {
+  const broken = serverAnswers ? failed : warn
   const examinations = new Map<string, () => Promise<string>>()
   const add = (url: string, examine: () => Promise<string>): void => {
     if (!examinations.has(url)) examinations.set(url, examine)
@@ -56,7 +63,7 @@ export const checkUrls = async (named: readonly Named[], now: number): Promise<r
     checks.push(
       await examine().then(
         what => ok('urls', `${url}: ${what}`),
-        (error: unknown) => failed('urls', `${url}: ${messageOf(error)}`, cure),
+        (error: unknown) => broken('urls', `${url}: ${messageOf(error)}`, cure),
       ),
     )
   return checks

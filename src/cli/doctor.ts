@@ -36,7 +36,7 @@ const examine = async (io: CommandIo, options: DoctorOptions): Promise<readonly 
   const named = async (): Promise<readonly Named[]> =>
     serverAnswers ? namedByServer(client) : namedCas(isRemote ? [] : readCaFiles(paths).map(each => each.certificate))
   const urls = await named().then(
-    found => checkUrls(found, now),
+    found => checkUrls(found, { now, serverAnswers }),
     (error: unknown) => [failed('urls', messageOf(error), 'see the server’s log')],
   )
   return [...fromMachine, ...fromServer, ...urls]

@@ -31,9 +31,9 @@ const untilSignalled = (server: RunningServer, reload: () => void): Promise<void
 export const serveCommand = (io: CommandIo): Command =>
   new Command('serve')
     .description('run the CA: API, status, ops and admin listeners')
-    .option('--home DIR', 'AGENTCA_HOME')
-    .option('--config FILE', 'configuration (default: AGENTCA_CONFIG, else ca-config/agentca.yaml)')
-    .option('--profiles DIR', "profiles (default: the configuration's)")
+    .option('--home <dir>', 'AGENTCA_HOME')
+    .option('--config <file>', 'configuration (default: AGENTCA_CONFIG, else ca-config/agentca.yaml)')
+    .option('--profiles <dir>', "profiles (default: the configuration's)")
     .action(async (options: { home?: string; config?: string; profiles?: string }) => {
       const paths = homeOf(io, options.home)
       const { config, profiles } = loadConfig(io, options.config)
