@@ -4,7 +4,7 @@ import { parseCeremony } from '../schema/ceremony.ts'
 import { draftFacts, draftIssuing, draftRoot } from './ceremony/draft.ts'
 import { isMissing, type TokenTarget, tokenFacts } from './ceremony/token-target.ts'
 import type { Facts } from './ceremony/transcript.ts'
-import { type InitOptions, prepareInit } from './init.ts'
+import { findInit, type InitOptions, prepareInit } from './init.ts'
 import type { PublicUrls } from './init-inputs.ts'
 import { caFile, issuingName, onlineTarget, rootCrlFile, rootName, rootTarget } from './init-places.ts'
 
@@ -33,9 +33,10 @@ const tokenPart = (part: string, target: TokenTarget): PlannedPart => ({
 /** @throws as initHome, for what it would refuse before it makes anything */
 export const planInit = async (options: InitOptions): Promise<InitPlan> => {
   const { paths, existing } = options
-  const { found, urls, inputs } = await prepareInit(options)
-  const head = { home: paths.home, trustDomain: options.config.trustDomain, urls }
-  if (found?.state === 'done') return { ...head, state: 'already', parts: [] }
+  const { trustDomain } = options.config
+  const found = findInit(options)
+  if (found?.state === 'done') return { state: 'already', home: paths.home, trustDomain, urls: found.urls, parts: [] }
+  const { urls, inputs } = await prepareInit(options, found)
   const now = options.clock.now()
   const root = parseCeremony('root', inputs.root.text, inputs.root.source)
   const issuing = parseCeremony('issuing', inputs.issuing.text, inputs.issuing.source)
@@ -45,8 +46,10 @@ export const planInit = async (options: InitOptions): Promise<InitPlan> => {
       : { action: 'make', facts: { file: path, ...facts } }
   const labels = [issuing.key.label, ...issuing.alsoGenerate]
   return {
-    ...head,
     state: 'planned',
+    home: paths.home,
+    trustDomain,
+    urls,
     parts: [
       tokenPart('online token', onlineTarget(options)),
       { part: 'online keys', action: 'make', facts: { 'those that are missing of': labels } },

@@ -58,14 +58,19 @@ export interface InitReport {
  */
 export const initHome = async (options: InitOptions): Promise<InitReport> => {
   const { paths, clock, log } = options
-  const { found, judge, urls, inputs } = await prepareInit(options)
+  const found = findInit(options)
   // A server may be running: a finished home is told without its ledger.
   if (found?.state === 'done') return report(options, found, 'already')
+  const { judge, urls, inputs } = await prepareInit(options, found)
   makeDirectories(paths)
   // Its lock keeps a second init out: opened first, filled last.
   await using ledger = openSqliteLedger(paths.database, { clock, log })
-  const record = readInitRecord(paths) ?? begin(options, urls, ledger)
-  if (record.state === 'done') return report(options, record, 'already')
+  if (found === null && findInit(options) !== null) {
+    // Another init came between: start over from what it left.
+    await ledger.close()
+    return initHome(options)
+  }
+  const record = found ?? begin(options, urls, ledger)
   const authority = await makeAuthority({ ...options, judge, inputs })
   await fillLedger(ledger, { record, ...authority, ceremonies: paths.ceremonies, now: clock.now(), log })
   await ledger.close()
@@ -75,16 +80,21 @@ export const initHome = async (options: InitOptions): Promise<InitReport> => {
   return report(options, done, 'initialised')
 }
 
-/** What `init` finds and needs, asked for before the first directory is made. @throws as initHome */
-export const prepareInit = async (options: InitOptions) => {
-  const { config, existing, softhsmModule, inputs } = options
-  const found = readInitRecord(options.paths)
+/** What an earlier `init` left here. @throws CeremonyError `home_differs`, `home_damaged` */
+export const findInit = ({ paths, config }: InitOptions): InitRecord | null => {
+  const found = readInitRecord(paths)
   if (found !== null) checkSame(found, config)
+  return found
+}
+
+/** What `init` needs of this machine and this configuration, asked for before the first directory is made. @throws as initHome */
+export const prepareInit = async (options: InitOptions, found: InitRecord | null) => {
+  const { config, existing, softhsmModule, inputs } = options
   const judge = await findJudge()
   if (existing === undefined || config.hsm.uri === undefined) loadCryptoki(softhsmModule ?? defaultSofthsmModule)
   const urls = found?.urls ?? (await publicUrlsOf(config, findFreePort))
   const own = ownInputs({ trustDomain: config.trustDomain, statusUrl: urls.status })
-  return { found, judge, urls, inputs: checkInputs({ ...own, ...inputs }) }
+  return { judge, urls, inputs: checkInputs({ ...own, ...inputs }) }
 }
 
 const begin = (options: InitOptions, urls: PublicUrls, ledger: Ledger): InitRecord => {
