@@ -6,8 +6,6 @@ import type { AskedCertificate } from './ocsp-cache.ts'
 
 export interface BackgroundDeps {
   readonly log: Log
-  /** Somebody waits for this one already: it needs no second signature. */
-  readonly isAwaited: (key: string) => boolean
   readonly sign: (asked: AskedCertificate) => Promise<void>
 }
 
@@ -22,7 +20,7 @@ export interface Background {
 const slots = 16
 const maxQueued = 20_000
 
-export const createBackground = ({ log, isAwaited, sign }: BackgroundDeps): Background => {
+export const createBackground = ({ log, sign }: BackgroundDeps): Background => {
   // Owned by this closure, changed only synchronously.
   const queue = new Map<string, AskedCertificate>()
   const running = new Map<string, Promise<void>>()
@@ -30,7 +28,6 @@ export const createBackground = ({ log, isAwaited, sign }: BackgroundDeps): Back
 
   const signNext = ([key, asked]: readonly [string, AskedCertificate]): void => {
     queue.delete(key)
-    if (isAwaited(key)) return
     const { serial } = asked
     const work = sign(asked)
       .catch((error: unknown) => log.debug({ serial, reason: messageOf(error) }, 'no OCSP answer signed ahead'))

@@ -3,6 +3,7 @@
 import type { Clock } from '../base/clock.ts'
 import { type CertId, encodeCertIdFor, type IssuerHashes, issuerHashes } from '../pki/ocsp.ts'
 import { serialFromHex, serialHex } from '../pki/serial.ts'
+import { CaError } from './errors.ts'
 import type { Issuers, OnlineIssuer } from './issuers.ts'
 import type { AskedCertificate } from './ocsp-cache.ts'
 
@@ -16,6 +17,8 @@ export interface OcspIssuers {
    * one signer, and a delegate speaks only for the issuer that appointed it (RFC 6960 §4.2.2.2).
    */
   ofQuestion(certIds: readonly CertId[]): OnlineIssuer | null
+  /** The question most clients will have about this serial: with SHA-1 (RFC 5019 §2.1.1). @throws PkiError serial_malformed */
+  likelyQuestion(issuer: OnlineIssuer, serial: string): AskedCertificate
 }
 
 export const createOcspIssuers = (clock: Pick<Clock, 'now'>, issuers: Pick<Issuers, 'all' | 'online'>): OcspIssuers => {
@@ -23,12 +26,17 @@ export const createOcspIssuers = (clock: Pick<Clock, 'now'>, issuers: Pick<Issue
   let seen: unknown = null
   let online: readonly OnlineIssuer[] = []
   let byKey: ReadonlyMap<string, OnlineIssuer> = new Map()
+  let sha1Of: ReadonlyMap<number, IssuerHashes> = new Map()
 
   const follow = (): void => {
     const all = issuers.all()
     if (all === seen) return
     online = issuers.online()
-    byKey = new Map(online.flatMap(issuer => hashesOf(issuer).map(({ issuerKey }) => [issuerKey, issuer])))
+    const named = online.flatMap(issuer => hashesOf(issuer).map(hashes => ({ issuer, hashes })))
+    byKey = new Map(named.map(({ issuer, hashes }) => [hashes.issuerKey, issuer]))
+    sha1Of = new Map(
+      named.filter(({ hashes }) => hashes.hash === 'sha1').map(({ issuer, hashes }) => [issuer.id, hashes]),
+    )
     seen = all
   }
   const isLive = (issuer: OnlineIssuer): boolean => clock.now() < issuer.certificate.notAfter
@@ -54,6 +62,12 @@ export const createOcspIssuers = (clock: Pick<Clock, 'now'>, issuers: Pick<Issue
       if (issuer === undefined || !isLive(issuer)) return null
       return certIds.every(certId => find(certId) === issuer) ? issuer : null
     },
+    likelyQuestion: (issuer, serial) => {
+      follow()
+      const hashes = sha1Of.get(issuer.id)
+      if (hashes === undefined) throw new CaError('internal', `issuer ${issuer.name} is gone`)
+      return { issuerId: issuer.id, serial, certIdDer: encodeCertIdFor(hashes, serialFromHex(serial)) }
+    },
   }
 }
 
@@ -66,9 +80,3 @@ export const askedBy = (issuer: OnlineIssuer, certId: CertId): AskedCertificate 
   serial: serialHex(certId.serial),
   certIdDer: certId.der.slice(),
 })
-
-/** The question most clients will have about this serial: with SHA-1 (RFC 5019 §2.1.1). @throws PkiError serial_malformed */
-export const likelyQuestion = (issuer: OnlineIssuer, serial: string): AskedCertificate => {
-  const sha1 = hashesOf(issuer).find(({ hash }) => hash === 'sha1') as IssuerHashes
-  return { issuerId: issuer.id, serial, certIdDer: encodeCertIdFor(sha1, serialFromHex(serial)) }
-}
