@@ -43,8 +43,14 @@ export interface IssuerRotation {
   prepare(wanted: PreparedIssuer, options: Options): Promise<Issuer>
   /** @throws CaError `not_found`, `conflict`; StoreError `conflict` */
   activate(name: string, options: Options): Promise<Issuer>
-  /** @returns how many unexpired leaves it still answers for, counted up to 1,000. @throws CaError `not_found`, `conflict` */
-  retire(name: string, options: Options): Promise<{ readonly issuer: Issuer; readonly liveLeaves: number }>
+  /** @throws CaError `not_found`, `conflict` */
+  retire(name: string, options: Options): Promise<RetiredIssuer>
+}
+
+export interface RetiredIssuer {
+  readonly issuer: Issuer
+  /** Unexpired leaves that it still answers for, counted up to 1,000. */
+  readonly liveLeaves: number
 }
 
 /** Part of URLs and file names. */
@@ -66,151 +72,155 @@ const checkIssuingCa = (certificate: Certificate, now: number): void => {
   if (certificate.notAfter <= now) throw fault('it has expired')
 }
 
-export const createIssuerRotation = (deps: IssuerRotationDeps): IssuerRotation => {
-  const { clock, issuers, ledger } = deps
-
-  /** The one whose key verifies it, not merely whose name it carries. @throws CaError `value_invalid` */
-  const parentOf = (certificate: Certificate): IssuerView => {
-    const signed = ({ certificate: parent }: IssuerView): boolean =>
-      equalNames(parent.subjectDer, certificate.issuerDer) &&
-      verifySignature(parent.spki, certificate.signatureAlgorithm, certificate.tbs, certificate.signature)
-    const parent = issuers.all().find(view => view.record.state !== 'retired' && signed(view))
-    if (parent === undefined)
-      throw invalidValue('certificate', 'no CA known here signed it', 'agentca ca list shows the ones that may have')
-    const { basicConstraints, notAfter } = parent.certificate
-    if (basicConstraints?.isCa !== true || basicConstraints.pathLength === 0)
-      throw invalidValue('certificate', `${parent.record.name} may not sign other CAs (its path length is 0)`)
-    if (certificate.notAfter > notAfter)
-      throw invalidValue('certificate', `it would outlive ${parent.record.name}, which signed it`)
-    return parent
-  }
-
-  /** @throws CaError `not_found`, `conflict` */
-  const checkOnlineKey = async (keyLabel: string, spkiHashHex: string): Promise<void> => {
-    const hint = 'agentca hsm keys'
-    const key = (await deps.onlineKeys()).find(each => each.label === keyLabel)
-    if (key === undefined)
-      throw new CaError('not_found', `the online token has no key labelled ${keyLabel}`, { hint, facts: { keyLabel } })
-    if (key.spkiSha256Hex === spkiHashHex) return
-    throw new CaError('conflict', `key ${keyLabel} is not the one in the certificate`, {
-      hint,
-      facts: { certificate: spkiHashHex, token: key.spkiSha256Hex },
-    })
-  }
-
-  /** One key and one subject per CA: CRL numbers, OCSP answers and path building all go by them. */
-  const checkUnused = (certificate: Certificate): void => {
-    for (const { record, certificate: other } of issuers.all()) {
-      if (record.spkiHash === certificate.spkiHashHex)
-        throw new CaError('key_in_use', `CA ${record.name} has this key`, { hint: 'a new CA needs a new key' })
-      if (equalNames(other.subjectDer, certificate.subjectDer))
-        throw new CaError('conflict', `CA ${record.name} has this subject`, { hint: 'give each CA a name of its own' })
-    }
-    if (deps.certificates.list({ keyHash: certificate.spkiHashHex, limit: 1 }).rows.length > 0)
-      throw new CaError('key_in_use', 'an identity has this key', { hint: 'a new CA needs a new key' })
-  }
-
-  const viewOf = (name: string): IssuerView => {
-    const view = issuers.byName(name)
-    if (view === null) throw new CaError('not_found', `no CA is called ${name}`, { hint: 'agentca ca list' })
-    return view
-  }
-
-  const changed = async (): Promise<void> => {
-    issuers.reload()
-    await deps.onIssuersChanged()
-  }
-
-  const prepare: IssuerRotation['prepare'] = async ({ name, keyLabel, certificatePem }, { context, dryRun }) => {
-    const at = clock.now()
-    if (!nameForm.test(name)) throw invalidValue('name', 'expected 1 to 64 of a-z, 0-9 and dash')
-    if (issuers.byName(name) !== null) throw new CaError('conflict', `CA ${name} exists already`)
-    const certificate = parseCertificate(parseOnePem(certificatePem, 'CERTIFICATE'))
-    checkIssuingCa(certificate, at)
-    const parent = parentOf(certificate)
-    checkUnused(certificate)
-    await checkOnlineKey(keyLabel, certificate.spkiHashHex)
-    const { der, notBefore, notAfter } = certificate
-    const draft: Omit<Issuer, 'id'> = {
-      name,
-      kind: 'issuing',
-      state: 'prepared',
-      certificate: der,
-      parentId: parent.record.id,
-      keyLabel,
-      spkiHash: certificate.spkiHashHex,
-      notBefore,
-      notAfter,
-      createdAt: at,
-    }
-    if (dryRun) return { ...draft, id: 0 }
-    const sha256 = toHex(createHash('sha256').update(der).digest())
-    const added = await ledger.add(
-      draft,
-      events.issuerAdded(leafContextOf(context, at), { name, kind: 'issuing', sha256, notAfter }),
-    )
-    await changed()
-    return added
-  }
-
-  const activate: IssuerRotation['activate'] = async (name, { context, dryRun }) => {
-    const at = clock.now()
-    const { record } = viewOf(name)
-    const { state, keyLabel } = record
-    if (record.kind !== 'issuing' || keyLabel === null)
-      throw new CaError('conflict', `${name} is a root: its key is never online`)
-    if (state !== 'prepared')
-      throw new CaError('conflict', `expected a prepared CA, ${name} is ${state}`, { hint: 'agentca ca list' })
-    if (at < record.notBefore || at > record.notAfter)
-      throw new CaError('conflict', `the certificate of ${name} is not valid now`, {
-        facts: { notBefore: record.notBefore, notAfter: record.notAfter },
-      })
-    await checkOnlineKey(keyLabel, record.spkiHash)
-    const replaced = issuers.all().find(view => view.record.kind === 'issuing' && view.record.state === 'active')
-    if (dryRun) return { ...record, state: 'active' }
-    const leaf = events.issuerStateChanged(leafContextOf(context, at), {
-      name,
-      from: state,
-      to: 'active',
-      ...(replaced === undefined ? {} : { retired: replaced.record.name }),
-    })
-    const active = await ledger.setState(record.id, 'active', at, leaf, replaced?.record.id ?? null)
-    await changed()
-    return active
-  }
-
-  const liveLeavesOf = (issuerId: number, now: number): number =>
-    deps.certificates.list({ issuerId, states: ['issued', 'held'], liveAt: now, limit: countLimit }).rows.length
-
-  /** A root leaves the trust bundle when it is retired: nothing below it may still be in use. */
-  const checkRootUnused = ({ record }: IssuerView, now: number): void => {
-    for (const { record: child } of issuers.all()) {
-      if (child.parentId !== record.id) continue
-      if (child.state === 'retired' && liveLeavesOf(child.id, now) === 0) continue
-      throw new CaError('conflict', `${child.name} below ${record.name} is ${child.state} and may have live leaves`, {
-        facts: { child: child.name },
-        hint: `agentca ca retire ${child.name}, and wait until its leaves have expired`,
-      })
-    }
-  }
-
-  const retire: IssuerRotation['retire'] = async (name, { context, dryRun }) => {
-    const at = clock.now()
-    const view = viewOf(name)
-    const { id, kind, state } = view.record
-    if (kind === 'root') checkRootUnused(view, at)
-    else if (state === 'active')
-      throw new CaError('conflict', `${name} is the active CA`, {
-        hint: 'agentca ca activate NAME of another one first',
-      })
-    const liveLeaves = liveLeavesOf(id, at)
-    // Activating its successor has retired it already.
-    if (state === 'retired' || dryRun) return { issuer: { ...view.record, state: 'retired' }, liveLeaves }
-    const leaf = events.issuerStateChanged(leafContextOf(context, at), { name, from: state, to: 'retired', liveLeaves })
-    const issuer = await ledger.setState(id, 'retired', at, leaf, null)
-    await changed()
-    return { issuer, liveLeaves }
-  }
-
-  return { prepare, activate, retire }
+/** The one whose key verifies it, not merely whose name it carries. @throws CaError `value_invalid` */
+const parentOf = (deps: IssuerRotationDeps, certificate: Certificate): IssuerView => {
+  const signed = ({ certificate: parent }: IssuerView): boolean =>
+    equalNames(parent.subjectDer, certificate.issuerDer) &&
+    verifySignature(parent.spki, certificate.signatureAlgorithm, certificate.tbs, certificate.signature)
+  const parent = deps.issuers.all().find(view => view.record.state !== 'retired' && signed(view))
+  if (parent === undefined)
+    throw invalidValue('certificate', 'no CA known here signed it', 'agentca ca list shows the ones that may have')
+  const { basicConstraints, notAfter } = parent.certificate
+  if (basicConstraints?.isCa !== true || basicConstraints.pathLength === 0)
+    throw invalidValue('certificate', `${parent.record.name} may not sign other CAs (its path length is 0)`)
+  if (certificate.notAfter > notAfter)
+    throw invalidValue('certificate', `it would outlive ${parent.record.name}, which signed it`)
+  return parent
 }
+
+/** @throws CaError `not_found`, `conflict` */
+const checkOnlineKey = async (deps: IssuerRotationDeps, keyLabel: string, spkiHashHex: string): Promise<void> => {
+  const hint = 'agentca hsm keys'
+  const key = (await deps.onlineKeys()).find(each => each.label === keyLabel)
+  if (key === undefined)
+    throw new CaError('not_found', `the online token has no key labelled ${keyLabel}`, { hint, facts: { keyLabel } })
+  if (key.spkiSha256Hex === spkiHashHex) return
+  throw new CaError('conflict', `key ${keyLabel} is not the one in the certificate`, {
+    hint,
+    facts: { certificate: spkiHashHex, token: key.spkiSha256Hex },
+  })
+}
+
+/** One key and one subject per CA: CRL numbers, OCSP answers and path building all go by them. */
+const checkUnused = (deps: IssuerRotationDeps, certificate: Certificate): void => {
+  for (const { record, certificate: other } of deps.issuers.all()) {
+    if (record.spkiHash === certificate.spkiHashHex)
+      throw new CaError('key_in_use', `CA ${record.name} has this key`, { hint: 'a new CA needs a new key' })
+    if (equalNames(other.subjectDer, certificate.subjectDer))
+      throw new CaError('conflict', `CA ${record.name} has this subject`, { hint: 'give each CA a name of its own' })
+  }
+  if (deps.certificates.list({ keyHash: certificate.spkiHashHex, limit: 1 }).rows.length > 0)
+    throw new CaError('key_in_use', 'an identity has this key', { hint: 'a new CA needs a new key' })
+}
+
+const viewOf = (deps: IssuerRotationDeps, name: string): IssuerView => {
+  const view = deps.issuers.byName(name)
+  if (view === null) throw new CaError('not_found', `no CA is called ${name}`, { hint: 'agentca ca list' })
+  return view
+}
+
+const changed = async (deps: IssuerRotationDeps): Promise<void> => {
+  deps.issuers.reload()
+  await deps.onIssuersChanged()
+}
+
+const prepare = async (
+  deps: IssuerRotationDeps,
+  { name, keyLabel, certificatePem }: PreparedIssuer,
+  { context, dryRun }: Options,
+): Promise<Issuer> => {
+  const at = deps.clock.now()
+  if (!nameForm.test(name)) throw invalidValue('name', 'expected 1 to 64 of a-z, 0-9 and dash')
+  if (deps.issuers.byName(name) !== null) throw new CaError('conflict', `CA ${name} exists already`)
+  const certificate = parseCertificate(parseOnePem(certificatePem, 'CERTIFICATE'))
+  checkIssuingCa(certificate, at)
+  const parent = parentOf(deps, certificate)
+  checkUnused(deps, certificate)
+  await checkOnlineKey(deps, keyLabel, certificate.spkiHashHex)
+  const { der, notBefore, notAfter } = certificate
+  const draft: Omit<Issuer, 'id'> = {
+    name,
+    kind: 'issuing',
+    state: 'prepared',
+    certificate: der,
+    parentId: parent.record.id,
+    keyLabel,
+    spkiHash: certificate.spkiHashHex,
+    notBefore,
+    notAfter,
+    createdAt: at,
+  }
+  if (dryRun) return { ...draft, id: 0 }
+  const sha256 = toHex(createHash('sha256').update(der).digest())
+  const added = await deps.ledger.add(
+    draft,
+    events.issuerAdded(leafContextOf(context, at), { name, kind: 'issuing', sha256, notAfter }),
+  )
+  await changed(deps)
+  return added
+}
+
+const activate = async (deps: IssuerRotationDeps, name: string, { context, dryRun }: Options): Promise<Issuer> => {
+  const at = deps.clock.now()
+  const { record } = viewOf(deps, name)
+  const { state, keyLabel } = record
+  if (record.kind !== 'issuing' || keyLabel === null)
+    throw new CaError('conflict', `${name} is a root: its key is never online`)
+  if (state !== 'prepared')
+    throw new CaError('conflict', `expected a prepared CA, ${name} is ${state}`, { hint: 'agentca ca list' })
+  if (at < record.notBefore || at > record.notAfter)
+    throw new CaError('conflict', `the certificate of ${name} is not valid now`, {
+      facts: { notBefore: record.notBefore, notAfter: record.notAfter },
+    })
+  await checkOnlineKey(deps, keyLabel, record.spkiHash)
+  const replaced = deps.issuers.all().find(view => view.record.kind === 'issuing' && view.record.state === 'active')
+  if (dryRun) return { ...record, state: 'active' }
+  const leaf = events.issuerStateChanged(leafContextOf(context, at), {
+    name,
+    from: state,
+    to: 'active',
+    ...(replaced === undefined ? {} : { retired: replaced.record.name }),
+  })
+  const active = await deps.ledger.setState(record.id, 'active', at, leaf, replaced?.record.id ?? null)
+  await changed(deps)
+  return active
+}
+
+const liveLeavesOf = (deps: IssuerRotationDeps, issuerId: number, now: number): number =>
+  deps.certificates.list({ issuerId, states: ['issued', 'held'], liveAt: now, limit: countLimit }).rows.length
+
+/** A root leaves the trust bundle when it is retired: nothing below it may still be in use. */
+const checkRootUnused = (deps: IssuerRotationDeps, { record }: IssuerView, now: number): void => {
+  for (const { record: child } of deps.issuers.all()) {
+    if (child.parentId !== record.id) continue
+    if (child.state === 'retired' && liveLeavesOf(deps, child.id, now) === 0) continue
+    throw new CaError('conflict', `${child.name} below ${record.name} is ${child.state} and may have live leaves`, {
+      facts: { child: child.name },
+      hint: `agentca ca retire ${child.name}, and wait until its leaves have expired`,
+    })
+  }
+}
+
+const retire = async (deps: IssuerRotationDeps, name: string, { context, dryRun }: Options): Promise<RetiredIssuer> => {
+  const at = deps.clock.now()
+  const view = viewOf(deps, name)
+  const { id, kind, state } = view.record
+  if (kind === 'root') checkRootUnused(deps, view, at)
+  else if (state === 'active')
+    throw new CaError('conflict', `${name} is the active CA`, {
+      hint: 'agentca ca activate NAME of another one first',
+    })
+  const liveLeaves = liveLeavesOf(deps, id, at)
+  // Activating its successor has retired it already.
+  if (state === 'retired' || dryRun) return { issuer: { ...view.record, state: 'retired' }, liveLeaves }
+  const leaf = events.issuerStateChanged(leafContextOf(context, at), { name, from: state, to: 'retired', liveLeaves })
+  const issuer = await deps.ledger.setState(id, 'retired', at, leaf, null)
+  await changed(deps)
+  return { issuer, liveLeaves }
+}
+
+export const createIssuerRotation = (deps: IssuerRotationDeps): IssuerRotation => ({
+  prepare: (wanted, options) => prepare(deps, wanted, options),
+  activate: (name, options) => activate(deps, name, options),
+  retire: (name, options) => retire(deps, name, options),
+})

@@ -48,159 +48,161 @@ export interface Lifecycle {
 const pageSize = 100
 const kinds: readonly SubjectKind[] = ['agent', 'service', 'operator']
 
-export const createLifecycle = (deps: LifecycleDeps): Lifecycle => {
-  const { clock, registrations } = deps
-
-  const move = (subject: Subject, to: RegistrationState, options: ChangeOptions): Promise<ChangeOutcome> => {
-    if (options.why !== undefined) checkText('why', options.why)
-    return changeRegistration(deps, {
-      subject,
-      at: clock.now(),
-      options,
-      decide: (current, owner) => {
-        checkTransition(current, to)
-        // Nobody would answer for it; every issuance is refused for the same reason.
-        if (to === 'active') refuseGoneOwner(owner)
-        return { set: {}, state: to }
-      },
-      leaf: (context, before, after) =>
-        events.registrationChanged(context, subject, {
-          from: before.state,
-          to: after.state,
-          version: after.version,
-          set: {},
-          why: options.why,
-        }),
-    })
-  }
-
-  /** Positions of its leaves so far; what lands between the last one and the retirement itself is found between them. */
-  const archiveOf = ({ kind, name }: Subject): readonly [number, number] | null => {
-    const subject = `${kind}:${name}`
-    const [first] = deps.audit.tail({ subject, event: 'registration_created', limit: 1 })
-    const [last] = deps.audit.tail({ subject, limit: 1 })
-    return first === undefined || last === undefined ? null : [first.index, last.index]
-  }
-
-  /** With operators left but no admin among them, nobody could make another one in production. */
-  const refuseLastAdmin = ({ kind, name }: Subject): void => {
-    if (kind !== 'operator') return
-    const active = registrations.list({ kind, state: 'active', limit: 1000 })
-    const others = active.filter(each => each.name !== name)
-    if (active.find(each => each.name === name)?.operatorRole !== 'admin') return
-    if (others.length === 0 || others.some(each => each.operatorRole === 'admin')) return
-    throw new CaError('conflict', `operator ${name} is the last admin`, {
-      hint: 'agentca operator create NAME --role admin',
-    })
-  }
-
-  const retireNow = (
-    subject: Subject,
-    options: ChangeOptions,
-    check: (current: Registration) => void,
-  ): Promise<ChangeOutcome> => {
-    const archived = archiveOf(subject)
-    return changeRegistration(deps, {
-      subject,
-      at: clock.now(),
-      options,
-      decide: current => {
-        checkTransition(current, 'retired')
-        check(current)
-        return { set: {}, state: 'retired' }
-      },
-      leaf: (context, _before, _after, radius) =>
-        events.registrationRetired(context, subject, { radius, archived, why: options.why }),
-    })
-  }
-
-  const retire: Lifecycle['retire'] = async (subject, options) => {
-    if (options.why !== undefined) checkText('why', options.why)
-    refuseLastAdmin(subject)
-    return retireNow(subject, options, () => {})
-  }
-
-  const ownerGone: Lifecycle['ownerGone'] = async (owner, options) => {
-    const at = clock.now()
-    if (options.why !== undefined) checkText('why', options.why)
-    if (deps.owners.find(owner)?.state === 'gone')
-      throw new CaError('conflict', `owner ${owner} is gone already`, { hint: 'agentca owner list' })
-    return abandonable<BlastRadius>(abandon =>
-      deps.owners.gone(owner, at, radius => {
-        checkExpected(radius, options.expected)
-        if (options.dryRun) abandon(radius)
-        return events.ownerGone(leafContextOf(options.context, at), owner, { radius, why: options.why })
+const move = (
+  deps: LifecycleDeps,
+  subject: Subject,
+  to: RegistrationState,
+  options: ChangeOptions,
+): Promise<ChangeOutcome> => {
+  if (options.why !== undefined) checkText('why', options.why)
+  return changeRegistration(deps, {
+    subject,
+    at: deps.clock.now(),
+    options,
+    decide: (current, owner) => {
+      checkTransition(current, to)
+      // Nobody would answer for it; every issuance is refused for the same reason.
+      if (to === 'active') refuseGoneOwner(owner)
+      return { set: {}, state: to }
+    },
+    leaf: (context, before, after) =>
+      events.registrationChanged(context, subject, {
+        from: before.state,
+        to: after.state,
+        version: after.version,
+        set: {},
+        why: options.why,
       }),
-    )
-  }
+  })
+}
 
-  const unlock: Lifecycle['unlock'] = async (instanceId, options) => {
-    const at = clock.now()
-    if (options.why !== undefined) checkText('why', options.why)
-    const instance = deps.instances.get(instanceId)
-    const registration = instance === null ? null : registrations.byId(instance.registrationId)
-    if (instance === null || registration === null)
-      throw new CaError('not_found', `no instance has id ${instanceId}`, { hint: 'agentca instance list' })
-    if (instance.state !== 'locked')
-      throw new CaError('conflict', `expected a locked instance, got an ${instance.state} one`, {
-        facts: { state: instance.state },
-        hint: `agentca instance show ${instanceId}`,
-      })
-    if (options.dryRun) return { ...instance, state: 'active', lockReason: null, changedAt: at }
-    const { kind, name } = registration
-    return deps.instances.unlock(
-      instanceId,
-      at,
-      events.instanceUnlocked(
-        leafContextOf(options.context, at),
-        { kind, name },
-        { instance: instanceId, why: options.why },
-      ),
-    )
-  }
+/** Positions of its leaves so far; what lands between the last one and the retirement itself is found between them. */
+const archiveOf = (deps: LifecycleDeps, { kind, name }: Subject): readonly [number, number] | null => {
+  const subject = `${kind}:${name}`
+  const [first] = deps.audit.tail({ subject, event: 'registration_created', limit: 1 })
+  const [last] = deps.audit.tail({ subject, limit: 1 })
+  return first === undefined || last === undefined ? null : [first.index, last.index]
+}
 
-  const retireOne = async (registration: Registration, now: number): Promise<boolean> => {
-    const { kind, name } = registration
-    const context = { requestId: 'end-date', who: 'system', source: 'system' }
-    try {
-      await retireNow({ kind, name }, { context, why: 'end date', dryRun: false }, current => {
-        // Somebody may have moved the date since the list was read.
-        if (current.until === null || current.until > now)
-          throw new CaError('conflict', `${kind} ${name} has not reached its end date`)
-      })
-      return true
-    } catch (error) {
-      if (!(error instanceof CaError) && !(error instanceof StoreError)) throw error
-      deps.log.warn({ kind, name, reason: messageOf(error) }, 'not retired at its end date')
-      return false
-    }
-  }
+/** With operators left but no admin among them, nobody could make another one in production. */
+const refuseLastAdmin = (deps: LifecycleDeps, { kind, name }: Subject): void => {
+  if (kind !== 'operator') return
+  const active = deps.registrations.list({ kind, state: 'active', limit: 1000 })
+  const others = active.filter(each => each.name !== name)
+  if (active.find(each => each.name === name)?.operatorRole !== 'admin') return
+  if (others.length === 0 || others.some(each => each.operatorRole === 'admin')) return
+  throw new CaError('conflict', `operator ${name} is the last admin`, {
+    hint: 'agentca operator create NAME --role admin',
+  })
+}
 
-  const retireEnded: Lifecycle['retireEnded'] = async now => {
-    let retired = 0
-    for (const kind of kinds) {
-      let after: string | undefined
-      for (;;) {
-        const page = registrations.list({
-          kind,
-          endedAt: now,
-          limit: pageSize,
-          ...(after === undefined ? {} : { after }),
-        })
-        for (const registration of page) if (await retireOne(registration, now)) retired++
-        after = page.at(-1)?.name
-        if (page.length < pageSize) break
-      }
-    }
-    return retired
-  }
+const retireNow = (
+  deps: LifecycleDeps,
+  subject: Subject,
+  options: ChangeOptions,
+  check: (current: Registration) => void,
+): Promise<ChangeOutcome> => {
+  const archived = archiveOf(deps, subject)
+  return changeRegistration(deps, {
+    subject,
+    at: deps.clock.now(),
+    options,
+    decide: current => {
+      checkTransition(current, 'retired')
+      check(current)
+      return { set: {}, state: 'retired' }
+    },
+    leaf: (context, _before, _after, radius) =>
+      events.registrationRetired(context, subject, { radius, archived, why: options.why }),
+  })
+}
 
-  return {
-    hold: (subject, options) => move(subject, 'held', options),
-    release: (subject, options) => move(subject, 'active', options),
-    retire,
-    ownerGone,
-    unlock,
-    retireEnded,
+const retire = async (deps: LifecycleDeps, subject: Subject, options: ChangeOptions): Promise<ChangeOutcome> => {
+  if (options.why !== undefined) checkText('why', options.why)
+  refuseLastAdmin(deps, subject)
+  return retireNow(deps, subject, options, () => {})
+}
+
+const ownerGone = async (deps: LifecycleDeps, owner: string, options: ChangeOptions): Promise<BlastRadius> => {
+  const at = deps.clock.now()
+  if (options.why !== undefined) checkText('why', options.why)
+  if (deps.owners.find(owner)?.state === 'gone')
+    throw new CaError('conflict', `owner ${owner} is gone already`, { hint: 'agentca owner list' })
+  return abandonable<BlastRadius>(abandon =>
+    deps.owners.gone(owner, at, radius => {
+      checkExpected(radius, options.expected)
+      if (options.dryRun) abandon(radius)
+      return events.ownerGone(leafContextOf(options.context, at), owner, { radius, why: options.why })
+    }),
+  )
+}
+
+const unlock = async (deps: LifecycleDeps, instanceId: string, options: ChangeOptions): Promise<Instance> => {
+  const at = deps.clock.now()
+  if (options.why !== undefined) checkText('why', options.why)
+  const instance = deps.instances.get(instanceId)
+  const registration = instance === null ? null : deps.registrations.byId(instance.registrationId)
+  if (instance === null || registration === null)
+    throw new CaError('not_found', `no instance has id ${instanceId}`, { hint: 'agentca instance list' })
+  if (instance.state !== 'locked')
+    throw new CaError('conflict', `expected a locked instance, got an ${instance.state} one`, {
+      facts: { state: instance.state },
+      hint: `agentca instance show ${instanceId}`,
+    })
+  if (options.dryRun) return { ...instance, state: 'active', lockReason: null, changedAt: at }
+  const { kind, name } = registration
+  return deps.instances.unlock(
+    instanceId,
+    at,
+    events.instanceUnlocked(
+      leafContextOf(options.context, at),
+      { kind, name },
+      { instance: instanceId, why: options.why },
+    ),
+  )
+}
+
+const retireOne = async (deps: LifecycleDeps, registration: Registration, now: number): Promise<boolean> => {
+  const { kind, name } = registration
+  const context = { requestId: 'end-date', who: 'system', source: 'system' }
+  try {
+    await retireNow(deps, { kind, name }, { context, why: 'end date', dryRun: false }, current => {
+      // Somebody may have moved the date since the list was read.
+      if (current.until === null || current.until > now)
+        throw new CaError('conflict', `${kind} ${name} has not reached its end date`)
+    })
+    return true
+  } catch (error) {
+    if (!(error instanceof CaError) && !(error instanceof StoreError)) throw error
+    deps.log.warn({ kind, name, reason: messageOf(error) }, 'not retired at its end date')
+    return false
   }
 }
+
+const retireEnded = async (deps: LifecycleDeps, now: number): Promise<number> => {
+  let retired = 0
+  for (const kind of kinds) {
+    let after: string | undefined
+    for (;;) {
+      const page = deps.registrations.list({
+        kind,
+        endedAt: now,
+        limit: pageSize,
+        ...(after === undefined ? {} : { after }),
+      })
+      for (const registration of page) if (await retireOne(deps, registration, now)) retired++
+      after = page.at(-1)?.name
+      if (page.length < pageSize) break
+    }
+  }
+  return retired
+}
+
+export const createLifecycle = (deps: LifecycleDeps): Lifecycle => ({
+  hold: (subject, options) => move(deps, subject, 'held', options),
+  release: (subject, options) => move(deps, subject, 'active', options),
+  retire: (subject, options) => retire(deps, subject, options),
+  ownerGone: (owner, options) => ownerGone(deps, owner, options),
+  unlock: (instanceId, options) => unlock(deps, instanceId, options),
+  retireEnded: now => retireEnded(deps, now),
+})

@@ -77,136 +77,159 @@ export const refuseGoneOwner = (owner: Owner | null): void => {
   })
 }
 
-export const createRegistry = (deps: RegistryDeps): Registry => {
-  const { clock, registrations, owners } = deps
-
-  const checkProfile = (kind: SubjectKind, profile: string): void => {
-    const found = deps.profileKind(profile)
-    if (found === kind) return
-    const message =
-      found === null
-        ? `no profile is called ${profile}`
-        : `profile ${profile} is for kind ${found}, expected one for ${kind}`
-    throw new CaError('profile_unknown', message, { facts: { profile }, hint: 'agentca profile list' })
-  }
-
-  const checkOwner = (owner: string): void => {
-    checkName('owner', owner)
-    refuseGoneOwner(owners.find(owner))
-  }
-
-  const ensureOwner = async (owner: string, context: RequestContext, at: number): Promise<Owner> =>
-    owners.ensure(owner, at, events.ownerCreated(leafContextOf(context, at), owner))
-
-  /** Everything but the name and the owner, which have their own rules. */
-  const checkValues = (kind: SubjectKind, values: RegistrationUpdate, now: number): RegistrationUpdate => {
-    if (values.purpose !== undefined) checkText('purpose', values.purpose)
-    if (values.roles !== undefined) checkRoles(values.roles)
-    if (values.attributes !== undefined) checkAttributes(values.attributes)
-    if (values.profile != null) checkProfile(kind, values.profile)
-    if (values.until !== undefined) checkUntil(values.until, now)
-    return values.dnsNames === undefined ? values : { ...values, dnsNames: parseHosts(kind, values.dnsNames) }
-  }
-
-  const checkDraft = (draft: NewRegistration, now: number): NewRegistration & { readonly profile: string } => {
-    const { kind, name } = draft
-    checkRegisteredName(kind, name)
-    // `operator:local` in the log is whoever used the admin socket.
-    if (kind === 'operator' && name === 'local') throw invalidValue('name', 'local is the admin socket')
-    if (kind === 'agent' && draft.owner === null)
-      throw invalidValue(
-        'owner',
-        'an agent without an owner cannot be created',
-        `agentca agent create ${name} --owner WHO`,
-      )
-    if ((kind === 'operator') !== (draft.operatorRole !== null))
-      throw invalidValue('role', 'operators have an operator role, and only they')
-    if (registrations.find(kind, name) !== null)
-      throw new StoreError('already_exists', `${kind} ${name} exists already; names are never reused`, {
-        hint: `agentca ${kind} show ${name}`,
-      })
-    const profile = draft.profile ?? kind
-    const checked = { ...draft, ...checkValues(kind, { ...draft, profile }, now), profile }
-    if (draft.owner !== null) checkOwner(draft.owner)
-    return checked
-  }
-
-  const create: Registry['create'] = async (draft, { context, dryRun }) => {
-    const at = clock.now()
-    const checked = checkDraft(draft, at)
-    if (dryRun) return { ...checked, id: 0, state: 'active', version: 1, createdAt: at, changedAt: at }
-    if (checked.owner !== null) await ensureOwner(checked.owner, context, at)
-    const { kind, name, owner, profile, roles, operatorRole, until } = checked
-    return registrations.create(
-      { ...checked, at },
-      events.registrationCreated(
-        leafContextOf(context, at),
-        { kind, name },
-        { owner, profile, roles, operatorRole, until },
-      ),
-    )
-  }
-
-  const update: Registry['update'] = async (subject, given, options) => {
-    const at = clock.now()
-    const set = checkValues(subject.kind, given, at)
-    if (Object.keys(set).length === 0) throw invalidValue('body', 'nothing to change')
-    if (set.owner === null && subject.kind === 'agent') throw invalidValue('owner', 'an agent has an owner')
-    if (set.profile === null) throw invalidValue('profile', 'expected the name of a profile')
-    if (options.why !== undefined) checkText('why', options.why)
-    if (set.owner != null) {
-      // Before the owner comes into being for the sake of nobody.
-      const current = registrations.find(subject.kind, subject.name)
-      if (current !== null) refuseRetired(current)
-      checkOwner(set.owner)
-      if (current !== null && !options.dryRun) await ensureOwner(set.owner, options.context, at)
-    }
-    return changeRegistration(deps, {
-      subject,
-      at,
-      options,
-      decide: current => {
-        refuseRetired(current)
-        return { set: set as RegistrationChange['set'], state: current.state }
-      },
-      leaf: (context, before, after) =>
-        events.registrationChanged(context, subject, {
-          from: before.state,
-          to: after.state,
-          version: after.version,
-          set: set as { readonly [key: string]: LeafValue },
-          why: options.why,
-        }),
-    })
-  }
-
-  const attest: Registry['attest'] = async (subject, until, options) => {
-    const at = clock.now()
-    checkUntil(until, at)
-    if (options.why !== undefined) checkText('why', options.why)
-    return changeRegistration(deps, {
-      subject,
-      at,
-      options,
-      decide: (current, owner) => {
-        refuseRetired(current)
-        refuseGoneOwner(owner)
-        if (until !== null && current.until !== null && until < current.until)
-          throw invalidValue(
-            'until',
-            `an attestation extends: expected ${new Date(current.until).toISOString()} or later`,
-          )
-        return { set: until === null ? {} : { until }, state: current.state }
-      },
-      leaf: (context, before, after) =>
-        events.registrationAttested(context, subject, {
-          owner: before.owner,
-          version: after.version,
-          until: after.until,
-          why: options.why,
-        }),
-    })
-  }
-
-  return { create, update, attest }
+const checkProfile = (deps: RegistryDeps, kind: SubjectKind, profile: string): void => {
+  const found = deps.profileKind(profile)
+  if (found === kind) return
+  const message =
+    found === null
+      ? `no profile is called ${profile}`
+      : `profile ${profile} is for kind ${found}, expected one for ${kind}`
+  throw new CaError('profile_unknown', message, { facts: { profile }, hint: 'agentca profile list' })
 }
+
+const checkOwner = (deps: RegistryDeps, owner: string): void => {
+  checkName('owner', owner)
+  refuseGoneOwner(deps.owners.find(owner))
+}
+
+const ensureOwner = async (deps: RegistryDeps, owner: string, context: RequestContext, at: number): Promise<Owner> =>
+  deps.owners.ensure(owner, at, events.ownerCreated(leafContextOf(context, at), owner))
+
+/** Everything but the name and the owner, which have their own rules. */
+const checkValues = (
+  deps: RegistryDeps,
+  kind: SubjectKind,
+  values: RegistrationUpdate,
+  now: number,
+): RegistrationUpdate => {
+  if (values.purpose !== undefined) checkText('purpose', values.purpose)
+  if (values.roles !== undefined) checkRoles(values.roles)
+  if (values.attributes !== undefined) checkAttributes(values.attributes)
+  if (values.profile != null) checkProfile(deps, kind, values.profile)
+  if (values.until !== undefined) checkUntil(values.until, now)
+  return values.dnsNames === undefined ? values : { ...values, dnsNames: parseHosts(kind, values.dnsNames) }
+}
+
+const checkDraft = (
+  deps: RegistryDeps,
+  draft: NewRegistration,
+  now: number,
+): NewRegistration & { readonly profile: string } => {
+  const { kind, name } = draft
+  checkRegisteredName(kind, name)
+  // `operator:local` in the log is whoever used the admin socket.
+  if (kind === 'operator' && name === 'local') throw invalidValue('name', 'local is the admin socket')
+  if (kind === 'agent' && draft.owner === null)
+    throw invalidValue(
+      'owner',
+      'an agent without an owner cannot be created',
+      `agentca agent create ${name} --owner WHO`,
+    )
+  if ((kind === 'operator') !== (draft.operatorRole !== null))
+    throw invalidValue('role', 'operators have an operator role, and only they')
+  if (deps.registrations.find(kind, name) !== null)
+    throw new StoreError('already_exists', `${kind} ${name} exists already; names are never reused`, {
+      hint: `agentca ${kind} show ${name}`,
+    })
+  const profile = draft.profile ?? kind
+  const checked = { ...draft, ...checkValues(deps, kind, { ...draft, profile }, now), profile }
+  if (draft.owner !== null) checkOwner(deps, draft.owner)
+  return checked
+}
+
+const create = async (
+  deps: RegistryDeps,
+  draft: NewRegistration,
+  { context, dryRun }: Pick<ChangeOptions, 'context' | 'dryRun'>,
+): Promise<Registration> => {
+  const at = deps.clock.now()
+  const checked = checkDraft(deps, draft, at)
+  if (dryRun) return { ...checked, id: 0, state: 'active', version: 1, createdAt: at, changedAt: at }
+  if (checked.owner !== null) await ensureOwner(deps, checked.owner, context, at)
+  const { kind, name, owner, profile, roles, operatorRole, until } = checked
+  return deps.registrations.create(
+    { ...checked, at },
+    events.registrationCreated(
+      leafContextOf(context, at),
+      { kind, name },
+      { owner, profile, roles, operatorRole, until },
+    ),
+  )
+}
+
+const update = async (
+  deps: RegistryDeps,
+  subject: Subject,
+  given: RegistrationUpdate,
+  options: ChangeOptions,
+): Promise<ChangeOutcome> => {
+  const at = deps.clock.now()
+  const set = checkValues(deps, subject.kind, given, at)
+  if (Object.keys(set).length === 0) throw invalidValue('body', 'nothing to change')
+  if (set.owner === null && subject.kind === 'agent') throw invalidValue('owner', 'an agent has an owner')
+  if (set.profile === null) throw invalidValue('profile', 'expected the name of a profile')
+  if (options.why !== undefined) checkText('why', options.why)
+  if (set.owner != null) {
+    // Before the owner comes into being for the sake of nobody.
+    const current = deps.registrations.find(subject.kind, subject.name)
+    if (current !== null) refuseRetired(current)
+    checkOwner(deps, set.owner)
+    if (current !== null && !options.dryRun) await ensureOwner(deps, set.owner, options.context, at)
+  }
+  return changeRegistration(deps, {
+    subject,
+    at,
+    options,
+    decide: current => {
+      refuseRetired(current)
+      return { set: set as RegistrationChange['set'], state: current.state }
+    },
+    leaf: (context, before, after) =>
+      events.registrationChanged(context, subject, {
+        from: before.state,
+        to: after.state,
+        version: after.version,
+        set: set as { readonly [key: string]: LeafValue },
+        why: options.why,
+      }),
+  })
+}
+
+const attest = async (
+  deps: RegistryDeps,
+  subject: Subject,
+  until: number | null,
+  options: ChangeOptions,
+): Promise<ChangeOutcome> => {
+  const at = deps.clock.now()
+  checkUntil(until, at)
+  if (options.why !== undefined) checkText('why', options.why)
+  return changeRegistration(deps, {
+    subject,
+    at,
+    options,
+    decide: (current, owner) => {
+      refuseRetired(current)
+      refuseGoneOwner(owner)
+      if (until !== null && current.until !== null && until < current.until)
+        throw invalidValue(
+          'until',
+          `an attestation extends: expected ${new Date(current.until).toISOString()} or later`,
+        )
+      return { set: until === null ? {} : { until }, state: current.state }
+    },
+    leaf: (context, before, after) =>
+      events.registrationAttested(context, subject, {
+        owner: before.owner,
+        version: after.version,
+        until: after.until,
+        why: options.why,
+      }),
+  })
+}
+
+export const createRegistry = (deps: RegistryDeps): Registry => ({
+  create: (draft, options) => create(deps, draft, options),
+  update: (subject, changes, options) => update(deps, subject, changes, options),
+  attest: (subject, until, options) => attest(deps, subject, until, options),
+})

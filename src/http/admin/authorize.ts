@@ -55,7 +55,7 @@ const authorizeLocal = (name: AdminRouteName, { mode, hasActiveOperator }: Circu
     allow: false,
     code: 'operator_certificate_needed',
     message: 'in production a change needs an operator certificate, which the admin socket does not carry',
-    hint: 'connect to the API with an operator certificate (--url, --identity)',
+    hint: 'connect to the API with an operator certificate (--url, --credential)',
   }
 }
 

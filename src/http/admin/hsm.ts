@@ -1,5 +1,6 @@
 // The signer and its token, as far as an operator may look and help.
 import { operatorAction } from '../../audit/events.ts'
+import { CaError } from '../../ca/errors.ts'
 import type { RequestContext } from '../../ca/issuance.ts'
 import { leafContextOf } from '../../ca/leaf-context.ts'
 import type { HsmKeyAnswer, HsmStatusAnswer } from '../../schema/admin-answers.ts'
@@ -28,6 +29,16 @@ const keyAnswer = (key: Awaited<ReturnType<HsmInspection['keys']>>[number]): Hsm
   return { label, id: idHex, curve, sign, sensitive, extractable, alwaysSensitive, neverExtractable, local }
 }
 
+/** A name that was mistyped is no fault of the signer. @throws CaError `not_found`, `conflict` */
+const checkTestKey = ({ state, keys }: SignerHealth, label: string | undefined): void => {
+  if (label === undefined || state !== 'ready') return
+  const hint = 'agentca hsm status'
+  const key = keys.find(each => each.label === label)
+  if (key === undefined) throw new CaError('not_found', `the signer has no key labelled ${label}`, { hint })
+  if (!key.purposes.includes('test-sign'))
+    throw new CaError('conflict', `key ${label} does not sign tests`, { facts: { purposes: key.purposes }, hint })
+}
+
 type Names = 'hsmStatus' | 'hsmKeys' | 'hsmTestSign' | 'hsmUnlock'
 
 export const hsmHandlers = (deps: AdminDeps): Pick<Handlers, Names> => {
@@ -39,6 +50,7 @@ export const hsmHandlers = (deps: AdminDeps): Pick<Handlers, Names> => {
     hsmStatus: async () => statusAnswer(await hsm.status(), hsm.restarts()),
     hsmKeys: async () => wholeList((await hsm.keys()).map(keyAnswer)),
     hsmTestSign: async ({ body: { key }, context }) => {
+      checkTestKey(await hsm.status(), key)
       await note(context, 'hsm_test_sign', key === undefined ? {} : { key })
       const signed = await hsm.testSign(key)
       return wholeList(

@@ -175,6 +175,7 @@ describe('the signer', () => {
     expect((await post('/hsm/test-sign', { key: 'log-1' })).items).toMatchObject([{ key: 'log-1' }])
     expect(world.leaves(1)).toMatchObject([{ event: 'operator_action', action: 'hsm_test_sign', key: 'log-1' }])
     expect((await post('/hsm/test-sign')).items).toHaveLength(3)
+    expect(await post('/hsm/test-sign', { key: 'nothing' })).toMatchObject({ code: 'not_found', status: 404 })
   })
 
   it('is unlocked without the PIN reaching the log', async () => {
