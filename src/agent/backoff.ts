@@ -1,8 +1,8 @@
 // When to ask again. A fleet that lost its CA at one moment must not come back at one moment, so every wait is drawn; what the CA
 // itself asks for (Retry-After) is the least.
-import { uptime } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
+import { createBootClock } from './boot-clock.ts'
 import { AgentError, isTransient } from './errors.ts'
 
 export interface Pace {
@@ -42,12 +42,8 @@ export interface Timing {
   readonly idle: (ms: number, signal: AbortSignal) => Promise<void>
 }
 
-/**
- * Uptime counts the time a machine was suspended, which performance.now() on Linux does not: a laptop that slept through its
- * renewal notices when it wakes.
- */
 export const systemTiming: Timing = {
-  clock: { now: () => Date.now(), monotonic: () => uptime() * 1000 },
+  clock: { now: () => Date.now(), monotonic: createBootClock() },
   random: Math.random,
   wait: (ms, signal) => delay(ms, undefined, { signal }),
   idle: (ms, signal) => delay(ms, undefined, { signal, ref: false }),

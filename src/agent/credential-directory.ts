@@ -11,8 +11,10 @@ import type { Credential } from './credential.ts'
 import { lockDirectory } from './directory-lock.ts'
 import { AgentError } from './errors.ts'
 import {
-  type FileAccess,
+  type AskedAccess,
+  accessLike,
   fileNames,
+  ownerOnly,
   readGeneration,
   syncDirectory,
   writeDurably,
@@ -60,8 +62,6 @@ export const readCredentialDirectory = async (directory: string): Promise<Creden
     }
   }
 }
-
-const ownerOnly: FileAccess & { readonly mode: number } = { keyMode: 0o600, mode: 0o600, uid: null, gid: null }
 
 const encodePending = ({ purpose, keys }: PendingKeys): string =>
   `# ${purpose}\n${keys.map(key => encodePrivateKey(key)).join('')}`
@@ -131,11 +131,12 @@ const removeOthers = async (directory: string, keep: readonly (string | null)[])
       await rm(join(directory, name), { recursive: true, force: true })
 }
 
-const swapIn = async (directory: string, credential: Credential, access: FileAccess): Promise<void> => {
+const swapIn = async (directory: string, credential: Credential, asked: AskedAccess): Promise<void> => {
   const before = await presentGeneration(directory)
   const crlPem = before === null ? '' : await readFile(join(directory, before, 'crl.pem'), 'utf8').catch(() => '')
   const name = generationName()
   await makeDirectory(join(directory, name))
+  const access = await accessLike(before === null ? null : join(directory, before), asked)
   await writeGeneration(join(directory, name), credential, crlPem, access)
   // Before the first change these lead nowhere, so that all names come into being at once.
   await placeNameLinks(directory)
@@ -156,7 +157,7 @@ export interface CredentialDirectory extends CredentialStore, AsyncDisposable {
  */
 export const openCredentialDirectory = async (
   directory: string,
-  access: FileAccess = { keyMode: 0o600, uid: null, gid: null },
+  asked: AskedAccess = { keyMode: null, uid: null, gid: null },
 ): Promise<CredentialDirectory> => {
   const writing = <T>(work: Promise<T>): Promise<T> =>
     work.catch(error => {
@@ -174,7 +175,7 @@ export const openCredentialDirectory = async (
   return {
     path: directory,
     load: () => readCredentialDirectory(directory),
-    save: credential => writing(swapIn(directory, credential, access)),
+    save: credential => writing(swapIn(directory, credential, asked)),
     pending: async purpose => {
       const text = await readFile(join(directory, pendingName), 'utf8').catch(() => '')
       const found = parsePending(text)
@@ -184,7 +185,7 @@ export const openCredentialDirectory = async (
       writing(
         (async () => {
           const temporary = join(directory, temporaryName())
-          await writeDurably(temporary, encodePending(pending), ownerOnly)
+          await writeDurably(temporary, encodePending(pending), { ...ownerOnly, mode: 0o600 })
           await rename(temporary, join(directory, pendingName))
           await syncDirectory(directory)
         })(),

@@ -4,6 +4,7 @@
 // the other; both may, and then both go away.
 import { open, readdir, readFile, readlink, rm, stat, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { AgentError } from './errors.ts'
 
 const prefix = '.renewer-'
@@ -83,6 +84,24 @@ const findOther = async (directory: string, own: Holder): Promise<Holder | null>
   return null
 }
 
+/** @returns what holds the lock: a file of this process, or another process */
+const tryLock = async (directory: string, own: Holder): Promise<string | Holder> => {
+  const path = join(directory, nameOf(own))
+  try {
+    await (await open(path, 'wx', 0o644)).close()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return own
+    throw error
+  }
+  const other = await findOther(directory, own)
+  if (other === null) return path
+  await rm(path, { force: true })
+  return other
+}
+
+/** Of two that both went away, one should come back alone. */
+const attempts = 3
+
 export interface DirectoryLock extends AsyncDisposable {
   readonly path: string
 }
@@ -93,26 +112,25 @@ export interface DirectoryLock extends AsyncDisposable {
  */
 export const lockDirectory = async (directory: string): Promise<DirectoryLock> => {
   const own = await ourselves()
-  const path = join(directory, nameOf(own))
-  try {
-    await (await open(path, 'wx', 0o644)).close()
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw inUse(directory, own)
-    throw error
+  let held = await tryLock(directory, own)
+  for (let attempt = 1; attempt < attempts && typeof held !== 'string' && held !== own; attempt++) {
+    await setTimeout(10 + 40 * Math.random())
+    held = await tryLock(directory, own)
   }
-  const other = await findOther(directory, own)
-  if (other !== null) {
-    await rm(path, { force: true })
-    throw inUse(directory, other)
-  }
+  if (typeof held !== 'string') throw inUse(directory, held)
+  const path = held
   const touching = setInterval(() => {
     const now = new Date()
     utimes(path, now, now).catch(() => {})
   }, touchEveryMs)
   touching.unref()
+  let state: 'held' | 'given back' = 'held'
   return {
     path,
     [Symbol.asyncDispose]: async () => {
+      // The name is this process's: a second time it may be that of a later lock.
+      if (state === 'given back') return
+      state = 'given back'
       clearInterval(touching)
       await rm(path, { force: true })
     },

@@ -1,6 +1,6 @@
 // The files of one credential as a directory of their own, and back. Whoever opens them through one resolved `..data` sees one
 // generation; `credential-bundle.pem` alone is enough for a program that wants key and certificate in one read.
-import { open, readFile } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../base/errors.ts'
 import { encodePem, parsePem } from '../pki/pem.ts'
@@ -20,6 +20,24 @@ export interface FileAccess {
   /** null: as the process has it. */
   readonly uid: number | null
   readonly gid: number | null
+}
+
+/** What is null stays as the generation before has it: whoever renews need not know what whoever enrolled asked for. */
+export type AskedAccess = { readonly [K in keyof FileAccess]: FileAccess[K] | null }
+
+export const ownerOnly: FileAccess = { keyMode: 0o600, uid: null, gid: null }
+
+/** @param before path of the generation before; null for none */
+export const accessLike = async (before: string | null, asked: AskedAccess): Promise<FileAccess> => {
+  const key = before === null ? null : await stat(join(before, 'tls.key')).catch(() => null)
+  // Only root gives files away; others keep what they may keep, a group of theirs.
+  const isRoot = process.getuid?.() === 0
+  const keepsGroup = key !== null && (isRoot || (process.getgroups?.() ?? []).includes(key.gid))
+  return {
+    keyMode: asked.keyMode ?? (key === null ? ownerOnly.keyMode : key.mode & 0o777),
+    uid: asked.uid ?? (key !== null && isRoot ? key.uid : null),
+    gid: asked.gid ?? (keepsGroup ? key.gid : null),
+  }
 }
 
 const contentOf = (credential: Credential, crlPem: string): Readonly<Record<FileName, string>> => {

@@ -7,13 +7,13 @@ import { systemTiming, type Timing } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { type CredentialDirectory, presentGeneration } from './credential-directory.ts'
 import { AgentError } from './errors.ts'
-import { followDirectory, tryOpen } from './following.ts'
+import { followDirectory } from './following.ts'
 import { storedLifetime } from './lifetime.ts'
-import { awaitFirst, loopDeps, obtain, type Parts } from './obtain.ts'
+import { loopDeps, obtainIdentity, type Parts } from './obtain.ts'
 import { createPeerConnections, type PeerConnections, type PeerRequestInit } from './peer-fetch.ts'
 import { healthy, type Kept, keepAlive, type RenewalStatus } from './renewal-loop.ts'
 import { type AgentIdentityOptions, readSettings } from './settings.ts'
-import { type CredentialStore, createMemoryStore } from './store.ts'
+import type { CredentialStore } from './store.ts'
 
 export interface IdentityStatus extends RenewalStatus {
   /** Seconds on the monotonic clock; 0 once expired. */
@@ -79,14 +79,12 @@ const createPresent = (first: Kept, log: Log) => {
 
 type Present = ReturnType<typeof createPresent>
 
-const isDirectory = (store: CredentialStore): store is CredentialDirectory => Symbol.asyncDispose in store
-
 /** Follows where another process renews, renews where none does; gives back what it holds when it ends. */
-const live = async (parts: Parts, present: Present, opened: CredentialStore | AgentError): Promise<void> => {
+const live = async (parts: Parts, present: Present, obtained: CredentialStore | null): Promise<void> => {
   const { settings, timing, signal } = parts
-  let store = opened
+  let store = obtained
   try {
-    if (store instanceof AgentError) {
+    if (store === null) {
       const directory = settings.dir as string
       present.report({ ...healthy, state: 'following' })
       const apply = (credential: Credential) =>
@@ -97,7 +95,7 @@ const live = async (parts: Parts, present: Present, opened: CredentialStore | Ag
     const kept = present.kept()
     await keepAlive(loopDeps(parts, store, kept.credential), kept, present.apply, present.report, signal)
   } finally {
-    if (!(store instanceof AgentError) && isDirectory(store)) await store[Symbol.asyncDispose]()
+    if (store !== null && Symbol.asyncDispose in store) await (store as CredentialDirectory)[Symbol.asyncDispose]()
   }
 }
 
@@ -119,19 +117,9 @@ export const agentIdentity = async (
   const ending = new AbortController()
   const settings = readSettings(options, env)
   const parts: Parts = { options, settings, timing, signal: ending.signal }
-  const starting: Parts = { ...parts, signal: options.signal ?? ending.signal }
-  const opened = settings.dir === null ? createMemoryStore() : await tryOpen(settings.dir)
-  let first: Kept
-  try {
-    first = await (opened instanceof AgentError
-      ? awaitFirst(starting, settings.dir as string, opened)
-      : obtain(starting, opened))
-  } catch (error) {
-    if (!(opened instanceof AgentError) && isDirectory(opened)) await opened[Symbol.asyncDispose]()
-    throw error
-  }
-  const present = createPresent(first, log)
-  const running = live(parts, present, opened).catch(error => {
+  const { kept, store } = await obtainIdentity({ ...parts, signal: options.signal ?? ending.signal })
+  const present = createPresent(kept, log)
+  const running = live(parts, present, store).catch(error => {
     if (!ending.signal.aborted) log.error({ err: error }, `the identity is no longer renewed: ${messageOf(error)}`)
   })
   const secondsUntil = (at: number): number => Math.max(0, (at - timing.clock.monotonic()) / 1000)

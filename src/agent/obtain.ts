@@ -8,11 +8,12 @@ import type { Credential } from './credential.ts'
 import { readCredentialDirectory } from './credential-directory.ts'
 import { enrol, evidenceHash } from './enrol.ts'
 import { AgentError } from './errors.ts'
+import { tryOpen } from './following.ts'
 import { freshLifetime, storedLifetime } from './lifetime.ts'
 import { type Kept, type RenewalLoopDeps, restore } from './renewal-loop.ts'
 import type { RequestDeps } from './request-identity.ts'
 import { type AgentIdentityOptions, joinSettings, readToken, type Settings } from './settings.ts'
-import type { CredentialStore } from './store.ts'
+import { type CredentialStore, createMemoryStore } from './store.ts'
 import { readRoots } from './trust-anchors.ts'
 
 /** A directory may hold somebody else's identity: what was enrolled is checked before it is stored. */
@@ -72,8 +73,7 @@ export const loopDeps = (parts: Parts, store: CredentialStore, credential: Crede
   }
 }
 
-/** For the one renewer of a store. @throws AgentError */
-export const obtain = async (parts: Parts, store: CredentialStore): Promise<Kept> => {
+const obtain = async (parts: Parts, store: CredentialStore): Promise<Kept> => {
   const { options, settings, timing } = parts
   const stored = await store.load()
   if (stored !== null) {
@@ -92,17 +92,43 @@ export const obtain = async (parts: Parts, store: CredentialStore): Promise<Kept
   return { credential, lifetime: freshLifetime(credential, timing) }
 }
 
-/** Another process renews here: its credential, as soon as there is one. @throws AgentError `reason` when patience has run out */
-export const awaitFirst = async (parts: Parts, directory: string, reason: AgentError): Promise<Kept> => {
-  const { timing, signal } = parts
+export interface Obtained {
+  readonly kept: Kept
+  /** What this process renews in; null where it reads what another one renews. */
+  readonly store: CredentialStore | null
+}
+
+const obtainOrRelease = async (parts: Parts, store: CredentialStore & AsyncDisposable): Promise<Obtained> => {
+  try {
+    return { kept: await obtain(parts, store), store }
+  } catch (error) {
+    await store[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+/** As its renewer where there is none; else what the renewer wrote, as soon as it is there. */
+const obtainFromDirectory = async (parts: Parts, directory: string): Promise<Obtained> => {
+  const { options, timing, signal } = parts
   const deadline = timing.clock.monotonic() + patienceOf(parts).patienceSeconds * 1000
   for (;;) {
+    const opened = await tryOpen(directory)
+    if (!(opened instanceof AgentError)) return obtainOrRelease(parts, opened)
     const credential = await readCredentialDirectory(directory)
     if (credential !== null) {
-      checkService(credential, parts.options.service)
-      return { credential, lifetime: storedLifetime(credential, timing) }
+      checkService(credential, options.service)
+      return { kept: { credential, lifetime: storedLifetime(credential, timing) }, store: null }
     }
-    if (reason.code !== 'directory_in_use' || timing.clock.monotonic() >= deadline) throw reason
-    await timing.wait(500, signal)
+    if (opened.code !== 'directory_in_use' || timing.clock.monotonic() >= deadline) throw opened
+    // Drawn: two that came at once have both gone away.
+    await timing.wait(250 + 500 * timing.random(), signal)
   }
+}
+
+/** @throws AgentError */
+export const obtainIdentity = async (parts: Parts): Promise<Obtained> => {
+  const { dir } = parts.settings
+  if (dir !== null) return obtainFromDirectory(parts, dir)
+  const store = createMemoryStore()
+  return { kept: await obtain(parts, store), store }
 }

@@ -24,7 +24,7 @@ interface EnrollOptions extends OutputOptions {
   readonly dir?: string
   readonly owner?: string
   readonly group?: string
-  readonly keyMode: number
+  readonly keyMode?: number
   readonly onChange?: string
   readonly patience: number
   readonly dryRun?: true
@@ -95,7 +95,7 @@ const never = new AbortController().signal
 
 const openDirectory = async (dir: string, options: EnrollOptions): Promise<CredentialDirectory> =>
   openCredentialDirectory(dir, {
-    keyMode: options.keyMode,
+    keyMode: options.keyMode ?? null,
     uid: options.owner === undefined ? null : await userId(options.owner),
     gid: options.group === undefined ? null : await groupId(options.group),
   })
@@ -141,9 +141,9 @@ export const enrollCommand = (io: CommandIo): Command => {
       .option('--owner <user>', 'user who shall own the files, name or number')
       .option('--group <group>', 'group of the files, name or number')
       .addOption(
-        new Option('--key-mode <mode>', 'mode of the two files that hold the key')
-          .argParser(keyModeArgument)
-          .default(0o600, '0600'),
+        new Option('--key-mode <mode>', 'mode of the two files that hold the key, 0600 unless given').argParser(
+          keyModeArgument,
+        ),
       )
       .option('--on-change <command>', 'run after the files changed, without a shell, AGENTCA_DIR in its environment')
       .option(

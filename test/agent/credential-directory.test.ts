@@ -95,6 +95,20 @@ describe('a credential directory', () => {
     expect(statSync(join(dir, 'tls.key'))).toMatchObject({ uid: 65_534, gid: 65_534 })
   })
 
+  it('keeps owner, group and mode through a renewal by somebody who does not ask for them', async () => {
+    const dir = newDirectory()
+    const isRoot = process.getuid?.() === 0
+    const [uid, gid] = isRoot ? [65_534, 65_534] : [null, null]
+    await using first = await openCredentialDirectory(dir, { keyMode: 0o640, uid, gid })
+    await first.save(madeCredential(1))
+    await first[Symbol.asyncDispose]()
+    await using second = await openCredentialDirectory(dir)
+    await second.save(madeCredential(2))
+    const { mode, ...owner } = statSync(join(dir, 'tls.key'))
+    expect(mode & 0o777).toBe(0o640)
+    if (isRoot) expect(owner).toMatchObject({ uid, gid })
+  })
+
   it('keeps the generation before the present one, and none older', async () => {
     const dir = newDirectory()
     await using directory = await openCredentialDirectory(dir)
@@ -270,6 +284,17 @@ describe('a crash of the writer', () => {
 })
 
 describe('one renewer a directory', () => {
+  it('is one of five that ask at once in one process, and giving back twice takes nothing from the next', async () => {
+    const dir = newDirectory()
+    const all = await Promise.allSettled(Array.from({ length: 5 }, () => openCredentialDirectory(dir)))
+    const [held, ...more] = all.filter(each => each.status === 'fulfilled').map(each => each.value)
+    expect(more).toEqual([])
+    await held?.[Symbol.asyncDispose]()
+    await using _ = await openCredentialDirectory(dir)
+    await held?.[Symbol.asyncDispose]()
+    expect(await codeOf(openCredentialDirectory(dir))).toBe('directory_in_use')
+  })
+
   it('refuses a second process, and this one twice, and says who it is', async () => {
     const dir = newDirectory()
     const { child, line } = startProcess(dir, 'hold')
