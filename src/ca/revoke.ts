@@ -3,6 +3,7 @@
 import * as events from '../audit/events.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Metrics } from '../base/metrics.ts'
+import type { ReachedStep } from '../base/steps.ts'
 import { isRevocationReason, type RevocationReason, revocationReasons } from '../pki/crl-reasons.ts'
 import { parseSerialHex } from '../pki/serial.ts'
 import type { BlastRadius, FeedPort, RevocationSelector, RevocationsPort } from '../store/ports.ts'
@@ -15,6 +16,7 @@ export interface RevokeDeps {
   readonly metrics: Pick<Metrics, 'count'>
   readonly revocations: Pick<RevocationsPort, 'blastRadius' | 'revoke'>
   readonly feed: Pick<FeedPort, 'head'>
+  readonly reached: ReachedStep
 }
 
 export interface Revocation {
@@ -79,6 +81,7 @@ export const createRevoke = (deps: RevokeDeps): Revoke => {
       checkExpected(radius, expected)
       return { selector, reason, radius, feed: null, at, dryRun }
     }
+    deps.reached('revocation 1')
     const { radius, feedN } = await revocations.revoke({
       selector,
       reason,
@@ -86,6 +89,7 @@ export const createRevoke = (deps: RevokeDeps): Revoke => {
       expected: expected ?? null,
       leaf: (hit, n) => events.revoked(leafContextOf(context, at), { ...selector, reason, radius: hit, feedN: n, why }),
     })
+    deps.reached('revocation 2')
     deps.metrics.count('agentca_revocations_total', { by: selector.by, reason })
     return { selector, reason, radius, feed: { epoch: deps.feed.head().epoch, n: feedN }, at, dryRun }
   }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
+import type { ReachedStep } from '../base/steps.ts'
 import { createPreviewIssuance } from '../ca/issue-preview.ts'
 import { createIssuerRotation } from '../ca/issuer-rotation.ts'
 import { createLifecycle, type Lifecycle } from '../ca/lifecycle.ts'
@@ -20,6 +21,7 @@ export interface OperationsOptions {
   readonly clock: Clock
   readonly log: Log
   readonly metrics: Metrics
+  readonly reached: ReachedStep
   readonly version: string
   readonly rates: AdminDeps['rates']
 }
@@ -28,7 +30,7 @@ export const createOperations = (
   core: Core,
   options: OperationsOptions,
 ): AdminDeps & { readonly lifecycle: Lifecycle } => {
-  const { config, clock, log, metrics } = options
+  const { config, clock, log, metrics, reached } = options
   const { ledger, issuers, signer } = core
   const registrations = ledger.registrations
   return {
@@ -55,7 +57,7 @@ export const createOperations = (
       audit: ledger.audit,
     }),
     tokens: createTokenOperations({ clock, caId: core.caId, registrations, tokens: ledger.tokens, randomBytes }),
-    revoke: createRevoke({ clock, metrics, revocations: ledger.revocations, feed: ledger.feed }),
+    revoke: createRevoke({ clock, metrics, revocations: ledger.revocations, feed: ledger.feed, reached }),
     issuerRotation: createIssuerRotation({
       clock,
       issuers,

@@ -97,7 +97,7 @@ const composeServer = async (
   core: Core,
   closing: (() => Promise<void>)[],
 ): Promise<RunningServer> => {
-  const { config, paths, clock, log, metrics, version } = options
+  const { config, paths, clock, log, metrics, reached, version } = options
   const { ledger } = core
   checkListeners(config, core.publicUrls)
 
@@ -130,7 +130,7 @@ const composeServer = async (
   })
   const credential = await apiCertificate.load()
 
-  const operations = createOperations(core, { config, clock, log, metrics, version, rates: metrics.rates })
+  const operations = createOperations(core, { config, clock, log, metrics, reached, version, rates: metrics.rates })
   const deps = {
     clock,
     log,

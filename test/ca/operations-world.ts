@@ -2,6 +2,7 @@
 // fixtures: their bytes do not matter here.
 import { randomBytes } from 'node:crypto'
 import { silentLog } from '../../src/base/log.ts'
+import type { Step } from '../../src/base/steps.ts'
 import { createLifecycle } from '../../src/ca/lifecycle.ts'
 import { createRegistry, type NewRegistration } from '../../src/ca/registry.ts'
 import { createRevoke } from '../../src/ca/revoke.ts'
@@ -23,6 +24,8 @@ export const makeOperations = async (ledger = makeLedger()) => {
   let at = now
   const clock = { now: () => at, monotonic: () => at }
   const issuer = await addIssuer(ledger, 'issuing-1')
+  /** Numbered steps with the feed's head at that moment. */
+  const steps: (readonly [Step, number])[] = []
   const counted: (readonly [string, Readonly<Record<string, string>> | undefined])[] = []
   const deps = {
     clock,
@@ -38,6 +41,9 @@ export const makeOperations = async (ledger = makeLedger()) => {
       count: (name: string, labels?: Readonly<Record<string, string>>) => {
         counted.push([name, labels])
       },
+    },
+    reached: (step: Step) => {
+      steps.push([step, ledger.feed.head().n])
     },
     profileKind: (name: string) => profileKinds[name] ?? null,
     caId: 'ca-1',
@@ -66,6 +72,7 @@ export const makeOperations = async (ledger = makeLedger()) => {
     ledger,
     issuer,
     counted,
+    steps,
     registry,
     register,
     lifecycle: createLifecycle(deps),
@@ -76,13 +83,11 @@ export const makeOperations = async (ledger = makeLedger()) => {
     },
     /** Newest first: event, and what its leaf says. */
     leaves: (limit = 1) =>
-      ledger.audit
-        .tail({ limit })
-        .map(leaf => ({
-          event: leaf.event,
-          subject: leaf.subject,
-          ...JSON.parse(new TextDecoder().decode(leaf.bytes)),
-        })),
+      ledger.audit.tail({ limit }).map(leaf => ({
+        event: leaf.event,
+        subject: leaf.subject,
+        ...JSON.parse(new TextDecoder().decode(leaf.bytes)),
+      })),
     size: () => ledger.audit.head().size,
   }
 }

@@ -63,6 +63,11 @@ describe('every selector', () => {
       { event: 'revoked', by, value: selector.value, reason: 'superseded', why: 'drill', feed: done.feed!.n },
     ])
     expect(ops.counted).toEqual([['agentca_revocations_total', { by, reason: 'superseded' }]])
+    // Nothing is written at step 1, everything at step 2, and a dry run has no steps.
+    expect(ops.steps).toEqual([
+      ['revocation 1', before[1]],
+      ['revocation 2', done.feed!.n],
+    ])
   })
 
   it.each(revocationSelectors.filter(by => by !== 'key'))('%s: an unknown value is not found', async by => {

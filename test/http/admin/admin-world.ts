@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
 import { silentLog } from '../../../src/base/log.ts'
+import { noSteps } from '../../../src/base/steps.ts'
 import { createClockGuard } from '../../../src/ca/clock-guard.ts'
 import { createDrafter } from '../../../src/ca/draft.ts'
 import { createPreviewIssuance } from '../../../src/ca/issue-preview.ts'
@@ -43,6 +44,7 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     tokens: ledger.tokens,
     caId,
     randomBytes: (length: number) => new Uint8Array(randomBytes(length)),
+    reached: noSteps,
   }
   const drafter = createDrafter({
     trustDomain,
