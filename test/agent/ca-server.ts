@@ -76,6 +76,8 @@ export type Fate =
   | 'lose-answer'
   /** The connection breaks before anything is done. */
   | 'lose-request'
+  /** The connection stands, and no answer comes. */
+  | 'hang'
   /** A problem document instead; nothing is done. */
   | { readonly problem: Problem }
   /** The work is done, and the answer changed on its way. */
@@ -129,6 +131,7 @@ export const createCaServer = async (): Promise<CaServer> => {
       request.socket.destroy()
       return
     }
+    if (fate === 'hang') return
     if (typeof fate === 'object' && 'problem' in fate) {
       request.resume().on('end', () => sendProblem(response, fate.problem))
       return

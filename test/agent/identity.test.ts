@@ -1,10 +1,12 @@
 // An identity through its life, against the real CA and a real backend: found or enrolled, renewed, recovered, followed, disposed of.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import type { ServerResponse } from 'node:http'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Credential } from '../../src/agent/credential.ts'
 import { readCredentialDirectory } from '../../src/agent/credential-directory.ts'
 import { type AgentIdentity, agentIdentity } from '../../src/agent/identity.ts'
+import { encodePrivateKey } from '../../src/agent/key-pair.ts'
 import { renew } from '../../src/agent/renew.ts'
 import type { AgentIdentityOptions } from '../../src/agent/settings.ts'
 import { createMemoryStore } from '../../src/agent/store.ts'
@@ -287,6 +289,34 @@ describe('an identity in a directory', () => {
     await id[Symbol.asyncDispose]()
     expect(readdirSync(dir).filter(name => name.startsWith('.renewer-'))).toEqual([])
     expect(await codeOf(id.fetch(orders.url, { peer }))).toBe('identity_closed')
+  })
+})
+
+describe('disposing', () => {
+  it('ends a renewal under way at once, and the next start takes it up with the same key', async () => {
+    const dir = ca.scratch('interrupted')
+    const { id, timing } = await start({ ...(await optionsFor('interrupted')), dir })
+    const { serial } = id.current().facts
+    ca.fate('hang')
+    timing.advance(hour / 1.4)
+    await eventually(() => expect(ca.seen.at(-1)).toBe('POST /v1/renew'))
+    const asked = readFileSync(join(dir, 'pending.key'), 'utf8')
+    expect(asked).toContain(`# after ${serial}\n`)
+    await id[Symbol.asyncDispose]()
+    const next = await start({ dir })
+    await using _ = next.id
+    next.timing.advance(hour / 1.4)
+    await eventually(() => expect(next.id.current().facts.generation).toBe(2))
+    expect(asked).toContain(encodePrivateKey(next.id.current().privateKey))
+  })
+
+  it('a start that waits for the CA ends with its signal', async () => {
+    const ending = new AbortController()
+    ca.fate('hang')
+    const starting = start({ ...(await optionsFor('given-up')), signal: ending.signal })
+    await eventually(() => expect(ca.seen.at(-1)).toBe('POST /v1/enroll'))
+    ending.abort(new Error('enough'))
+    expect(await codeOf(starting)).toBe('enough')
   })
 })
 

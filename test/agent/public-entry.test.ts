@@ -1,11 +1,12 @@
 // What a program gets that imports `agentca/agent`: the public names, no native code, no database, no web framework; and a process
 // that ends when its own work is done.
-import { execFile } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type Backend, type CaServer, createBackend, createCaServer, issueForService } from './ca-server.ts'
+import { type Backend, type CaServer, createBackend, createCaServer, type Fate, issueForService } from './ca-server.ts'
 
 const run = promisify(execFile)
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
@@ -94,6 +95,49 @@ describe('a program with an identity', () => {
     const { stdout } = await run(process.execPath, [program('waits.mjs', text)], { env: await environment('waits') })
     expect(stdout).toBe('1\n')
   })
+
+  /** Starts the program, and kills it when the CA has committed and before it has answered. */
+  const killedBehindCommit = async (file: string, env: NodeJS.ProcessEnv, ...before: readonly Fate[]) => {
+    let child: ChildProcess | undefined
+    const kill: Fate = {
+      change: answer => {
+        child?.kill('SIGKILL')
+        return answer
+      },
+    }
+    ca.fate(...before, kill)
+    child = spawn(process.execPath, [file], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+    expect(await once(child, 'exit')).toEqual([null, 'SIGKILL'])
+  }
+  const rowsOf = (agent: string) =>
+    ca.front.ledger.certificates
+      .list({ registration: { kind: 'agent', name: agent }, limit: 100 })
+      .rows.map(row => [row.generation, row.state])
+
+  it('is killed three times behind the commit of its enrolment, and gets the one certificate there is', async () => {
+    const env = { ...(await environment('killed')), AGENTCA_DIR: ca.scratch('killed') }
+    const text = 'await using id = await agentIdentity()\nconsole.log(id.current().facts.generation)'
+    for (let i = 0; i < 3; i++) await killedBehindCommit(program('killed.mjs', text), env)
+    expect((await run(process.execPath, [program('killed.mjs', text)], { env })).stdout).toBe('1\n')
+    expect(rowsOf('killed')).toEqual([[1, 'issued']])
+  }, 120_000)
+
+  it('is killed three times behind the commit of its renewal: no replacement, no lock', async () => {
+    const env = { ...(await environment('killed-later')), AGENTCA_DIR: ca.scratch('killed-later') }
+    const text = `await using id = await agentIdentity()
+      const renewed = new Promise(resolve => id.onChange(resolve))
+      const alive = setInterval(() => {}, 1000)
+      console.log((await renewed).facts.generation)
+      clearInterval(alive)`
+    const soon: Fate = { change: answer => ({ ...answer, renewInSeconds: 1 }) }
+    await killedBehindCommit(program('later.mjs', text), env, soon)
+    for (let i = 0; i < 2; i++) await killedBehindCommit(program('later.mjs', text), env)
+    expect((await run(process.execPath, [program('later.mjs', text)], { env })).stdout).toBe('2\n')
+    expect(rowsOf('killed-later')).toEqual([
+      [2, 'issued'],
+      [1, 'issued'],
+    ])
+  }, 120_000)
 
   it('shows no key when its identity is logged', async () => {
     const text = `import { inspect } from 'node:util'
