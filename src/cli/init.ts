@@ -97,9 +97,14 @@ const printReport = (io: CommandIo, { output }: InitFlags, report: InitReport): 
       ['api', report.urls.api],
       ['status', report.urls.status],
       ['token', report.tokenUri],
+      ['firstOperator', report.firstOperatorToken],
     ])
   for (const warning of report.warnings) io.err(`note: ${printable(warning)}\n`)
-  io.err(report.state === 'already' ? 'already initialised: nothing was changed\n' : 'next: agentca serve\n')
+  io.err(
+    report.state === 'already'
+      ? 'already initialised: nothing was changed\n'
+      : `next: agentca serve; then, as the first operator: agentca enroll --url ${report.urls.api} --ca-fingerprint ${report.rootFingerprint} --token-file ${report.firstOperatorToken} --dir DIR\n`,
+  )
 }
 
 export const initCommand = (io: CommandIo): Command =>

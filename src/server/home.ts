@@ -25,6 +25,8 @@ export interface HomePaths {
   /** The API's own certificate and key. */
   readonly api: string
   readonly log: string
+  /** Join token of the first operator, 0600; of no use once it was used. */
+  readonly firstOperatorToken: string
 }
 
 /** A unix socket's path must fit into sockaddr_un (108 octets with its end): a short directory elsewhere where it would not. */
@@ -51,5 +53,6 @@ export const homePaths = (directory: string): HomePaths => {
     status: join(home, 'status'),
     api: join(home, 'api'),
     log: join(home, 'log'),
+    firstOperatorToken: join(home, 'first-operator.token'),
   }
 }

@@ -19,6 +19,7 @@ import type { Certificate } from '../pki/certificate.ts'
 import type { Ledger } from '../store/ports.ts'
 import type { Issuer, LeafDraft } from '../store/records.ts'
 import type { TranscriptRecord } from './ceremony/transcript.ts'
+import { firstOperatorName } from './first-operator.ts'
 import { issuingName, rootName } from './init-places.ts'
 import type { InitRecord } from './init-record.ts'
 
@@ -36,7 +37,6 @@ export interface LedgerFacts {
 /** Nobody is logged in yet: the machine's owner runs `init`. */
 const who = 'system'
 const ownerName = 'operators'
-const operatorName = 'admin'
 
 export const fillLedger = async (ledger: Ledger, facts: LedgerFacts): Promise<void> => {
   const { log } = facts
@@ -126,7 +126,7 @@ const addRegistrations = async (ledger: Ledger, { record, now }: LedgerFacts): P
     {
       ...common,
       kind: 'operator',
-      name: operatorName,
+      name: firstOperatorName,
       owner: ownerName,
       purpose: 'the first operator',
       profile: 'operator',

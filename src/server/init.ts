@@ -14,6 +14,7 @@ import { CeremonyError } from './ceremony/errors.ts'
 import { findJudge } from './ceremony/judge.ts'
 import { fingerprintOf } from './ceremony/steps.ts'
 import { isMissing, tokenFacts } from './ceremony/token-target.ts'
+import { writeFirstOperatorToken } from './first-operator.ts'
 import type { HomePaths } from './home.ts'
 import { type CeremonyInputs, checkInputs, type ExistingCertificates, makeAuthority } from './init-authority.ts'
 import { findFreePort, ownInputs, type PublicUrls, publicUrlsOf } from './init-inputs.ts'
@@ -49,6 +50,8 @@ export interface InitReport {
   readonly urls: PublicUrls
   /** The root's token, to be moved away from this machine; null when it is not here. */
   readonly rootToken: string | null
+  /** File with the first operator's join token. */
+  readonly firstOperatorToken: string
   readonly warnings: readonly string[]
 }
 
@@ -73,6 +76,7 @@ export const initHome = async (options: InitOptions): Promise<InitReport> => {
   const record = found ?? begin(options, urls, ledger)
   const authority = await makeAuthority({ ...options, judge, inputs })
   await fillLedger(ledger, { record, ...authority, ceremonies: paths.ceremonies, now: clock.now(), log })
+  await writeFirstOperatorToken({ clock, ledger, paths, caId: record.caId, randomBytes: options.randomBytes })
   await ledger.close()
   const done: InitRecord = { ...record, state: 'done', rootFingerprint: fingerprintOf(authority.root.der) }
   writeInitRecord(paths, done)
@@ -160,6 +164,7 @@ const report = (options: InitOptions, record: InitRecord, state: InitReport['sta
     confPath,
     urls: record.urls,
     rootToken: rootIsHere ? paths.rootCeremony : null,
+    firstOperatorToken: paths.firstOperatorToken,
     warnings: [
       ...(rootIsHere ? [`the root’s token is on this machine: move ${paths.rootCeremony} to a safe place`] : []),
       ...(existsSync(crlFile)

@@ -18,6 +18,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
+import { joinTokenHash } from '../../src/ca/tokens.ts'
 import { parseCrl } from '../../src/pki/crl.ts'
 import { encodePem } from '../../src/pki/pem.ts'
 import { parseCeremony } from '../../src/schema/ceremony.ts'
@@ -155,7 +156,17 @@ describe('an empty home', () => {
       'owner_created owner:operators',
       'registration_created service:agentca',
       'registration_created operator:admin',
+      'token_created operator:admin',
     ])
+    // One use, for the first operator alone, and nowhere but in its file.
+    const joinToken = readFileSync(paths.firstOperatorToken, 'utf8').trim()
+    expect(statSync(paths.firstOperatorToken).mode & 0o777).toBe(0o600)
+    const admin = ledger.registrations.find('operator', 'admin')!
+    expect(ledger.tokens.byHash(joinTokenHash(joinToken))).toMatchObject({
+      registrationId: admin.id,
+      uses: 1,
+      usesTaken: 0,
+    })
     const hashes = readdirSync(paths.ceremonies)
       .filter(name => name.endsWith('.json'))
       .map(name =>
