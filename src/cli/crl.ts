@@ -18,19 +18,9 @@ import { writeOutput } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { online, withConnection } from './online.ts'
 import { members, type OutputOptions, type View, withOutput, writeOne, writeRows } from './output.ts'
+import { spanText } from './span.ts'
 
 /** Age and remaining life are what an operator looks for; times are in the JSON. */
-export const spanText = (ms: number): string => {
-  const minutes = Math.round(Math.abs(ms) / 60_000)
-  const text =
-    minutes < 120
-      ? `${minutes}m`
-      : minutes < 48 * 60
-        ? `${Math.round(minutes / 60)}h`
-        : `${Math.round(minutes / 1440)}d`
-  return ms < 0 ? `${text} ago` : text
-}
-
 export const crlView = (now: number): View<CrlAnswer> => ({
   columns: [
     ...members<CrlAnswer>('issuer', 'number', 'entries', 'thisUpdate', 'nextUpdate'),

@@ -100,11 +100,14 @@ const checkMode = (path: string, mode: '700' | '600'): readonly Check[] => {
   return [failed('permissions', `${path} is ${found}, expected ${mode}`, `chmod ${mode} ${path}`)]
 }
 
-const pinFiles = (directory: string): readonly string[] => {
+/** PINs, tokens and the API's own key: whoever reads them needs no HSM. */
+const secretName = /\.(?:pin|token)$|^credential-bundle\.pem$/
+
+const secretFiles = (directory: string): readonly string[] => {
   if (!existsSync(directory)) return []
   try {
     return readdirSync(directory)
-      .filter(name => name.endsWith('.pin'))
+      .filter(name => secretName.test(name))
       .map(name => join(directory, name))
   } catch {
     // Another user's directory: its files are as closed to others as this one is to us.
@@ -112,12 +115,14 @@ const pinFiles = (directory: string): readonly string[] => {
   }
 }
 
-const checkPermissions = (paths: HomePaths): readonly Check[] => [
-  ...[paths.home, paths.run, paths.tokens, paths.signer, paths.rootCeremony].flatMap(path => checkMode(path, '700')),
-  ...[...pinFiles(paths.tokens), ...pinFiles(paths.rootCeremony), paths.adminSocket, paths.signerSocket].flatMap(path =>
-    checkMode(path, '600'),
-  ),
-]
+const checkPermissions = (paths: HomePaths): readonly Check[] => {
+  const directories = [paths.home, paths.run, paths.tokens, paths.signer, paths.api, paths.rootCeremony]
+  return [
+    ...directories.flatMap(path => checkMode(path, '700')),
+    ...[paths.adminSocket, paths.signerSocket].flatMap(path => checkMode(path, '600')),
+    ...directories.flatMap(secretFiles).flatMap(path => checkMode(path, '600')),
+  ]
+}
 
 const isReadable = (path: string): boolean => {
   try {

@@ -1,10 +1,10 @@
 // `agentca status`: one screen.
 import { Command } from 'commander'
 import type { StatusAnswer } from '../schema/admin-answers.ts'
-import { spanText } from './crl.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
 import { cellText, paint, writeFields, writeJson, writeTable } from './output.ts'
+import { spanText } from './span.ts'
 
 const counts = (row: Readonly<Record<string, number>>): string =>
   Object.entries(row)

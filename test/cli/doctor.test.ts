@@ -109,6 +109,11 @@ describe('without a server', () => {
 
   it.each<[string, () => void, string]>([
     ['a PIN that others may read', () => chmodSync(join(paths.tokens, 'user.pin'), 0o640), 'permissions'],
+    [
+      'a token that others may read',
+      () => writeFileSync(join(paths.home, 'first-operator.token'), 'x', { mode: 0o644 }),
+      'permissions',
+    ],
     ['a home that others may enter', () => chmodSync(paths.home, 0o755), 'permissions'],
     ['a missing database', () => rmSync(paths.database), 'database'],
     ['a database that is none', () => writeFileSync(paths.database, 'x'.repeat(200)), 'database'],

@@ -6,6 +6,7 @@ import { CaError } from '../../src/ca/errors.ts'
 import { countArgument, pairArgument, parseMoment, secondsArgument } from '../../src/cli/arguments.ts'
 import { CliError, exitCodeOfError, ServerRefusal } from '../../src/cli/errors.ts'
 import { wantsJson } from '../../src/cli/report.ts'
+import { spanText } from '../../src/cli/span.ts'
 import { TokenError } from '../../src/signer/errors.ts'
 
 describe('a moment', () => {
@@ -48,6 +49,16 @@ describe('other values', () => {
     expect(() => pairArgument('=2', undefined)).toThrow('KEY=VALUE')
   })
 })
+
+it.each([
+  [0, '0s'],
+  [119_000, '119s'],
+  [120_000, '2m'],
+  [7_199_000, '119m'],
+  [7_200_000, '2h'],
+  [364.9 * 86_400_000, '364d'],
+  [-300_000, '5m ago'],
+])('a span of %d ms is %s', (ms, text) => expect(spanText(ms)).toBe(text))
 
 describe('an exit code', () => {
   const refusal = (code: string, status: number): ServerRefusal =>
