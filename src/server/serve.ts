@@ -73,6 +73,18 @@ const listenOn = async (listener: Listener, name: string, address: Address): Pro
   }
 }
 
+/** Port 0 takes the free one that `init` found and certificates name, if it is still free, or else any. */
+const listenNear = async (
+  listener: Listener,
+  name: string,
+  place: { address: Address; url: string },
+): Promise<number> => {
+  const { address, url } = place
+  if (address.port !== 0) return listenOn(listener, name, address)
+  const named = { ...address, port: Number(new URL(url).port) }
+  return listener.listen(named).catch(() => listenOn(listener, name, address))
+}
+
 const urlOf = (scheme: string, { host }: Address, port: number): string =>
   `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`
 
@@ -115,7 +127,10 @@ const composeServer = async (
     latestCheckpoint: () => core.checkpoints.latest()?.note ?? null,
   })
   const status = opened(createListener(statusServer))
-  const statusPort = await listenOn(status, 'listen.status', config.listen.status)
+  const statusPort = await listenNear(status, 'listen.status', {
+    address: config.listen.status,
+    url: core.publicUrls.status,
+  })
 
   await core.supervisor
     .ready(signerStartMs)
@@ -157,7 +172,7 @@ const composeServer = async (
   const ops = opened(
     createPlainServer(createOpsHandler({ log, checks: () => checksOf(core, clock), renderMetrics: metrics.render })),
   )
-  const apiPort = await listenOn(api, 'listen.api', config.listen.api)
+  const apiPort = await listenNear(api, 'listen.api', { address: config.listen.api, url: core.publicUrls.api })
   const opsPort = await listenOn(ops, 'listen.ops', config.listen.ops)
   await admin.listenOn(paths.adminSocket)
 
