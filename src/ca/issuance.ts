@@ -86,7 +86,7 @@ export interface IssuanceEvents {
   issued(request: IssuanceRequest, serial: string, certificate: Uint8Array, at: number): LeafDraft
   releaseRefused(request: IssuanceRequest, serial: string, at: number): LeafDraft
   voided(request: IssuanceRequest, serial: string, at: number): LeafDraft
-  orphaned(row: CertificateRecord, at: number): LeafDraft
+  orphaned(row: Pick<CertificateRecord, 'serial'>, at: number): LeafDraft
 }
 
 export interface IssuedCertificate {

@@ -236,7 +236,18 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     return { decision, facts: seen }
   }
 
-  /** Step 5. The signer never called: the intent becomes void. Anything else is left to the sweep. */
+  /**
+   * No signature came. Only this request could have released its intent, so the intent ends now, and whoever asks again need not wait
+   * for a deadline: void if the signer never called the HSM, otherwise orphaned. If the ledger cannot record it, the sweep will.
+   */
+  const giveUp = async (request: IssuanceRequest, serial: string, reason: unknown): Promise<void> => {
+    const at = deps.clock.now()
+    if (isAgentCaError(reason) && reason.facts.hsmCalled === 'no')
+      await issuance.recordVoid([{ serial, leaf: events.voided(request, serial, at) }])
+    else await issuance.recordOrphaned([{ serial, at, leaf: events.orphaned({ serial }, at) }])
+  }
+
+  /** Step 5. */
   const sign = async (request: IssuanceRequest, draft: LintedDraft): Promise<Uint8Array> => {
     try {
       // The signer verified the signature against the issuer's key before it let it go (SignerPort): once is enough.
@@ -248,10 +259,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         deadlineMs: deps.signDeadlineMs,
       })
     } catch (error) {
-      if (isAgentCaError(error) && error.facts.hsmCalled === 'no')
-        await issuance.recordVoid([
-          { serial: draft.serial, leaf: events.voided(request, draft.serial, deps.clock.now()) },
-        ])
+      await giveUp(request, draft.serial, error)
       deps.log.warn({ serial: draft.serial, requestId: request.context.requestId, err: error }, 'no signature')
       throw new CaError('signer_unavailable', 'the certificate could not be signed', {
         cause: error,

@@ -132,6 +132,13 @@ export interface IssuancePort {
   recordIssued(batch: readonly IssuedCommand[]): Promise<readonly ('issued' | 'refused')[]>
   /** The HSM was certainly never called: burn the serial, give the token use and the lineage slot back. */
   recordVoid(batch: readonly { readonly serial: string; readonly leaf: LeafDraft }[]): Promise<void>
+  /**
+   * The HSM may have been called, and whoever asked it has given up: orphaned now, as the sweep would at the deadline. What is no
+   * intent any more stays as it is, and its leaf is not written.
+   */
+  recordOrphaned(
+    batch: readonly { readonly serial: string; readonly at: number; readonly leaf: LeafDraft }[],
+  ): Promise<void>
   /** For the reconciliation with the signer's count: signatures that came back, ever, and intents that may have been signed. */
   signatures(issuerId: number): { readonly recorded: number; readonly doubtful: number }
   /** Intents past their deadline, or of an earlier epoch: orphaned, revoked, lineage slot free. */

@@ -1,6 +1,6 @@
 // Contract of the issuance port: steps 4 and 6, lineage slots, token uses, void and orphaned intents.
 import { expect, test } from 'vitest'
-import type { IssuanceDecision } from '../../src/store/ports.ts'
+import type { IntentRecord, IssuanceDecision } from '../../src/store/ports.ts'
 import * as w from './make-ledger.ts'
 
 test('an intent becomes issued and is read back with its exact bytes', async () => {
@@ -119,17 +119,30 @@ test('a use that was given back and taken by another key is no claim any more', 
   expect(tokenFacts(world, intent.keyHash)).toMatchObject({ tokenUse: null, instance: null, token: { usesTaken: 1 } })
 })
 
-test('an orphaned intent is revoked, and its key goes on with the claim it has', async () => {
-  const world = await w.makeWorld()
-  await w.addToken(world, 't1')
-  const intent = w.intentOf(world, { tokenId: 't1' })
-  await w.recordIntent(world, intent)
+const sweepLate = async (world: w.World, intent: IntentRecord) => {
   const swept = await world.ledger.issuance.sweepIntents({
     now: intent.deadline + 1,
     epoch: 1,
     leaf: () => w.leaf('certificate_orphaned'),
   })
   expect(swept.map(row => [row.serial, row.state])).toEqual([[intent.serial, 'orphaned']])
+}
+
+const orphan = (world: w.World, intent: IntentRecord) =>
+  world.ledger.issuance.recordOrphaned([
+    { serial: intent.serial, at: w.now + 10, leaf: w.leaf('certificate_orphaned') },
+  ])
+
+test.each([
+  ['by the sweep', sweepLate],
+  ['when its signing failed', orphan],
+])('an intent orphaned %s is revoked, and its key goes on with the claim it has', async (_, end) => {
+  const world = await w.makeWorld()
+  await w.addToken(world, 't1')
+  const intent = w.intentOf(world, { tokenId: 't1' })
+  await w.recordIntent(world, intent)
+  await end(world, intent)
+  expect(world.ledger.audit.tail({ event: 'certificate_orphaned', limit: 5 })).toHaveLength(1)
   expect(w.crlSerials(world)).toEqual([intent.serial])
   expect(world.ledger.feed.read(0, 100).at(-1)).toMatchObject({ type: 'revoke', body: { value: intent.serial } })
   expect(tokenFacts(world, w.hashOf('another')).token).toMatchObject({ usesTaken: 1 })
@@ -148,6 +161,26 @@ test('an orphaned intent is revoked, and its key goes on with the claim it has',
   expect(world.ledger.tokens.byHash(w.hashOf('t1'))).toMatchObject({ usesTaken: 1 })
   expect(await w.recordIssued(world, intent)).toBe('refused')
   expect(w.stateOf(world, intent.serial)).toBe('orphaned')
+})
+
+test.each(['issued', 'revoked', 'void'] as const)('what is %s is not orphaned any more', async state => {
+  const world = await w.makeWorld()
+  const intent = w.intentOf(world)
+  await w.recordIntent(world, intent)
+  const { issuance, revocations, audit } = world.ledger
+  if (state === 'issued') await w.recordIssued(world, intent)
+  else if (state === 'void') await issuance.recordVoid([{ serial: intent.serial, leaf: w.leaf('certificate_void') }])
+  else
+    await revocations.revoke({
+      selector: { by: 'serial', value: intent.serial },
+      reason: 'keyCompromise',
+      at: w.now,
+      expected: null,
+      leaf: () => w.leaf('revoked'),
+    })
+  const { size } = audit.head()
+  await orphan(world, intent)
+  expect([w.stateOf(world, intent.serial), audit.head().size]).toEqual([state, size])
 })
 
 test('the sweep takes intents of an earlier epoch and leaves those in time', async () => {

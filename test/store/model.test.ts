@@ -33,6 +33,7 @@ const commands = fc.array(
       'renew',
       'renew',
       'void',
+      'orphan',
       'sweep',
       'revoke',
       'revokeInstance',
@@ -92,6 +93,13 @@ const step = async (worlds: ReadonlyMap<string, w.World>, model: Model, command:
       if (picked === undefined || picked.state !== 'intent') return
       await ledger.issuance.recordVoid([{ serial: picked.intent.serial, leaf: w.leaf('certificate_void') }])
       picked.state = 'void'
+      return
+    }
+    case 'orphan': {
+      if (picked === undefined) return
+      const leaf = w.leaf('certificate_orphaned')
+      await ledger.issuance.recordOrphaned([{ serial: picked.intent.serial, at: w.now, leaf }])
+      if (picked.state === 'intent') picked.state = 'orphaned'
       return
     }
     case 'sweep': {

@@ -192,8 +192,6 @@ describe('faults', () => {
     for (const client of clients) {
       let outcome = ''
       for (let attempt = 0; attempt < 50 && outcome !== 'fulfilled'; attempt++) {
-        // What the signer may have signed stays an intent until its deadline; here the sweep is told that it has passed.
-        if (outcome === 'issuance_in_progress') await ca.sweepAll()
         outcome = await codeOf(ca.enrol(client.token, client.requester))
         if (outcome === 'signer_unavailable') await new Promise(resolve => setTimeout(resolve, 100))
       }

@@ -28,6 +28,17 @@ export const createIssuance = (parts: Parts): IssuancePort => {
       commit.write(() => {
         for (const { serial, leaf } of batch) voidOne(parts, serial, leaf)
       }),
+    recordOrphaned: batch =>
+      commit.write(() => {
+        for (const { serial, at, leaf } of batch) {
+          const row = rows.certificateBySerial(db, serial)
+          if (row === undefined) throw new StoreError('not_found', `no certificate has serial ${serial}`)
+          // Revoked or swept meanwhile: the stricter state stays.
+          if (row.state !== codes.INTENT) continue
+          journal.leaf(leaf)
+          orphanOne(parts, row, at)
+        }
+      }),
     signatures: issuerId => ({
       recorded:
         db.get<{ value: number }>(`SELECT value FROM counter WHERE name = 'signed/' || ?`, issuerId)?.value ?? 0,
