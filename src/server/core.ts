@@ -153,7 +153,8 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
     issuance: ledger.issuance,
     certificates: ledger.certificates,
     tokens: ledger.tokens,
-    signer,
+    // Known to be down also while the process answers and its HSM does not: an intent would only become void, or an orphan.
+    signer: { ...signer, isConnected: () => signer.isConnected() && supervisor.state().state === 'ready' },
     drafter,
     events: createIssuanceEvents(sampler.admit),
     caId,
@@ -163,6 +164,8 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
     checkClock: clockGuard.check,
     reached,
   })
+  // What an earlier life left behind is decided before anybody asks again, and is on the first list.
+  await unobserved.sweep()
   const crls = await createCrlPublisher({
     clock,
     log,
