@@ -8,7 +8,9 @@ const confirm = async (question: string): Promise<boolean> => {
   // `terminal: false` leaves the line editing to the terminal, so that Ctrl-C stays a signal.
   const prompt = createInterface({ input: process.stdin, output: process.stderr, terminal: false })
   try {
-    return /^y(?:es)?$/i.test((await prompt.question(`${question} [y/N] `)).trim())
+    // Ctrl-D closes the prompt and leaves its question without an answer: that is no.
+    const closed = new Promise<string>(resolve => prompt.once('close', () => resolve('')))
+    return /^y(?:es)?$/i.test((await Promise.race([prompt.question(`${question} [y/N] `), closed])).trim())
   } finally {
     prompt.close()
   }
