@@ -145,6 +145,7 @@ describe('a checkpoint', () => {
     await expect(checkpointer.now()).rejects.toThrow('disk full')
     fails = false
     expect(await checkpointer.now()).toMatchObject({ size: 2 })
+    expect(await checkpointer.now()).toMatchObject({ size: 2 })
     const [leaf] = log.ledger.audit.tail({ event: 'refusals_summary', limit: 1 })
     expect(JSON.parse(Buffer.from(leaf!.bytes).toString())).toMatchObject({ dropped: 45 })
   })

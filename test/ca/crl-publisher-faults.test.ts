@@ -97,7 +97,7 @@ describe('publication of CRLs', () => {
     const directory = world.newDirectory()
     await using publisher = await world.openPublisher(directory)
     writeFileSync(crlFile(directory), 'rubbish')
-    writeFileSync(crlFile(directory, '.issuing-1.crl.tmp'), 'left by a crash')
+    writeFileSync(crlFile(directory, '.retired-long-ago.crl.tmp'), 'left by a crash')
     const [list] = await publisher.publish()
     expect(readFileSync(crlFile(directory))).toEqual(Buffer.from(list!.der))
     await publisher.close()
