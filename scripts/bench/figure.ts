@@ -12,6 +12,7 @@ export interface Figure {
   /** value / limitValue */
   readonly ratio: number
   readonly runs: number
+  /** Of the values of all runs. */
   readonly min: number
   readonly max: number
   readonly cores: number
@@ -19,24 +20,33 @@ export interface Figure {
   readonly at: string
 }
 
+/** A value and its limit, measured next to each other: whatever else the machine did then, it did to both. */
+export interface Run {
+  readonly value: number
+  readonly limitValue: number
+}
+
 export interface Measured {
   readonly metric: string
   readonly unit: string
   readonly limit: string
-  /** One per run. */
-  readonly values: readonly number[]
-  readonly limitValues: readonly number[]
+  /** At least one. */
+  readonly runs: readonly Run[]
 }
 
-export const medianOf = (values: readonly number[]): number => {
-  const sorted = [...values].sort((a, b) => a - b)
-  const middle = Math.floor(sorted.length / 2)
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+const ratioOf = ({ value, limitValue }: Run): number => value / limitValue
+
+/** The run in the middle, by its ratio: an outlier on either side moves nothing. Of an even number the lower one of the two. */
+export const medianRun = (runs: readonly Run[]): Run => {
+  const sorted = runs.toSorted((a, b) => ratioOf(a) - ratioOf(b))
+  const middle = sorted[Math.floor((sorted.length - 1) / 2)]
+  if (middle === undefined) throw new RangeError('expected at least one run')
+  return middle
 }
 
 export const figureOf = (bench: string, measured: Measured): Figure => {
-  const value = medianOf(measured.values)
-  const limitValue = medianOf(measured.limitValues)
+  const { value, limitValue } = medianRun(measured.runs)
+  const values = measured.runs.map(run => run.value)
   return {
     bench,
     metric: measured.metric,
@@ -45,9 +55,9 @@ export const figureOf = (bench: string, measured: Measured): Figure => {
     limit: measured.limit,
     limitValue,
     ratio: value / limitValue,
-    runs: measured.values.length,
-    min: Math.min(...measured.values),
-    max: Math.max(...measured.values),
+    runs: values.length,
+    min: Math.min(...values),
+    max: Math.max(...values),
     cores: availableParallelism(),
     node: process.version,
     at: new Date().toISOString(),
@@ -58,6 +68,6 @@ const short = (n: number): string => (n >= 100 ? n.toFixed(0) : n >= 1 ? n.toFix
 
 /** One line for people. */
 export const lineOf = (figure: Figure): string =>
-  `${`${figure.bench}/${figure.metric}`.padEnd(34)} ${short(figure.value).padStart(8)} ${figure.unit.padEnd(9)} ` +
-  `${short(figure.ratio)} × ${figure.limit} (${short(figure.limitValue)}), ` +
+  `${`${figure.bench}/${figure.metric}`.padEnd(31)} ${short(figure.value).padStart(8)} ${figure.unit.padEnd(8)} = ` +
+  `${short(figure.ratio)} × ${figure.limit} (${short(figure.limitValue)}); ` +
   `${figure.runs} runs, ${short(figure.min)} to ${short(figure.max)}`

@@ -1,0 +1,117 @@
+// The load generator, a process of its own: sends what it is given, over connections that it keeps, and says how long that took.
+import { type ClientCredential, type Line, openLine, type Target } from './exchange.ts'
+import { answerJobs } from './programs.ts'
+
+interface Common {
+  readonly target: Target
+  /** Requests in flight at once. */
+  readonly concurrency: number
+  /** What each answer has to say; any other ends the job. */
+  readonly status: number
+}
+
+export type LoadJob =
+  /** Each request once, over kept connections. */
+  | (Common & { readonly kind: 'each'; readonly requests: readonly Uint8Array[]; readonly keep: boolean })
+  /** The requests over and over, for so long. */
+  | (Common & { readonly kind: 'repeat'; readonly requests: readonly Uint8Array[]; readonly seconds: number })
+  /** One request of each client, on a connection of its own; the handshakes are made before the time begins, or within it. */
+  | (Common & {
+      readonly kind: 'clients'
+      readonly clients: readonly { readonly credential: ClientCredential; readonly request: Uint8Array }[]
+      readonly handshakes: 'before' | 'within'
+      readonly keep: boolean
+    })
+
+export interface LoadResult {
+  readonly answered: number
+  readonly seconds: number
+  /** Milliseconds. */
+  readonly p50: number
+  readonly p99: number
+  /** In the order of the requests; empty where they were not to be kept. */
+  readonly bodies: readonly string[]
+}
+
+const quantile = (sorted: readonly number[], share: number): number =>
+  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
+
+/** Takes the time of everything between its making and `result`. */
+const createStopwatch = ({ status: expected }: Common) => {
+  const bodies: string[] = []
+  const times: number[] = []
+  const begun = performance.now()
+  return {
+    exchange: async (line: Line, request: Uint8Array, index: number): Promise<void> => {
+      const from = performance.now()
+      const { status, body } = await line.send(request)
+      times.push(performance.now() - from)
+      if (status !== expected) throw new Error(`expected status ${expected}, got ${status} ${body}`)
+      if (body !== '') bodies[index] = body
+    },
+    result: (): LoadResult => {
+      const seconds = (performance.now() - begun) / 1000
+      const sorted = times.toSorted((a, b) => a - b)
+      return { answered: times.length, seconds, p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), bodies }
+    },
+  }
+}
+
+/** So many workers until there is no next index. */
+const inParallel = async (
+  workers: number,
+  next: () => number | null,
+  work: (index: number, worker: number) => Promise<void>,
+): Promise<void> => {
+  const run = async (worker: number): Promise<void> => {
+    for (let index = next(); index !== null; index = next()) await work(index, worker)
+  }
+  await Promise.all(Array.from({ length: workers }, (_, worker) => run(worker)))
+}
+
+const upTo = (length: number): (() => number | null) => {
+  let at = 0
+  return () => (at < length ? at++ : null)
+}
+
+const openLines = async (target: Target, count: number, keep: boolean): Promise<readonly Line[]> =>
+  Promise.all(Array.from({ length: count }, () => openLine(target, null, keep)))
+
+const overKeptLines = async (job: Extract<LoadJob, { kind: 'each' | 'repeat' }>): Promise<LoadResult> => {
+  const { target, requests, concurrency } = job
+  const lines = await openLines(target, concurrency, job.kind === 'each' && job.keep)
+  const watch = createStopwatch(job)
+  const next = job.kind === 'each' ? upTo(requests.length) : untilTime(requests.length, job.seconds)
+  await inParallel(concurrency, next, (index, worker) =>
+    watch.exchange(lines[worker] as Line, requests[index] as Uint8Array, index),
+  )
+  const result = watch.result()
+  for (const line of lines) line.close()
+  return result
+}
+
+const untilTime = (length: number, seconds: number): (() => number | null) => {
+  const end = performance.now() + seconds * 1000
+  let at = 0
+  return () => (performance.now() < end ? at++ % length : null)
+}
+
+const overOwnLines = async (job: Extract<LoadJob, { kind: 'clients' }>): Promise<LoadResult> => {
+  const { target, clients, concurrency, keep } = job
+  const lines: Line[] = []
+  const connect = async (index: number): Promise<void> => {
+    lines[index] = await openLine(target, clients[index]!.credential, keep)
+  }
+  if (job.handshakes === 'before') await inParallel(concurrency, upTo(clients.length), connect)
+  const watch = createStopwatch(job)
+  await inParallel(concurrency, upTo(clients.length), async index => {
+    if (job.handshakes === 'within') await connect(index)
+    await watch.exchange(lines[index]!, clients[index]!.request, index)
+    if (job.handshakes === 'within') lines[index]!.close()
+  })
+  const result = watch.result()
+  for (const line of lines) line.close()
+  return result
+}
+
+answerJobs<LoadJob, LoadResult>(job => (job.kind === 'clients' ? overOwnLines(job) : overKeptLines(job)))

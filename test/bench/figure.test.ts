@@ -1,0 +1,61 @@
+// Benchmark figures: what is told is a ratio to a limit of the same run, under the names that others read.
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { figureOf, lineOf, medianRun } from '../../scripts/bench/figure.ts'
+
+const main = join(import.meta.dirname, '../../scripts/bench/main.ts')
+
+const runs = [
+  { value: 500, limitValue: 200 },
+  { value: 100, limitValue: 100 },
+  { value: 900, limitValue: 100 },
+]
+
+describe('a figure', () => {
+  it('is the run whose ratio is the median, so that ratio is value / limitValue', () => {
+    const figure = figureOf('issue', { metric: 'cpuPerCertificate', unit: 'µs', limit: 'the cryptography', runs })
+    expect(figure).toMatchObject({ value: 500, limitValue: 200, ratio: 2.5, runs: 3, min: 100, max: 900 })
+  })
+
+  it('takes the lower of the two middle runs of an even number', () => {
+    expect(medianRun([...runs, { value: 400, limitValue: 100 }])).toEqual({ value: 500, limitValue: 200 })
+  })
+
+  it('needs a run', () => {
+    expect(() => medianRun([])).toThrow(RangeError)
+  })
+
+  it('carries what readers of the JSON lines look for', () => {
+    const figure = figureOf('ocsp', { metric: 'requestsPerSecond', unit: '/s', limit: 'bare node:http', runs })
+    expect(Object.keys(figure)).toEqual(
+      'bench metric value unit limit limitValue ratio runs min max cores node at'.split(' '),
+    )
+    expect(Date.parse(figure.at)).toBeGreaterThan(0)
+    expect(figure.cores).toBeGreaterThan(0)
+  })
+
+  it('is one line for people, with its limit and its spread', () => {
+    const line = lineOf(figureOf('issue', { metric: 'cpuPerCertificate', unit: 'µs', limit: 'the cryptography', runs }))
+    expect(line).toBe(
+      'issue/cpuPerCertificate              500 µs       = 2.50 × the cryptography (200); 3 runs, 100 to 900',
+    )
+  })
+})
+
+/** The names in the contract that this repository has so far. */
+const contract = ['issue/cpuPerCertificate', 'issue/certificatesPerSecond']
+
+describe('the benchmarks', () => {
+  const listed = execFileSync(process.execPath, [main, '--list'], { encoding: 'utf8' }).trim().split('\n')
+
+  it('are listed by their metrics, the contract’s among them', () => {
+    expect(listed).toEqual(expect.arrayContaining(contract))
+    expect(new Set(listed).size).toBe(listed.length)
+  })
+
+  it('refuse a name that is none', () => {
+    const run = () => execFileSync(process.execPath, [main, 'isue'], { encoding: 'utf8', stdio: 'pipe' })
+    expect(run).toThrow(/no benchmark is called isue/)
+  })
+})
