@@ -149,6 +149,20 @@ const swapIn = async (directory: string, credential: Credential, asked: AskedAcc
 
 export interface CredentialDirectory extends CredentialStore, AsyncDisposable {
   readonly path: string
+  /** Replaces `crl.pem` inside the present generation: lists change more often than keys. */
+  saveCrls(pem: string): Promise<void>
+}
+
+const replaceFile = async (directory: string, name: string, content: string, mode: number): Promise<void> => {
+  const temporary = join(directory, temporaryName())
+  await writeDurably(temporary, content, { ...ownerOnly, mode })
+  await rename(temporary, join(directory, name))
+  await syncDirectory(directory)
+}
+
+const replaceCrls = async (directory: string, pem: string): Promise<void> => {
+  const present = await presentGeneration(directory)
+  if (present !== null) await replaceFile(join(directory, present), 'crl.pem', pem, 0o644)
 }
 
 /**
@@ -181,16 +195,9 @@ export const openCredentialDirectory = async (
       const found = parsePending(text)
       return found?.purpose === purpose ? found : null
     },
-    keepPending: pending =>
-      writing(
-        (async () => {
-          const temporary = join(directory, temporaryName())
-          await writeDurably(temporary, encodePending(pending), { ...ownerOnly, mode: 0o600 })
-          await rename(temporary, join(directory, pendingName))
-          await syncDirectory(directory)
-        })(),
-      ),
+    keepPending: pending => writing(replaceFile(directory, pendingName, encodePending(pending), 0o600)),
     dropPending: () => writing(rm(join(directory, pendingName), { force: true })),
+    saveCrls: pem => writing(replaceCrls(directory, pem)),
     [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose](),
   }
 }

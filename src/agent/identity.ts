@@ -6,6 +6,7 @@ import { type Log, silentLog } from '../base/log.ts'
 import { systemTiming, type Timing } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { type CredentialDirectory, presentGeneration } from './credential-directory.ts'
+import { fetchCrls } from './crl-fetch.ts'
 import { AgentError } from './errors.ts'
 import { followDirectory } from './following.ts'
 import { storedLifetime } from './lifetime.ts'
@@ -79,10 +80,22 @@ const createPresent = (first: Kept, log: Log) => {
 
 type Present = ReturnType<typeof createPresent>
 
+/** After each renewal; programs that check revocation by these files would rather have none than an old one. */
+const refreshCrls = async (parts: Parts, directory: CredentialDirectory, credential: Credential): Promise<void> => {
+  const log = parts.options.log ?? silentLog
+  try {
+    const pem = await fetchCrls(credential, parts.timing.clock.now(), parts.signal)
+    if (pem !== null) await directory.saveCrls(pem)
+  } catch (error) {
+    if (!parts.signal.aborted) log.warn({ err: error }, 'crl.pem stays as it is')
+  }
+}
+
 /** Follows where another process renews, renews where none does; gives back what it holds when it ends. */
 const live = async (parts: Parts, present: Present, obtained: CredentialStore | null): Promise<void> => {
   const { settings, timing, signal } = parts
   let store = obtained
+  let refreshing = Promise.resolve()
   try {
     if (store === null) {
       const directory = settings.dir as string
@@ -92,12 +105,24 @@ const live = async (parts: Parts, present: Present, obtained: CredentialStore | 
       store = await followDirectory(timing, directory, await presentGeneration(directory), apply, signal)
       present.report(healthy)
     }
+    const directory = isDirectory(store) ? store : null
+    const refresh = ({ credential }: Kept): void => {
+      if (directory !== null) refreshing = refreshing.then(() => refreshCrls(parts, directory, credential))
+    }
+    const apply = (kept: Kept): void => {
+      present.apply(kept)
+      refresh(kept)
+    }
     const kept = present.kept()
-    await keepAlive(loopDeps(parts, store, kept.credential), kept, present.apply, present.report, signal)
+    refresh(kept)
+    await keepAlive(loopDeps(parts, store, kept.credential), kept, apply, present.report, signal)
   } finally {
-    if (store !== null && Symbol.asyncDispose in store) await (store as CredentialDirectory)[Symbol.asyncDispose]()
+    await refreshing
+    if (store !== null && isDirectory(store)) await store[Symbol.asyncDispose]()
   }
 }
+
+const isDirectory = (store: CredentialStore): store is CredentialDirectory => Symbol.asyncDispose in store
 
 const expired = ({ credential }: Kept, { lastError }: RenewalStatus): AgentError =>
   AgentError.of('identity_expired', `the certificate ended at ${credential.facts.notAfter}`, {

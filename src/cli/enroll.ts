@@ -5,9 +5,11 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { defaultPatienceSeconds, type Patience, systemTiming, untilAnswered } from '../agent/backoff.ts'
 import type { Credential } from '../agent/credential.ts'
 import { type CredentialDirectory, openCredentialDirectory } from '../agent/credential-directory.ts'
+import { fetchCrls } from '../agent/crl-fetch.ts'
 import { checkCa, type Enrolment, enrol, evidenceHash } from '../agent/enrol.ts'
 import { AgentError } from '../agent/errors.ts'
 import type { TrustAnchors } from '../agent/trust-anchors.ts'
+import { messageOf } from '../base/errors.ts'
 import { secondsArgument } from './arguments.ts'
 import { runChangeHook, wordsOf } from './change-hook.ts'
 import { CliError, ServerRefusal } from './errors.ts'
@@ -100,6 +102,16 @@ const openDirectory = async (dir: string, options: EnrollOptions): Promise<Crede
     gid: options.group === undefined ? null : await groupId(options.group),
   })
 
+/** The identity is good without them: whoever wants to check revocation by files fetches them again. */
+const writeCrls = async (io: CommandIo, directory: CredentialDirectory, credential: Credential): Promise<void> => {
+  try {
+    const pem = await fetchCrls(credential, Date.now(), never)
+    if (pem !== null) await directory.saveCrls(pem)
+  } catch (error) {
+    io.err(`crl.pem stays empty: ${messageOf(error)}\n`)
+  }
+}
+
 const run = async (io: CommandIo, options: EnrollOptions): Promise<void> => {
   const { url, anchors, tokenFile, dir } = wantedOf(io, options)
   const hook = options.onChange === undefined ? null : wordsOf(options.onChange)
@@ -124,7 +136,9 @@ const run = async (io: CommandIo, options: EnrollOptions): Promise<void> => {
     signal: never,
     onRetry: (error, waitMs) => io.err(`${error.message}; asking again in ${Math.ceil(waitMs / 1000)} s\n`),
   }
-  show(await untilAnswered(systemTiming, patience, () => enrol(deps, enrolment)))
+  const credential = await untilAnswered(systemTiming, patience, () => enrol(deps, enrolment))
+  await writeCrls(io, directory, credential)
+  show(credential)
   io.err(`enrolled; next: curl --cacert ${dir}/ca.crt --cert ${dir}/tls.crt --key ${dir}/tls.key https://PEER\n`)
   if (hook !== null && !(await runChangeHook(io, hook, dir))) io.setExitCode(8)
 }

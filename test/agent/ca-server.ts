@@ -3,7 +3,12 @@
 import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import {
+  createServer as createPlainServer,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -114,12 +119,29 @@ export interface CaServer extends AsyncDisposable {
   readonly fate: (...next: readonly Fate[]) => void
   /** What was said of the next requests is forgotten. */
   readonly forget: () => void
+  /** What the status listener gives for the bundle of revocation lists. */
+  readonly publish: (crls: () => Promise<string>) => void
   /** Method and path of every request so far. */
   readonly seen: string[]
 }
 
+/** Where certificates say that their revocation list is, and beside it the bundle of all lists. */
+const createStatusServer = async (crls: () => Promise<string>) => {
+  const server = createPlainServer((request, response) => {
+    if (request.url === '/crl/bundle.pem') crls().then(pem => response.end(pem))
+    else response.writeHead(404).end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
+}
+
 export const createCaServer = async (): Promise<CaServer> => {
   const front = await createTestFront()
+  let crls = async () => encodePem('X509 CRL', (await front.ca.publishCrl()).der)
+  const status = await createStatusServer(() => crls())
+  // Before the first certificate: what all have in common is encoded once.
+  ;(front.ca.issuer as { crlDistributionPoint: string | null }).crlDistributionPoint = `${status.url}/crl/issuing-1.crl`
   const directory = mkdtempSync(join(tmpdir(), 'agentca-agent-'))
   const fates: Fate[] = []
   const seen: string[] = []
@@ -166,9 +188,14 @@ export const createCaServer = async (): Promise<CaServer> => {
     forget: () => {
       fates.length = 0
     },
+    publish: instead => {
+      crls = instead
+    },
     seen,
     [Symbol.asyncDispose]: async () => {
       await server.close(0)
+      status.server.close()
+      status.server.closeAllConnections()
       await front[Symbol.asyncDispose]()
       rmSync(directory, { recursive: true, force: true })
     },

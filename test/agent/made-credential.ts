@@ -3,11 +3,13 @@ import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
 import { type Credential, credentialOf } from '../../src/agent/credential.ts'
 import { spkiOf } from '../../src/agent/key-pair.ts'
 import { assembleCertificate, encodeTbsCertificate } from '../../src/pki/certificate.ts'
+import { assembleCrl, createTbsCertListWriter } from '../../src/pki/crl.ts'
 import { basicConstraints, keyUsage, subjectAltName } from '../../src/pki/extensions.ts'
 import { uriName } from '../../src/pki/general-names.ts'
 import { encodeName } from '../../src/pki/names.ts'
 import { encodePem } from '../../src/pki/pem.ts'
 import { encodeSerial, serialHex } from '../../src/pki/serial.ts'
+import { keyIdentifier, parseSubjectPublicKeyInfo } from '../../src/pki/spki.ts'
 
 const rootKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey
 const rootName = encodeName([['CN', 'throw-away root']])
@@ -60,4 +62,17 @@ export const madeCredential = (generation: number): Credential => {
     privateKey,
     { url: 'https://ca.example.org:8443', enrolledWith: `sha256:${createHash('sha256').digest('hex')}` },
   )
+}
+
+/** An empty list of the throw-away root. */
+export const madeCrl = (): string => {
+  const tbs = createTbsCertListWriter({
+    issuerName: rootName,
+    signatureAlgorithm: 'ecdsa-with-SHA256',
+    authorityKeyId: keyIdentifier(parseSubjectPublicKeyInfo(spkiOf(rootKey))),
+    crlNumber: 1n,
+    thisUpdate: now,
+    nextUpdate: now + 86_400_000,
+  }).finish()
+  return encodePem('X509 CRL', assembleCrl(tbs, 'ecdsa-with-SHA256', new Uint8Array(sign('sha256', tbs, rootKey))))
 }
