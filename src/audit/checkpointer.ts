@@ -46,21 +46,14 @@ export const createCheckpointer = (deps: CheckpointerDeps): Checkpointer => {
   const { origin } = deps.logKey
   // Changed only by the upkeep's work, which never runs twice at once.
   let latest: CheckpointRecord | null = audit.checkpoints({ limit: 1 })[0] ?? null
-  let summary: LeafDraft | null = null
   let signedInFile: Checkpoint | null = null
   let fileBehind = false
   let asked = false
   let doneAt = Number.NEGATIVE_INFINITY
   const everyMs = deps.everySeconds * 1000
   const dueInMs = (): number => everyMs - (clock.monotonic() - doneAt)
+  const writeSummary = createSummaryWriter(deps)
 
-  /** Kept until it is written: the sampler forgets what it has given away. */
-  const writeSummary = async (): Promise<void> => {
-    summary ??= deps.sampler.flush()
-    if (summary === null) return
-    await audit.append([summary])
-    summary = null
-  }
   const readFile = async (): Promise<void> => {
     if (deps.file === null || signedInFile !== null) return
     try {
@@ -68,16 +61,6 @@ export const createCheckpointer = (deps: CheckpointerDeps): Checkpointer => {
     } catch (error) {
       log.error({ file: deps.file, reason: messageOf(error) }, 'earlier checkpoints cannot be read from their file')
     }
-  }
-  /** What was signed must be a beginning of this log: two logs under one key are what checkpoints exist to show. */
-  const checkGoesOn = (signed: Pick<Checkpoint, 'size' | 'head'> | null): void => {
-    if (signed === null) return
-    const head = signed.size === 0 ? emptyHead : audit.read(signed.size - 1, 1)[0]?.head
-    if (head !== undefined && equalBytes(head, signed.head)) return
-    throw new AgentCaError('conflict', `the log does not continue the ${signed.size} leaves that were signed`, {
-      hint: 'agentca audit verify; after a restore that was meant, begin another audit.checkpointFile',
-      facts: { signed: signed.size },
-    })
   }
   const sign = async (head: { readonly size: number; readonly head: Uint8Array }): Promise<void> => {
     const at = Math.floor(clock.now() / 1000) * 1000
@@ -96,8 +79,8 @@ export const createCheckpointer = (deps: CheckpointerDeps): Checkpointer => {
       await writeSummary()
       await readFile()
       const head = audit.head()
-      checkGoesOn(latest)
-      checkGoesOn(signedInFile)
+      checkGoesOn(audit, latest)
+      checkGoesOn(audit, signedInFile)
       const stale = latest === null || latest.size !== head.size || clock.now() - latest.at >= idleMs
       if (demanded || stale) await sign(head)
       doneAt = clock.monotonic()
@@ -128,4 +111,26 @@ export const createCheckpointer = (deps: CheckpointerDeps): Checkpointer => {
     },
     close: upkeep.close,
   }
+}
+
+/** A summary is kept until it is written: the sampler forgets what it has given away. */
+const createSummaryWriter = ({ audit, sampler }: Pick<CheckpointerDeps, 'audit' | 'sampler'>) => {
+  let summary: LeafDraft | null = null
+  return async (): Promise<void> => {
+    summary ??= sampler.flush()
+    if (summary === null) return
+    await audit.append([summary])
+    summary = null
+  }
+}
+
+/** What was signed must be a beginning of this log: two logs under one key are what checkpoints exist to show. */
+const checkGoesOn = (audit: CheckpointerDeps['audit'], signed: Pick<Checkpoint, 'size' | 'head'> | null): void => {
+  if (signed === null) return
+  const head = signed.size === 0 ? emptyHead : audit.read(signed.size - 1, 1)[0]?.head
+  if (head !== undefined && equalBytes(head, signed.head)) return
+  throw new AgentCaError('conflict', `the log does not continue the ${signed.size} leaves that were signed`, {
+    hint: 'agentca audit verify; after a restore that was meant, begin another audit.checkpointFile',
+    facts: { signed: signed.size },
+  })
 }

@@ -70,10 +70,15 @@ const gaugeOf = (views: readonly IssuerView[], byIssuer: CrlSource['byIssuer'], 
     return ends.length === 0 ? [] : [{ value: (Math.min(...ends) - now) / 1000, labels: { kind } }]
   })
 
-/** Names become file names. */
-const fileNameOf = ({ name }: Issuer): string => {
-  if (!/^[a-z0-9][a-z0-9._-]*$/i.test(name)) throw new CaError('internal', `${name} cannot be the name of a file`)
-  return `${name}.crl`
+/** One published file a CA; names become file names. */
+const createFiles = (directory: string) => {
+  const files = new Map<string, PublishedFile>()
+  return ({ name }: Issuer): PublishedFile => {
+    if (!/^[a-z0-9][a-z0-9._-]*$/i.test(name)) throw new CaError('internal', `${name} cannot be the name of a file`)
+    const file = files.get(name) ?? createPublishedFile(join(directory, `${name}.crl`))
+    files.set(name, file)
+    return file
+  }
 }
 
 /** An HSM that hangs must not keep what there is from being served. */
@@ -88,8 +93,7 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
   const directory = join(deps.directory, 'crl')
   await preparePublicDirectory(directory)
 
-  // Owned by this closure. Files and lanes are added, never removed; the bundle is replaced whole.
-  const files = new Map<string, PublishedFile>()
+  // Owned by this closure. Lanes are added, never removed; the bundle is replaced whole.
   const lanes = new Map<string, CrlLane>()
   const bundleFile = createPublishedFile(join(directory, 'bundle.pem'))
   let bundled: readonly PublishedCrl[] = []
@@ -97,11 +101,7 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
   // Until every lane has loaded what it has, the bundle's file is better than what would replace it.
   let started = false
 
-  const fileOf = (record: Issuer): PublishedFile => {
-    const file = files.get(record.name) ?? createPublishedFile(join(directory, fileNameOf(record)))
-    files.set(record.name, file)
-    return file
-  }
+  const fileOf = createFiles(directory)
   const roots = createRootCrls({ log, issuers, fileOf })
   const byIssuer = (name: string): PublishedCrl | null => lanes.get(name)?.current() ?? roots.get(name)
 
