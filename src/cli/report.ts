@@ -34,7 +34,9 @@ export const reportError = (io: CommandIo, error: unknown, format: 'text' | 'jso
     io.err(`${JSON.stringify(documentOf(error))}\n`)
     return
   }
-  io.err(`${paint(io, 'red', 'agentca:')} ${printable(messageOf(error))}\n`)
+  // Colours are decided for standard output; standard error may lead into a file meanwhile.
+  const name = paint({ colours: io.colours && io.isTerminal }, 'red', 'agentca:')
+  io.err(`${name} ${printable(messageOf(error))}\n`)
   if (!isAgentCaError(error)) {
     // Nobody foresaw it, so the stack is what helps.
     if (error instanceof Error && error.stack !== undefined) io.err(`${error.stack.split('\n').slice(1).join('\n')}\n`)
