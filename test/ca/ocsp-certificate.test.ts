@@ -97,6 +97,21 @@ describe('responder certificates', () => {
     expect(await statusOf(responder)).toBe('tryLater')
   })
 
+  it('that end with their issuer are not renewed: there is nothing to gain', async () => {
+    const end = Math.floor(Date.now() / 1000) * 1000 + 300_000
+    const ending = { ...ca.active, certificate: { notAfter: end } as Certificate }
+    const views: ReturnType<typeof ca.issuers.all> = []
+    const responder = await started({
+      issuers: { all: () => views, online: () => [ending] },
+      responderLifetimeSeconds: 3600,
+    })
+    expect(inUse(responder)?.notAfter).toBe(end)
+    const before = certificatesSigned()
+    ca.advance(250_000)
+    await responder.maintain()
+    expect(certificatesSigned()).toBe(before)
+  })
+
   it.each([
     ['rubbish', () => Uint8Array.of(1, 2, 3)],
     ['the certificate of an issuing CA', () => ca.issuing.der],

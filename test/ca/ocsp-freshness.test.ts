@@ -63,6 +63,11 @@ describe('an answer in memory', () => {
     request.fill(0)
     expect(said(await reply, serial)).toBe('good')
     expect(ask(responder, serial)).toBe(await reply)
+    const nonce = new Uint8Array(16).fill(9)
+    const nonced = encodeOcspRequest({ certIds: [ca.certIdOf(serial)], nonce })
+    const single = ca.createResponder({ nonce: 'on' }).respond(nonced)
+    nonced.fill(0)
+    expect(ca.verified(await single, serial, ca.active, nonce).answer.status).toBe('good')
   })
 
   it('is signed once for everybody who asks meanwhile', async () => {
@@ -101,6 +106,23 @@ describe('an answer in memory', () => {
     expect([responder.stats().queued, answersSigned() - before]).toEqual([0, 0])
   })
 
+  it('is not signed ahead a second time when it was asked for while it waited', async () => {
+    const responder = ca.createResponder()
+    await responder.start()
+    const serials = await ca.recordMany('queue', 17)
+    const before = answersSigned()
+    const gate = ca.valve.hold()
+    for (const serial of serials) responder.presign(serial)
+    expect(responder.stats().queued).toBe(1)
+    const reply = ask(responder, serials[16] as string)
+    await eventually('all signed', () => answersSigned() - before === 17)
+    gate.release()
+    await reply
+    await eventually('the queue is empty', () => responder.stats().queued === 0)
+    await responder.close()
+    expect(answersSigned() - before).toBe(17)
+  })
+
   it('is renewed in the background after half of its life, while it is still served', async () => {
     const responder = ca.createResponder({ lifetimeSeconds: 240 })
     const serial = await issued()
@@ -113,21 +135,21 @@ describe('an answer in memory', () => {
     expect(said(renewed, serial)).toBe('good')
   })
 
-  it('is renewed by the upkeep without being asked for while the certificate lives, and forgotten after it', async () => {
+  it('is renewed by the upkeep while the certificate lives or somebody asks, and forgotten otherwise', async () => {
     const responder = ca.createResponder({ lifetimeSeconds: 240 })
-    const [living, ended] = [await issued(), await issued(Date.now() - 60_000)]
-    responder.presign(living)
-    responder.presign(ended)
-    await eventually('signed ahead', () => responder.stats().cached === 2)
-    const old = ask(responder, living) as OcspReply
+    const past = Date.now() - 60_000
+    const [living, wanted, ended] = [await issued(), await issued(past), await issued(past)]
+    for (const serial of [living, wanted, ended]) responder.presign(serial)
+    await eventually('signed ahead', () => responder.stats().cached === 3)
+    ask(responder, wanted)
     const before = answersSigned()
     ca.advance(130_000)
     await responder.maintain()
-    await eventually('renewed', () => ask(responder, living) !== old)
-    expect(answersSigned() - before).toBe(1)
+    await eventually('renewed', () => answersSigned() - before === 2)
     ca.advance(115_000)
     await responder.maintain()
-    expect(responder.stats().cached).toBe(1)
+    expect(responder.stats().cached).toBe(2)
+    for (const serial of [living, wanted]) expect(said(ask(responder, serial) as OcspReply, serial)).toBe('good')
   })
 })
 
@@ -372,6 +394,25 @@ describe('replies', () => {
 })
 
 describe('a closed responder', () => {
+  it('has waited for what was being signed, and for whoever asked for it', async () => {
+    const responder = ca.createResponder()
+    await responder.start()
+    const serial = await issued()
+    const gate = ca.valve.hold()
+    const reply = ask(responder, serial)
+    await gate.arrived
+    let closed = false
+    const closing = responder.close().then(() => {
+      closed = true
+    })
+    await new Promise(setImmediate)
+    expect(closed).toBe(false)
+    gate.release()
+    await closing
+    expect(said(await reply, serial)).toBe('good')
+    expect(responder.stats().cached).toBe(0)
+  })
+
   it('has forgotten everything and follows nothing', async () => {
     let listening = 0
     const { revocations } = ca.ledger
