@@ -106,6 +106,7 @@ describe('over TLS', () => {
       { spiffeId: 'spiffe://example.org/service/orders', dns: 'localhost' },
     ],
     ['service/agentca of another trust domain', root, { spiffeId: 'spiffe://other.org/service/agentca' }],
+    ['an operator who is called agentca', root, { spiffeId: 'spiffe://example.org/operator/agentca' }],
     ['an agent', root, { spiffeId: 'spiffe://example.org/agent/billing/i/1' }],
     ['another host name', root, { dns: 'elsewhere.example' }],
     ['a certificate of another root', otherRoot, { spiffeId: 'spiffe://example.org/service/agentca' }],
