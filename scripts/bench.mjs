@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { bootstrapOrExit, pinnedNode, root } from './bootstrap.mjs'
 
-const env = bootstrapOrExit()
+const env = bootstrapOrExit('run')
 const result = spawnSync(pinnedNode, [join(root, 'scripts/bench/main.ts'), ...process.argv.slice(2)], {
   env,
   stdio: 'inherit',

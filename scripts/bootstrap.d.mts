@@ -10,12 +10,16 @@ export interface SetupFacts {
   readonly compiler: boolean
   readonly make: boolean
   readonly python: boolean
+  readonly curl: boolean
+  readonly gnutls: boolean
   readonly installed: boolean
 }
 export type SetupPlan =
   | { readonly problem: string }
   | { readonly packages: readonly string[]; readonly install: boolean }
-export const planSetup: (facts: SetupFacts) => SetupPlan
+/** What the machine is set up for. */
+export type SetupPurpose = 'run' | 'test'
+export const planSetup: (facts: SetupFacts, purpose: SetupPurpose) => SetupPlan
 export const gatherFacts: () => SetupFacts
 export const packagesWithInstallScripts: readonly string[]
 export const root: string

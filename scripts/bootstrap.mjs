@@ -19,9 +19,10 @@ export const packagesWithInstallScripts = ['node', 'pkcs11js']
 
 /**
  * What is to be done, from what the machine is like. Pure, so that every fault can be tested.
+ * @param {'run' | 'test'} purpose tests also need the foreign programs that judge what the CA makes, and a compiler for a PKCS#11 module
  * @returns {{problem: string} | {packages: string[], install: boolean}}
  */
-export const planSetup = facts => {
+export const planSetup = (facts, purpose) => {
   if (facts.nodeMajor < 18)
     return {
       problem: `Node ${facts.nodeVersion} is too old: install Node 18 or later, then run the same command again`,
@@ -31,10 +32,12 @@ export const planSetup = facts => {
   const missing = []
   if (!facts.softhsm) missing.push('softhsm2')
   if (!facts.openssl) missing.push('openssl')
-  if (!facts.installed) {
-    if (!facts.compiler) missing.push('g++')
-    if (!facts.make) missing.push('make')
-    if (!facts.python) missing.push('python3')
+  if (!facts.compiler && (!facts.installed || purpose === 'test')) missing.push('g++')
+  if (!facts.make && !facts.installed) missing.push('make')
+  if (!facts.python && (!facts.installed || purpose === 'test')) missing.push('python3')
+  if (purpose === 'test') {
+    if (!facts.curl) missing.push('curl')
+    if (!facts.gnutls) missing.push('gnutls-bin')
   }
   if (missing.length > 0 && !facts.isRoot)
     return { problem: `missing: ${missing.join(', ')}; as root run: apt-get install -y ${missing.join(' ')}` }
@@ -72,6 +75,8 @@ export const gatherFacts = () => ({
   compiler: onPath('g++') || onPath('c++'),
   make: onPath('make'),
   python: onPath('python3'),
+  curl: onPath('curl'),
+  gnutls: onPath('gnutls-cli') && onPath('certtool'),
   installed:
     existsSync(stampFile) &&
     readFileSync(stampFile, 'utf8') === lockHash() &&
@@ -122,8 +127,8 @@ const installPackages = () => {
 }
 
 /** @throws SetupProblem */
-export const bootstrap = () => {
-  const plan = planSetup(gatherFacts())
+const bootstrap = purpose => {
+  const plan = planSetup(gatherFacts(), purpose)
   if ('problem' in plan) throw new SetupProblem(plan.problem)
   if (plan.packages.length > 0) {
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
@@ -138,10 +143,14 @@ export const bootstrap = () => {
   if (plan.install) installPackages()
 }
 
-/** Bootstraps or ends the process with one line and exit code 2. @returns the environment in which `node` is the pinned runtime */
-export const bootstrapOrExit = () => {
+/**
+ * Bootstraps or ends the process with one line and exit code 2.
+ * @param {'run' | 'test'} purpose as of planSetup
+ * @returns the environment in which `node` is the pinned runtime
+ */
+export const bootstrapOrExit = purpose => {
   try {
-    bootstrap()
+    bootstrap(purpose)
   } catch (error) {
     if (!(error instanceof SetupProblem)) throw error
     process.stderr.write(`agentca setup: ${error.message}\n`)

@@ -4,7 +4,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { bootstrapOrExit, root } from './bootstrap.mjs'
 
-const env = bootstrapOrExit()
+const env = bootstrapOrExit('run')
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 const result = spawnSync('tsc', ['-p', 'tsconfig.build.json'], { cwd: root, env, stdio: 'inherit' })
 process.exit(result.status ?? 1)

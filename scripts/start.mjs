@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { bootstrapOrExit, pinnedNode, root } from './bootstrap.mjs'
 
-const env = bootstrapOrExit()
+const env = bootstrapOrExit('run')
 const child = spawn(pinnedNode, [join(root, 'scripts/demo/main.ts'), ...process.argv.slice(2)], {
   env,
   stdio: 'inherit',

@@ -9,7 +9,7 @@ import { bootstrapOrExit, root } from './bootstrap.mjs'
 const args = process.argv.slice(2)
 const fast = args.includes('--fast')
 const rest = args.filter(arg => arg !== '--fast')
-const env = { ...bootstrapOrExit(), ...(fast ? { AGENTCA_TESTS: 'fast' } : {}) }
+const env = { ...bootstrapOrExit('test'), ...(fast ? { AGENTCA_TESTS: 'fast' } : {}) }
 const scratch = mkdtempSync(join(tmpdir(), 'agentca-test-'))
 
 const run = (name, command, commandArgs) => {

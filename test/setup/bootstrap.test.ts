@@ -14,6 +14,8 @@ const ready: SetupFacts = {
   compiler: true,
   make: true,
   python: true,
+  curl: true,
+  gnutls: true,
   installed: true,
 }
 const bare: SetupFacts = {
@@ -23,18 +25,32 @@ const bare: SetupFacts = {
   compiler: false,
   make: false,
   python: false,
+  curl: false,
+  gnutls: false,
   installed: false,
 }
 
 describe('the plan of the set-up', () => {
   it('has nothing to do on a machine that is ready', () =>
-    expect(planSetup(ready)).toEqual({ packages: [], install: false }))
+    expect(planSetup(ready, 'test')).toEqual({ packages: [], install: false }))
 
   it('installs everything on a bare machine, as root', () =>
-    expect(planSetup(bare)).toEqual({ packages: ['softhsm2', 'openssl', 'g++', 'make', 'python3'], install: true }))
+    expect(planSetup(bare, 'run')).toEqual({
+      packages: ['softhsm2', 'openssl', 'g++', 'make', 'python3'],
+      install: true,
+    }))
 
   it('needs no compiler once the addon is built', () =>
-    expect(planSetup({ ...bare, installed: true })).toEqual({ packages: ['softhsm2', 'openssl'], install: false }))
+    expect(planSetup({ ...bare, installed: true }, 'run')).toEqual({
+      packages: ['softhsm2', 'openssl'],
+      install: false,
+    }))
+
+  it('installs for tests what judges the CA from outside, for running it nothing of that', () => {
+    const facts = { ...ready, compiler: false, make: false, python: false, curl: false, gnutls: false }
+    expect(planSetup(facts, 'test')).toEqual({ packages: ['g++', 'python3', 'curl', 'gnutls-bin'], install: false })
+    expect(planSetup(facts, 'run')).toEqual({ packages: [], install: false })
+  })
 
   it.each([
     ['a Node that is too old', { nodeMajor: 16, nodeVersion: '16.20.0' }, /install Node 18/],
@@ -47,7 +63,7 @@ describe('the plan of the set-up', () => {
     ],
     ['a system without apt', { openssl: false, hasApt: false }, /package manager/],
   ])('answers %s with one line that names the cure', (_, facts, cure) => {
-    const plan = planSetup({ ...ready, ...facts })
+    const plan = planSetup({ ...ready, ...facts }, 'run')
     expect(plan).toHaveProperty('problem')
     const { problem } = plan as { problem: string }
     expect(problem).toMatch(cure)
