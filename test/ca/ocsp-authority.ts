@@ -221,7 +221,22 @@ export const createOcspAuthority = async () => {
     createResponder,
     certIdOf,
     requestFor,
+    requestWithNonce: (serials: readonly string[]): Uint8Array =>
+      encodeOcspRequest({ certIds: serials.map(serial => certIdOf(serial)), nonce: new Uint8Array(16).fill(7) }),
     verified,
+    /** The status in a reply that verifies, or the reason of a revocation, or the error. */
+    said: (reply: OcspReply, serial: string): string => {
+      const response = parseOcspResponse(reply.der)
+      if (response.status !== 'successful') return response.status
+      const { status } = verified(reply, serial).answer
+      return typeof status === 'string' ? status : status.reason
+    },
+    /** The serial of a certificate that was issued. */
+    issued: async (notAfter = Date.now() + 3_600_000): Promise<string> => {
+      const intent = await recordIntent({ notAfter })
+      await recordIssued(intent)
+      return intent.serial
+    },
     recordIntent,
     recordIssued,
     /** Certificates of one agent, each an instance of its own. */
