@@ -1,0 +1,242 @@
+// The CA, its signer or both are killed with SIGKILL at each numbered step of issuance, revocation and CRL publication, while fifty
+// agents enrol and renew and operators revoke; started again each time, asked again by all, and judged from outside by invariants.ts.
+// AGENTCA_STORY_KILLS raises the number of kills: npm run torture.
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { originOf } from '../../src/audit/checkpoint.ts'
+import type { Step } from '../../src/base/steps.ts'
+import { encodePem, parseOnePem } from '../../src/pki/pem.ts'
+import { onlineKeyFile } from '../../src/server/online-keys.ts'
+import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
+import type { Ambush } from './crash-server.ts'
+import { createMember, createToken, type FleetDeps, type Member, type Outcome, registerAgent, revoke } from './fleet.ts'
+import {
+  type Acknowledged,
+  checkInvariants,
+  type Evidence,
+  newestList,
+  noEvidence,
+  readLedger,
+  type Trusted,
+} from './invariants.ts'
+import { createRelyingParty, type OcspWord, type RelyingParty, type Watch, watchStatus } from './relying-party.ts'
+
+const kills = Number(process.env.AGENTCA_STORY_KILLS ?? 30)
+const agentNames = Array.from({ length: 10 }, (_, i) => `fleet-${i}`)
+const membersPerAgent = 4
+const contenders = 10
+const contendedUses = 7
+
+const allSteps: readonly Step[] = [
+  ...([1, 2, 3, 4, 5, 6] as const).map(n => `issuance ${n}` as const),
+  ...([1, 2] as const).map(n => `revocation ${n}` as const),
+  ...([1, 2, 3, 4, 5] as const).map(n => `crl ${n}` as const),
+]
+
+/** How often a step is certain to be reached while everybody is served once: fifty certificates, three revocations, one list. */
+const certainTimes = (step: Step): number => (step.startsWith('issuance') ? 30 : step.startsWith('revocation') ? 3 : 1)
+
+/** Each step with the core and with both processes killed, the two steps around a signature with the signer alone, over and over. */
+const ambushes: readonly Ambush[] = Array.from({ length: kills }, (_, i) => {
+  const cycle = [
+    ...allSteps.map(step => ({ step, kill: 'core' as const })),
+    ...(['issuance 4', 'issuance 5'] as const).map(step => ({ step, kill: 'signer' as const })),
+  ]
+  const { step, kill } = cycle[i % cycle.length]!
+  const second = Math.floor(i / cycle.length) % 2 === 1
+  return { step, nth: 1 + ((i * 7) % certainTimes(step)), kill: second && kill === 'core' ? 'both' : kill }
+})
+
+let home: StoryHome
+let trusted: Trusted
+let ca: CaProcess
+let party: RelyingParty
+let watch: Watch
+let deps: FleetDeps
+const evidence: Evidence = noEvidence()
+const members: Member[] = []
+const ending = new AbortController()
+
+beforeAll(async () => {
+  home = await createStoryHome()
+  const spki = parseOnePem(readFileSync(onlineKeyFile(home.paths, 'log-1'), 'utf8'), 'PUBLIC KEY')
+  trusted = { issuing: home.issuing, log: { origin: originOf(home.report.caId), spki } }
+  ca = await startCa(home, 'crash')
+  party = createRelyingParty(home)
+  watch = watchStatus(party, evidence)
+  deps = { home, evidence, signal: ending.signal, retryMs: 100 }
+  for (const name of [...agentNames, 'contended']) await registerAgent(deps, name)
+  for (const name of agentNames) for (let i = 0; i < membersPerAgent; i++) members.push(createMember(deps, name))
+})
+afterAll(async () => {
+  ending.abort()
+  await watch?.stop()
+  await ca?.stop()
+  await party?.close()
+  home?.remove()
+})
+
+/** Who is revoked in a round: an instance, a serial, a whole agent; different ones each time. */
+const victimsOf = (round: number): readonly Pick<Acknowledged, 'by' | 'value'>[] => {
+  const named = (at: number) => members[at % members.length]!.current()?.facts
+  const [instance, serial] = [named(round * 3)?.instance, named(round * 3 + 17)?.serial]
+  return [
+    ...(instance === undefined ? [] : [{ by: 'instance' as const, value: instance }]),
+    ...(serial === undefined ? [] : [{ by: 'serial' as const, value: serial }]),
+    { by: 'agent', value: agentNames[round % agentNames.length]! },
+  ]
+}
+
+/** Whoever was told that something is revoked is never shown an answer from before. */
+const askAtOnce = async (serials: readonly string[]): Promise<void> => {
+  for (const serial of serials) {
+    let word: OcspWord = 'unavailable'
+    while (word === 'unavailable') {
+      word = await party.ocsp(serial).catch((): OcspWord => 'unavailable')
+      if (word === 'unavailable') await delay(20)
+    }
+    expect([serial, word]).toEqual([serial, 'revoked'])
+  }
+}
+
+/** Refusals that a revocation of this round explains. */
+const explained = (
+  member: Member,
+  outcome: Outcome,
+  before: { instance: string; serial: string } | null,
+  hit: readonly Pick<Acknowledged, 'by' | 'value'>[],
+) =>
+  outcome === 'answered' ||
+  (['certificate_revoked', 'instance_revoked', 'token_revoked'].includes(outcome.refused) &&
+    hit.some(({ by, value }) => value === (by === 'agent' ? member.agent : before?.[by])))
+
+/** Resolves with the process that serves from now on. */
+const survive = async (ambush: Ambush): Promise<CaProcess> => {
+  if (ambush.kill === 'signer') {
+    await ca.sprung()
+    return ca
+  }
+  expect(await ca.ended).toEqual({ code: null, signal: 'SIGKILL' })
+  return startCa(home, 'crash')
+}
+
+const playRound = async (round: number, ambush: Ambush): Promise<void> => {
+  for (const member of members) if (member.current() === null) member.join(await createToken(deps, member.agent))
+  const contended = await createToken(deps, 'contended', contendedUses)
+  const rivals = Array.from({ length: contenders }, () => createMember(deps, 'contended'))
+  for (const rival of rivals) rival.join(contended)
+  const hit = victimsOf(round)
+  await ca.arm(ambush)
+
+  const surviving = survive(ambush).then(next => {
+    ca = next
+  })
+  const before = members.map(member => member.current()?.facts ?? null)
+  // Revocations begin at once, after the first answers, and when half of them are there.
+  let answers = 0
+  const answered = async (count: number): Promise<void> => {
+    while (answers < count) await delay(5)
+  }
+  const acting = [...members, ...rivals].map(member => member.act().finally(() => answers++))
+  const revoking = hit.map(async (victim, i) => {
+    await answered([0, 3, 20][i]!)
+    await askAtOnce((await revoke(deps, victim)).serials)
+  })
+  const outcomes = await Promise.all(acting)
+  await Promise.all(revoking)
+  await surviving
+
+  const unexplained = members.flatMap((member, i) =>
+    explained(member, outcomes[i]!, before[i]!, hit) ? [] : [[member.agent, outcomes[i]]],
+  )
+  expect(unexplained).toEqual([])
+  const won = outcomes.slice(members.length).filter(outcome => outcome === 'answered').length
+  expect([won, outcomes.slice(members.length).filter(outcome => outcome !== 'answered')]).toEqual([
+    contendedUses,
+    Array(contenders - contendedUses).fill({ refused: 'token_reuse' }),
+  ])
+  leaveRevoked(outcomes, hit)
+}
+
+/** Whose identity ended enrols anew in the next round. */
+const leaveRevoked = (outcomes: readonly Outcome[], hit: readonly Pick<Acknowledged, 'by' | 'value'>[]): void => {
+  for (const [i, member] of members.entries()) {
+    const facts = member.current()?.facts
+    const ended = hit.some(({ by, value }) => value === (by === 'agent' ? member.agent : facts?.[by]))
+    if (ended || outcomes[i] !== 'answered') member.leave()
+  }
+}
+
+const judge = async (): Promise<readonly string[]> => {
+  const told: Evidence = {
+    ...evidence,
+    crls: [...evidence.crls],
+    checkpoints: new Set(evidence.checkpoints),
+  }
+  return checkInvariants({ ledger: readLedger(home.paths.database), evidence: told, trusted })
+}
+
+describe(`${kills} kills`, () => {
+  it.each(ambushes.map((ambush, i) => ({ ...ambush, round: i + 1 })))(
+    'round $round: $kill killed at $step, time $nth',
+    { timeout: 180_000 },
+    async ({ round, ...ambush }) => {
+      await playRound(round, ambush)
+      expect(await judge()).toEqual([])
+    },
+  )
+})
+
+describe('after all of them', () => {
+  it('OCSP says of each serial what the ledger has, and of nothing else than released ones that it is good', {
+    timeout: 180_000,
+  }, async () => {
+    const { certificates } = readLedger(home.paths.database)
+    const right = {
+      issued: 'good',
+      held: 'revoked',
+      revoked: 'revoked',
+      orphaned: 'revoked',
+      void: 'unknown',
+      intent: 'unknown',
+    }
+    const wrong: unknown[] = []
+    const queue = [...certificates]
+    const ask = async (): Promise<void> => {
+      for (let row = queue.pop(); row !== undefined; row = queue.pop()) {
+        const word = await party.ocsp(row.serial)
+        if (word !== right[row.state]) wrong.push([row.serial, row.state, word])
+      }
+    }
+    await Promise.all(Array.from({ length: 8 }, ask))
+    expect(wrong).toEqual([])
+    expect(certificates.length).toBeGreaterThan(kills * 40)
+    // Otherwise the kills met nothing.
+    expect(certificates.some(row => row.state === 'orphaned')).toBe(true)
+  })
+
+  it('OpenSSL accepts the newest list, which shows what the ledger lists', { timeout: 60_000 }, async () => {
+    await home.admin.call('crlPublish', { body: {} })
+    const der = await party.crl()
+    expect([...newestList(readLedger(home.paths.database), der, Date.now())]).toEqual([])
+    const directory = home.paths.home
+    writeFileSync(join(directory, 'newest.crl'), der)
+    writeFileSync(join(directory, 'issuing.pem'), encodePem('CERTIFICATE', home.issuing.der))
+    const args = ['crl', '-inform', 'DER', '-in', 'newest.crl', '-CAfile', 'issuing.pem', '-noout', '-text']
+    const text = execFileSync('openssl', args, { cwd: directory, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const { serials } of evidence.acknowledged)
+      for (const serial of serials) expect(text.toLowerCase()).toContain(`serial number: ${serial}`)
+  })
+
+  it('the server ends when it is asked to, and its ledger is whole', { timeout: 60_000 }, async () => {
+    await watch.stop()
+    expect(await ca.stop()).toEqual({ code: 0, signal: null })
+    expect(await judge()).toEqual([])
+    // Every list was asked for while the CA came and went; they were not all the same.
+    expect(evidence.crls.length).toBeGreaterThan(kills)
+    expect(evidence.checkpoints.size).toBeGreaterThan(1)
+  })
+})
