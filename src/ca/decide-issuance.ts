@@ -58,7 +58,11 @@ const refusedByRegistration = (facts: IssuanceFacts, now: number): Decision | nu
   if (registrationStates[registration.state].renew !== 'yes')
     return refuse('registration_held', `${who} is held`, `agentca ${registration.kind} release ${registration.name}`)
   if (owner?.state === 'gone')
-    return refuse('owner_gone', `the owner of ${who} is gone`, `agentca agent create … --owner WHO names a new one`)
+    return refuse(
+      'owner_gone',
+      `the owner of ${who} is gone`,
+      `agentca ${registration.kind} update ${registration.name} --owner WHO`,
+    )
   return null
 }
 
@@ -135,14 +139,39 @@ const refusedByToken = (facts: IssuanceFacts, input: DecisionInput): Decision | 
   return null
 }
 
+const limitOf = (facts: IssuanceFacts, input: DecisionInput): number =>
+  facts.registration?.instanceLimit ?? input.rules.instanceLimit
+
+const makeRoom = 'revoke one (agentca instance list), or raise the limit (--instances)'
+
 const refusedByQuota = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
-  const limit = facts.registration?.instanceLimit ?? input.rules.instanceLimit
+  const limit = limitOf(facts, input)
   if (facts.liveInstances < limit) return null
+  return refuse('instance_limit_reached', `${facts.liveInstances} of ${limit} instances are live`, makeRoom, {
+    limit,
+    live: facts.liveInstances,
+  })
+}
+
+/**
+ * A lowered limit is felt at the next renewal, by those who came last: the first keep their places, so that a fleet does not end whole.
+ * @param last of the lineage: while nothing has changed since, its place is as it was, and a large fleet need not be counted again
+ */
+const refusedByLoweredQuota = (
+  facts: IssuanceFacts,
+  input: DecisionInput,
+  last: CertificateRecord,
+): Decision | null => {
+  const sameRules = last.profileHash === input.rules.profileHash
+  if (sameRules && last.registrationVersion === facts.registration?.version) return null
+  const limit = limitOf(facts, input)
+  const before = facts.liveInstancesBefore
+  if (before < limit) return null
   return refuse(
     'instance_limit_reached',
-    `${facts.liveInstances} of ${limit} instances are live`,
-    'revoke one (agentca instance list), or raise the limit (--instances)',
-    { limit, live: facts.liveInstances },
+    `the limit is ${limit} instances, and ${before} that began before this one are live`,
+    makeRoom,
+    { limit, before },
   )
 }
 
@@ -238,6 +267,7 @@ const decideRenewal = (facts: IssuanceFacts, input: DecisionInput): Decision => 
   if (head.state === 'intent') return { act: 'pending', serial: head.serial }
   if (facts.replacements > 0) return conflict(instance, 'a second key asked to replace the same certificate')
   return (
+    refusedByLoweredQuota(facts, input, presented) ??
     refusedByKey(facts, instance.id) ??
     continueLineage(registration, instance, { predecessor: presented, supersedes: head.serial })
   )
@@ -250,6 +280,8 @@ const renewHead = (
   instance: Instance,
 ): Decision => {
   const presented = facts.presented as CertificateRecord
+  const refused = refusedByLoweredQuota(facts, input, presented)
+  if (refused !== null) return refused
   if (presented.keyHash === input.keyHash) {
     if (input.rules.keyReuse === 'never')
       return refuse(
@@ -293,7 +325,7 @@ const decideRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision =>
       `${recovery.count} recoveries were made within the window`,
       'enrol again with fresh evidence',
     )
-  const quota = head.notAfter <= input.now ? refusedByQuota(facts, input) : null
+  const quota = head.notAfter <= input.now ? refusedByQuota(facts, input) : refusedByLoweredQuota(facts, input, head)
   const registration = facts.registration as Registration
   return (
     quota ??

@@ -94,7 +94,12 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const decide = (request: IssuanceRequest, facts: IssuanceFacts, keyHash: string, now: number): Decision => {
     const rules: DecisionRules =
       facts.registration === null
-        ? { instanceLimit: 0, keyReuse: 'never', recovery: { mode: 'none', count: 0, windowSeconds: 0 } }
+        ? {
+            profileHash: '',
+            instanceLimit: 0,
+            keyReuse: 'never',
+            recovery: { mode: 'none', count: 0, windowSeconds: 0 },
+          }
         : drafter.rules(facts.registration)
     return decideIssuance(facts, { operation: request.operation, keyHash, caId: deps.caId, now, rules })
   }

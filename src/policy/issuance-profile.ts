@@ -4,6 +4,8 @@ import type { PrincipalKind } from '../pki/names.ts'
 
 /** What a decision about lineage and quota needs. */
 export interface DecisionRules {
+  /** Of the profile that these rules are from. */
+  readonly profileHash: string
   readonly instanceLimit: number
   readonly keyReuse: 'never' | 'allowed'
   readonly recovery: {

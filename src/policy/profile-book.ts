@@ -30,6 +30,7 @@ const booked = (profile: Profile): BookedProfile => ({
   revocationUrls: profile.revocationUrls,
   noRevAvail: profile.noRevAvail,
   rules: {
+    profileHash: profile.hash,
     instanceLimit: profile.instances,
     keyReuse: profile.keyReuse,
     recovery: {

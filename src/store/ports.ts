@@ -62,6 +62,8 @@ export interface IssuanceFacts {
   readonly keyRevoked: boolean
   /** Instances of the registration that are not revoked and have an unexpired certificate or intent. Counted when read: look only where a limit exists, and only inside `decide`. */
   readonly liveInstances: number
+  /** Those of them that began before `instance`; 0 without one. Counted when read, too. */
+  readonly liveInstancesBefore: number
 }
 
 export interface IntentRecord {

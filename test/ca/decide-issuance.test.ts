@@ -85,13 +85,19 @@ const nothing: IssuanceFacts = {
   keySeenWith: null,
   keyRevoked: false,
   liveInstances: 0,
+  liveInstancesBefore: 0,
 }
 const input = (operation: DecisionInput['operation'], keyHash = 'new-key'): DecisionInput => ({
   operation,
   keyHash,
   caId: 'ca1',
   now,
-  rules: { instanceLimit: 10, keyReuse: 'never', recovery: { mode: 'same-key', count: 2, windowSeconds: 3600 } },
+  rules: {
+    profileHash: 'p',
+    instanceLimit: 10,
+    keyReuse: 'never',
+    recovery: { mode: 'same-key', count: 2, windowSeconds: 3600 },
+  },
 })
 const codeOf = (facts: Partial<IssuanceFacts>, of: DecisionInput): string => {
   const decision = decideIssuance({ ...nothing, ...facts }, of)
@@ -223,6 +229,29 @@ describe('renewal lineage', () => {
     ['key_in_use', at(s2, s2, { keySeenWith: { instanceId: 'i2', registrationId: 1 } })],
   ])('is refused without a lock: %s', (code, facts) => expect(codeOf(facts, input('renew'))).toBe(code))
 
+  it('is within a lowered limit for those who came first, and its lost answer is given again to all', () => {
+    const lowered = { liveInstances: 20, registration: { ...registration, version: 2, instanceLimit: 3 } }
+    const [within, beyond] = [2, 3].map(liveInstancesBefore => ({ ...lowered, liveInstancesBefore }))
+    expect(codeOf(at(s2, s2, within), input('renew'))).toBe('continue')
+    expect(codeOf(at(s2, s2, beyond), input('renew'))).toBe('instance_limit_reached')
+    expect(codeOf(at(s1, s2, beyond), input('renew'))).toBe('instance_limit_reached')
+    expect(codeOf(at(s1, s2, beyond), input('renew', s2.keyHash))).toBe('repeat')
+  })
+
+  it('is within the limit of a profile that changed, and counts nobody where nothing changed', () => {
+    const of = input('renew')
+    const tightened = { ...of, rules: { ...of.rules, profileHash: 'tightened', instanceLimit: 3 } }
+    expect(codeOf(at(s2, s2, { liveInstancesBefore: 3 }), tightened)).toBe('instance_limit_reached')
+    const counted = {
+      ...nothing,
+      ...at(s2, s2),
+      get liveInstancesBefore(): number {
+        throw new Error('a fleet was counted')
+      },
+    }
+    expect(decideIssuance(counted, of).act).toBe('continue')
+  })
+
   it('wants a new key unless the profile allows reuse', () => {
     expect(codeOf(at(s2, s2), input('renew', s2.keyHash))).toBe('key_reuse_not_allowed')
     const of = input('renew', s2.keyHash)
@@ -250,6 +279,15 @@ describe('recovery', () => {
     expect(codeOf({ ...facts, instance: { ...instance, recoveries: [now - 2, now - 1] } }, input('recover'))).toBe(
       'recovery_limit_reached',
     ))
+
+  it('counts an expired instance as a new one, and one that lives by its place', () => {
+    const living = { ...facts, head: certificate('s1'), registration: { ...registration, version: 2 } }
+    expect(codeOf({ ...facts, liveInstances: 10 }, input('recover'))).toBe('instance_limit_reached')
+    expect(codeOf({ ...living, liveInstances: 10, liveInstancesBefore: 9 }, input('recover'))).toBe('continue')
+    expect(codeOf({ ...living, liveInstances: 10, liveInstancesBefore: 10 }, input('recover'))).toBe(
+      'instance_limit_reached',
+    )
+  })
 
   it('does not open a lock', () =>
     expect(codeOf({ ...facts, instance: { ...instance, state: 'locked' } }, input('recover'))).toBe('instance_locked'))

@@ -70,7 +70,12 @@ describe('a profile book', () => {
       hash: parseProfile('agent', 'kind: agent').hash,
       lifetimeSeconds: 3600,
       backdateSeconds: 60,
-      rules: { instanceLimit: 50, keyReuse: 'never', recovery: { mode: 'none', count: 3, windowSeconds: 86_400 } },
+      rules: {
+        profileHash: expect.any(String),
+        instanceLimit: 50,
+        keyReuse: 'never',
+        recovery: { mode: 'none', count: 3, windowSeconds: 86_400 },
+      },
     })
     expect(book.list().map(({ name }) => name)).toEqual(['agent', 'web'])
   })

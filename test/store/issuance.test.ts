@@ -93,6 +93,7 @@ test('a void intent gives the token use and the lineage slot back, its serial st
     instance: { id: intent.instanceId },
     head: null,
     liveInstances: 0,
+    liveInstancesBefore: 0,
   })
   expect(facts.keySeenWith).toMatchObject({ instanceId: intent.instanceId })
   const again = w.intentOf(world, {
@@ -350,6 +351,21 @@ test('an expired lineage does not count as a live instance', async () => {
     }).liveInstances
   expect(live(w.now)).toBe(2)
   expect(live(w.now + 1000)).toBe(1)
+})
+
+test('the live instances before one are those that began earlier', async () => {
+  const world = await w.makeWorld()
+  const first = await w.issue(world, { notAfter: w.now + 1000 })
+  const second = await w.issue(world)
+  const third = await w.issue(world)
+  const before = (serial: string, at: number) =>
+    world.ledger.issuance.facts({
+      evidence: { kind: 'renewal', presentedSerial: serial },
+      keyHash: w.hashOf('k'),
+      now: at,
+    }).liveInstancesBefore
+  expect([first, second, third].map(({ serial }) => before(serial, w.now))).toEqual([0, 1, 2])
+  expect([second, third].map(({ serial }) => before(serial, w.now + 1000))).toEqual([0, 1])
 })
 
 test('repeat writes its leaf, pending writes nothing', async () => {

@@ -33,6 +33,7 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
     row == null ? null : rows.certificateOf(words, row)
   const registrationId = registration?.id ?? null
   let live: number | null = null
+  let liveBefore: number | null = null
   return {
     registration,
     owner: owner === undefined ? null : rows.ownerOf(owner),
@@ -48,6 +49,11 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
     get liveInstances() {
       live ??= registrationId === null ? 0 : liveInstances(db, registrationId, query.now)
       return live
+    },
+    get liveInstancesBefore() {
+      const known = registrationId !== null && instance !== undefined
+      liveBefore ??= known ? liveInstances(db, registrationId, query.now, instance.seq) : 0
+      return liveBefore
     },
   }
 }
@@ -115,9 +121,16 @@ const keySeenWith = (db: Connection, keyHash: Uint8Array): IssuanceFacts['keySee
   return db.get('SELECT 1 FROM issuer WHERE spki_hash = +? LIMIT 1', keyHash) === undefined ? null : 'issuer'
 }
 
-const liveInstances = (db: Connection, registrationId: number, now: number): number =>
+/** @param before only instances that began before this one */
+const liveInstances = (
+  db: Connection,
+  registrationId: number,
+  now: number,
+  before: number = Number.MAX_SAFE_INTEGER,
+): number =>
   db.get<{ n: number }>(
-    'SELECT count(*) AS n FROM instance WHERE registration_id = +? AND live_until > +? AND state <> 2',
+    'SELECT count(*) AS n FROM instance WHERE registration_id = +? AND live_until > +? AND state <> 2 AND seq < +?',
     registrationId,
     now,
+    before,
   )!.n
