@@ -118,9 +118,10 @@ export const keepAlive = async (
     if (lastError === null) return lifetime.renewAt
     const now = timing.clock.monotonic()
     const wait = waitAfter(paceOf(state), failures, lastError.retryAfterSeconds, timing.random)
-    // Whatever the pace, a life that ends soon gets a few more attempts.
+    // Whatever the pace, a life that ends soon gets a few more attempts; what the CA asked for is still the least.
     const left = lifetime.expiresAt - now
-    return now + (left > 0 ? Math.min(wait, Math.max(left / 4, 1000)) : wait)
+    const least = Math.max(1000, (lastError.retryAfterSeconds ?? 0) * 1000)
+    return now + (left > 0 ? Math.min(wait, Math.max(left / 4, least)) : wait)
   }
 
   for (;;) {

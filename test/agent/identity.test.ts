@@ -163,6 +163,20 @@ describe('an identity in memory', () => {
     expect((await callOrders(id)).serial).toBe(id.current().facts.serial)
   })
 
+  it('asks no sooner than the CA wants, though its life gets short', async () => {
+    const { id, timing } = await start(await optionsFor('told-to-wait'))
+    await using _ = id
+    ca.fate({ problem: { status: 503, code: 'signer_unavailable', retryAfter: '600' } })
+    timing.advance(hour / 1.4)
+    await eventually(() => expect(id.status()).toMatchObject({ state: 'retrying', failures: 1 }))
+    const before = ca.seen.length
+    timing.advance(599_000)
+    await new Promise(resolve => setTimeout(resolve, 50))
+    expect(ca.seen.length).toBe(before)
+    timing.advance(1000)
+    await eventually(() => expect(id.current().facts.generation).toBe(2))
+  })
+
   it('is held until it is released, and loses nothing by it', async () => {
     const { id, timing } = await start(await optionsFor('paused'))
     await using _ = id
