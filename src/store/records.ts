@@ -170,6 +170,7 @@ export interface CheckpointRecord {
 
 export interface FeedEntry {
   readonly n: number
+  /** `revoke`, `hold`, `release`: `body.changes` lists `[serial, notAfter]` of every certificate concerned. `agent`: a registration. */
   readonly type: string
   readonly at: number
   readonly body: Readonly<Record<string, unknown>>

@@ -217,3 +217,17 @@ test('a listener hears of a change of status before the promise of that change r
   await revoke(world, { by: 'serial', value: other.serial })
   expect(order).toEqual(['heard', 'resolved'])
 })
+
+test('feed entries name every serial they concern, over several entries where there are many', async () => {
+  const world = await w.makeWorld()
+  const serials: string[] = []
+  for (let i = 0; i < 1003; i++) serials.push((await w.issue(world)).serial)
+  const before = world.ledger.feed.head().n
+  const { feedN } = await revoke(world, { by: 'agent', value: 'crawler' })
+  const entries = world.ledger.feed.read(before, 10)
+  expect(entries.map(entry => entry.n)).toEqual([before + 1, before + 2])
+  expect(feedN).toBe(before + 2)
+  const changes = entries.flatMap(entry => entry.body.changes as [string, number][])
+  expect(changes.map(([serial]) => serial).sort()).toEqual([...serials].sort())
+  expect(changes.every(([, notAfter]) => notAfter > w.now)).toBe(true)
+})

@@ -63,7 +63,7 @@ export const createInstances = (parts: Parts): InstancesPort => {
         cascade.collect(db, cascade.ofInstance(instance.seq), held ? [] : [codes.HELD], at)
         const { certificates } = cascade.hitRadius(db)
         cascade.releaseHits(db)
-        journal.feed('release', at, {
+        journal.statusFeed('release', at, {
           by: 'instance',
           value: id,
           serials: certificates,

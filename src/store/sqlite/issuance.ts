@@ -270,7 +270,7 @@ const markOne = (parts: Parts, row: rows.CertificateRow, mark: cascade.StatusMar
   db.run('DELETE FROM temp.hit')
   db.run('INSERT INTO temp.hit(row) VALUES (?)', row.row)
   cascade.markHits(db, mark)
-  journal.feed('revoke', mark.at, {
+  journal.statusFeed('revoke', mark.at, {
     by: 'serial',
     value: codes.hexOf(row.serial),
     reason: mark.reason,

@@ -2,7 +2,7 @@
 // a transaction of group-commit.ts, so position and head are read under the ledger's write lock.
 import { createHash } from 'node:crypto'
 import type { LeafDraft } from '../records.ts'
-import { bytesOf } from './codes.ts'
+import { bytesOf, hexOf } from './codes.ts'
 import type { Connection } from './connection.ts'
 import type { Words } from './words.ts'
 
@@ -11,6 +11,11 @@ export interface Journal {
   leaves(drafts: readonly LeafDraft[]): void
   /** @returns the entry's number */
   feed(type: string, at: number, body: Readonly<Record<string, unknown>>): number
+  /**
+   * A change of status: the entry lists every serial in temp.hit with its end, so that a verifier's set is the ledger's whatever
+   * selector did it. Long lists go over several entries, each complete in itself. @returns the last entry's number
+   */
+  statusFeed(type: 'revoke' | 'hold' | 'release', at: number, body: Readonly<Record<string, unknown>>): number
   head(): { readonly size: number; readonly head: Uint8Array }
 }
 
@@ -51,18 +56,45 @@ export const createJournal = (db: Connection, words: Words): Journal => {
     )
     known = { size: before.size + 1, head: next }
   }
+  const feed: Journal['feed'] = (type, at, body) => {
+    const { value } = db.get<{ value: number }>(
+      `UPDATE counter SET value = value + 1 WHERE name = 'feed_n' RETURNING value`,
+    )!
+    db.run('INSERT INTO feed(n, type, at, body) VALUES (?, ?, ?, ?)', value, type, at, JSON.stringify(body))
+    return value
+  }
+  const changesAfter = (row: number): readonly HitRow[] =>
+    db.all<HitRow>(
+      `SELECT h.row, c.serial, c.not_after FROM temp.hit h JOIN certificate c ON c.row = h.row
+       WHERE h.row > ? ORDER BY h.row LIMIT ${maxChangesPerEntry}`,
+      row,
+    )
+  const statusFeed: Journal['statusFeed'] = (type, at, body) => {
+    let page = changesAfter(-1)
+    for (;;) {
+      const n = feed(type, at, { ...body, changes: page.map(hit => [hexOf(hit.serial), hit.not_after]) })
+      const last = page.at(-1)
+      if (last === undefined || page.length < maxChangesPerEntry) return n
+      page = changesAfter(last.row)
+      if (page.length === 0) return n
+    }
+  }
   return {
     head,
     leaf,
     leaves: drafts => {
       for (const draft of drafts) leaf(draft)
     },
-    feed: (type, at, body) => {
-      const { value } = db.get<{ value: number }>(
-        `UPDATE counter SET value = value + 1 WHERE name = 'feed_n' RETURNING value`,
-      )!
-      db.run('INSERT INTO feed(n, type, at, body) VALUES (?, ?, ?, ?)', value, type, at, JSON.stringify(body))
-      return value
-    },
+    feed,
+    statusFeed,
   }
 }
+
+interface HitRow {
+  readonly row: number
+  readonly serial: Uint8Array
+  readonly not_after: number
+}
+
+/** About 50 KB of JSON: what one event of a stream can be. */
+const maxChangesPerEntry = 1000

@@ -28,7 +28,7 @@ export const lockInstance = (parts: Parts, lock: LockOrder, at: number): void =>
   cascade.collect(db, cascade.ofInstance(instance.seq), [codes.ISSUED], at)
   const radius = cascade.hitRadius(db)
   cascade.markHits(db, { state: codes.HELD, reason: 'certificateHold', cause: 'lock', at })
-  journal.feed('hold', at, {
+  journal.statusFeed('hold', at, {
     by: 'instance',
     value: lock.instanceId,
     reason: 'certificateHold',

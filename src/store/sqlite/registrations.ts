@@ -179,14 +179,14 @@ const cascadeOf = (parts: Parts, before: Registration, after: Registration, at: 
     cascade.markHits(db, { state: codes.REVOKED, reason: 'cessationOfOperation', cause: 'retired', at })
     endInstancesAndTokens(parts, after.id, at)
     const serials = radius.certificates + radius.intents
-    journal.feed('revoke', at, { ...named, reason: 'cessationOfOperation', serials, ...said })
+    journal.statusFeed('revoke', at, { ...named, reason: 'cessationOfOperation', serials, ...said })
     return radius
   }
   if (after.state === 'held') {
     cascade.collect(db, cascade.ofRegistration(after.id, at), [codes.ISSUED], at)
     const serials = cascade.hitRadius(db).certificates
     cascade.markHits(db, { state: codes.HELD, reason: 'certificateHold', cause: 'hold', at })
-    journal.feed('hold', at, { ...named, reason: 'certificateHold', serials, ...said })
+    journal.statusFeed('hold', at, { ...named, reason: 'certificateHold', serials, ...said })
     return radius
   }
   // A lineage that was locked, before the hold or during it, stays held.
@@ -194,7 +194,7 @@ const cascadeOf = (parts: Parts, before: Registration, after: Registration, at: 
   cascade.collect(db, { ...held, where: `${held.where} AND i.state = 0` }, [codes.HELD], at)
   const serials = cascade.hitRadius(db).certificates
   cascade.releaseHits(db)
-  journal.feed('release', at, { ...named, serials, ...said })
+  journal.statusFeed('release', at, { ...named, serials, ...said })
   return radius
 }
 

@@ -29,7 +29,7 @@ export const createRevocations = (parts: Parts): RevocationsPort => {
         cascade.markHits(db, { state: codes.REVOKED, reason: command.reason, cause: 'revocation', at })
         endCovered(parts, target, at)
         if (selector.by === 'key') refuseKey(parts, selector.value, command.reason, at)
-        const feedN = journal.feed('revoke', at, {
+        const feedN = journal.statusFeed('revoke', at, {
           by: selector.by,
           value: selector.value,
           reason: command.reason,
