@@ -45,13 +45,16 @@ const table: Readonly<Record<string, Row>> = {
   schema: { imports: ['base', 'pki'], packages: ['zod', 'yaml'], effects: 'allowed' },
   policy: { imports: ['base', 'pki', 'schema'], packages: [], effects: 'pure' },
   telemetry: { imports: ['base'], packages: ['pino', 'prom-client'], effects: 'allowed' },
+  verify: { imports: ['base', 'pki'], packages: [], effects: 'pure' },
   ca: { imports: ['base', 'pki', 'verify', 'policy', 'audit', 'signer', 'store'], packages: [], effects: 'allowed' },
   status: { imports: ['base', 'pki', 'ca', 'store'], packages: [], effects: 'allowed' },
   jws: { imports: ['base'], packages: ['jose'], effects: 'allowed' },
   enrol: { imports: ['base', 'pki', 'jws', 'ca', 'store', 'audit'], packages: [], effects: 'allowed' },
+  feed: { imports: ['base', 'pki', 'verify', 'audit', 'store'], packages: [], effects: 'allowed' },
   http: { imports: belowHttp, packages: ['express'], effects: 'allowed' },
   server: { imports: [...belowHttp, 'http'], packages: [], effects: 'allowed' },
   cli: { imports: [...belowHttp, 'http', 'server', 'agent'], packages: ['commander'], effects: 'allowed' },
+  verifier: { imports: ['base', 'pki', 'verify', 'jws', 'agent'], packages: [], effects: 'allowed' },
   agent: { imports: ['base', 'pki', 'verify', 'jws'], packages: ['undici'], effects: 'allowed' },
 }
 
