@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url'
 /** What the shim does from the next call on; see shims/slow-shim.c. */
 export interface ShimControl {
   readonly sleep_ms?: number
+  /** Until another control is set. */
+  readonly hold?: 1
   readonly ckr?: number
   readonly init_ckr?: number
   readonly login_ckr?: number

@@ -5,15 +5,18 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { originOf } from '../../src/audit/checkpoint.ts'
 import { type AdminClient, createAdminClient } from '../../src/cli/admin-client.ts'
 import { openConnection } from '../../src/cli/connection.ts'
-import { type Certificate, parseCertificate } from '../../src/pki/certificate.ts'
+import { parseCertificate } from '../../src/pki/certificate.ts'
 import { parseOnePem } from '../../src/pki/pem.ts'
 import { type HomePaths, homePaths } from '../../src/server/home.ts'
 import type { InitReport } from '../../src/server/init.ts'
+import { onlineKeyFile } from '../../src/server/online-keys.ts'
 import type { ReadyLine } from '../../src/server/serve.ts'
 import { runCommand, silentIo } from '../cli/command.ts'
 import type { Ambush, Told } from './crash-server.ts'
+import type { Trusted } from './invariants.ts'
 
 type Environment = Readonly<Record<string, string>>
 
@@ -23,7 +26,7 @@ export interface StoryHome {
   readonly report: InitReport
   /** PEM of the root, as a file. */
   readonly rootFile: string
-  readonly issuing: Certificate
+  readonly trusted: Trusted
   /** Over the admin socket. */
   readonly admin: AdminClient
   readonly logFile: string
@@ -45,6 +48,9 @@ const freePort = async (): Promise<number> => {
     if (await isFree(port)) return port
   }
 }
+
+const readPem = (file: string, label: 'CERTIFICATE' | 'PUBLIC KEY'): Uint8Array =>
+  parseOnePem(readFileSync(file, 'utf8'), label)
 
 /** @param more further configuration, as AGENTCA_* */
 export const createStoryHome = async (more: Environment = {}): Promise<StoryHome> => {
@@ -68,14 +74,18 @@ export const createStoryHome = async (more: Environment = {}): Promise<StoryHome
   }
   const { code, out, err } = await runCommand(['init', '-o', 'json'], { env, cwd: directory })
   if (code !== 0) throw new Error(`agentca init: ${err}`)
+  const report = JSON.parse(out) as InitReport
   const rootFile = join(paths.issuers, 'root-1.pem')
   const logFile = join(directory, 'serve.log')
   return {
     paths,
     env,
-    report: JSON.parse(out) as InitReport,
+    report,
     rootFile,
-    issuing: parseCertificate(parseOnePem(readFileSync(join(paths.issuers, 'issuing-1.pem'), 'utf8'), 'CERTIFICATE')),
+    trusted: {
+      issuing: parseCertificate(readPem(join(paths.issuers, 'issuing-1.pem'), 'CERTIFICATE')),
+      log: { origin: originOf(report.caId), spki: readPem(onlineKeyFile(paths, 'log-1'), 'PUBLIC KEY') },
+    },
     admin: createAdminClient(openConnection({ ...silentIo, env, cwd: directory }, {})),
     logFile,
     log: () => readFileSync(logFile, 'utf8'),

@@ -2,26 +2,16 @@
 // agents enrol and renew and operators revoke; started again each time, asked again by all, and judged from outside by invariants.ts.
 // AGENTCA_STORY_KILLS raises the number of kills: npm run torture.
 import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { originOf } from '../../src/audit/checkpoint.ts'
 import type { Step } from '../../src/base/steps.ts'
-import { encodePem, parseOnePem } from '../../src/pki/pem.ts'
-import { onlineKeyFile } from '../../src/server/online-keys.ts'
+import { encodePem } from '../../src/pki/pem.ts'
 import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
 import type { Ambush } from './crash-server.ts'
 import { createMember, createToken, type FleetDeps, type Member, type Outcome, registerAgent, revoke } from './fleet.ts'
-import {
-  type Acknowledged,
-  checkInvariants,
-  type Evidence,
-  newestList,
-  noEvidence,
-  readLedger,
-  type Trusted,
-} from './invariants.ts'
+import { type Acknowledged, checkInvariants, type Evidence, newestList, noEvidence, readLedger } from './invariants.ts'
 import { createRelyingParty, type OcspWord, type RelyingParty, type Watch, watchStatus } from './relying-party.ts'
 
 const kills = Number(process.env.AGENTCA_STORY_KILLS ?? 30)
@@ -51,7 +41,6 @@ const ambushes: readonly Ambush[] = Array.from({ length: kills }, (_, i) => {
 })
 
 let home: StoryHome
-let trusted: Trusted
 let ca: CaProcess
 let party: RelyingParty
 let watch: Watch
@@ -62,8 +51,6 @@ const ending = new AbortController()
 
 beforeAll(async () => {
   home = await createStoryHome()
-  const spki = parseOnePem(readFileSync(onlineKeyFile(home.paths, 'log-1'), 'utf8'), 'PUBLIC KEY')
-  trusted = { issuing: home.issuing, log: { origin: originOf(home.report.caId), spki } }
   ca = await startCa(home, 'crash')
   party = createRelyingParty(home)
   watch = watchStatus(party, evidence)
@@ -170,14 +157,7 @@ const leaveRevoked = (outcomes: readonly Outcome[], hit: readonly Pick<Acknowled
   }
 }
 
-const judge = async (): Promise<readonly string[]> => {
-  const told: Evidence = {
-    ...evidence,
-    crls: [...evidence.crls],
-    checkpoints: new Set(evidence.checkpoints),
-  }
-  return checkInvariants({ ledger: readLedger(home.paths.database), evidence: told, trusted })
-}
+const judge = (): Promise<readonly string[]> => checkInvariants(home.paths.database, evidence, home.trusted)
 
 describe(`${kills} kills`, () => {
   it.each(ambushes.map((ambush, i) => ({ ...ambush, round: i + 1 })))(
@@ -224,7 +204,7 @@ describe('after all of them', () => {
     expect([...newestList(readLedger(home.paths.database), der, Date.now())]).toEqual([])
     const directory = home.paths.home
     writeFileSync(join(directory, 'newest.crl'), der)
-    writeFileSync(join(directory, 'issuing.pem'), encodePem('CERTIFICATE', home.issuing.der))
+    writeFileSync(join(directory, 'issuing.pem'), encodePem('CERTIFICATE', home.trusted.issuing.der))
     const args = ['crl', '-inform', 'DER', '-in', 'newest.crl', '-CAfile', 'issuing.pem', '-noout', '-text']
     const text = execFileSync('openssl', args, { cwd: directory, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
     for (const { serials } of evidence.acknowledged)

@@ -338,9 +338,21 @@ export function* newestList(ledger: LedgerView, der: Uint8Array, now: number): I
 }
 
 /** @returns every violation, each with the name of its rule; empty when all is well */
-export const checkInvariants = async (judged: Judged): Promise<readonly string[]> => {
+export const findViolations = async (judged: Judged): Promise<readonly string[]> => {
   const found: string[] = []
   for (const [name, rule] of Object.entries(rules) as [string, Rule][])
     for await (const violation of rule(judged)) found.push(`${name}: ${violation}`)
   return found
+}
+
+/** Everything as of now, while more evidence may come in. @returns as `findViolations` */
+export const checkInvariants = (database: string, evidence: Evidence, trusted: Trusted): Promise<readonly string[]> => {
+  const told = {
+    received: [...evidence.received],
+    tokens: new Map(evidence.tokens),
+    acknowledged: [...evidence.acknowledged],
+    crls: [...evidence.crls],
+    checkpoints: new Set(evidence.checkpoints),
+  }
+  return findViolations({ ledger: readLedger(database), evidence: told, trusted })
 }

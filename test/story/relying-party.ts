@@ -24,7 +24,7 @@ export interface RelyingParty {
 
 const clockSkewMs = 60_000
 
-export const createRelyingParty = ({ report, issuing }: StoryHome): RelyingParty => {
+export const createRelyingParty = ({ report, trusted: { issuing } }: StoryHome): RelyingParty => {
   const pool = new Pool(report.urls.status, { connections: 16 })
   const fetchBytes = async (path: string, body: Uint8Array | null): Promise<{ status: number; bytes: Uint8Array }> => {
     const answer = await pool.request({

@@ -2,6 +2,7 @@
  *
  * The control file is read anew at every call; one NAME=VALUE a line, unknown names are ignored, an absent file means "behave":
  *   sleep_ms=N       C_Sign sleeps N milliseconds before it forwards
+ *   hold=1           C_Sign waits, then forwards, as long as the control file says so: it is read again every 5 milliseconds
  *   ckr=N            C_Sign returns N (decimal) instead of forwarding; the operation is ended in the real module first
  *   init_ckr=N       C_SignInit returns N instead of forwarding
  *   login_ckr=N      C_Login returns N instead of forwarding
@@ -76,6 +77,8 @@ static CK_RV shim_sign(CK_ULONG session, CK_BYTE *data, CK_ULONG length, CK_BYTE
     struct timespec wait = {sleep_ms / 1000, (sleep_ms % 1000) * 1000000L};
     nanosleep(&wait, NULL);
   }
+  struct timespec pause = {0, 5000000L};
+  while (active && control("hold", 0)) nanosleep(&pause, NULL);
   CK_RV result = real->f[at_sign](session, data, length, signature, signature_length);
   long ckr = active ? control("ckr", 0) : 0;
   if (ckr) return (CK_RV)ckr;
