@@ -6,8 +6,15 @@ import { bitString, DerReader, explicit, integer, sequence, time } from './der.t
 import { PkiError } from './errors.ts'
 import * as ext from './extensions.ts'
 import type { GeneralName } from './general-names.ts'
-import { type Name, parseName } from './names.ts'
+import { comparableName, type Name, parseName } from './names.ts'
 import { oidOf } from './oid.ts'
+import {
+  type PolicyConstraints,
+  type PolicyMapping,
+  parseInhibitAnyPolicy,
+  parsePolicyConstraints,
+  parsePolicyMappings,
+} from './policy-extensions.ts'
 import { serialHex } from './serial.ts'
 import { parseSpiffeId, type SpiffeId } from './spiffe.ts'
 import { parseSubjectPublicKeyInfo, type SubjectPublicKeyInfo, spkiHashHex } from './spki.ts'
@@ -85,6 +92,13 @@ export class TbsCertificate {
   get subject(): Name {
     return this.#once('subject', () => parseName(this.#fields.subjectDer))
   }
+  /** Texts that are equal exactly when the names are (RFC 5280 §7.1), for looking issuers up. */
+  get comparableIssuer(): string {
+    return this.#once('comparableIssuer', () => comparableName(this.#fields.issuerDer))
+  }
+  get comparableSubject(): string {
+    return this.#once('comparableSubject', () => comparableName(this.#fields.subjectDer))
+  }
   get spki(): SubjectPublicKeyInfo {
     return this.#once('spki', () => parseSubjectPublicKeyInfo(this.#fields.spkiDer))
   }
@@ -122,6 +136,15 @@ export class TbsCertificate {
   }
   get certificatePolicies(): readonly ext.PolicyInformation[] | null {
     return this.#extension(oidOf.certificatePolicies, ext.parseCertificatePolicies)
+  }
+  get policyMappings(): readonly PolicyMapping[] | null {
+    return this.#extension(oidOf.policyMappings, parsePolicyMappings)
+  }
+  get policyConstraints(): PolicyConstraints | null {
+    return this.#extension(oidOf.policyConstraints, parsePolicyConstraints)
+  }
+  get inhibitAnyPolicy(): number | null {
+    return this.#extension(oidOf.inhibitAnyPolicy, parseInhibitAnyPolicy)
   }
   get scopesVersion(): number | null {
     return this.#extension(oidOf.agentScopesVersion, ext.parseScopesVersion)

@@ -40,6 +40,9 @@ export const encodeExtension = ({ oid: dotted, critical, value }: Extension): Ui
 export const encodeExtensions = (extensions: readonly Extension[]): Uint8Array =>
   sequenceOf(extensions.map(encodeExtension))
 
+/** Nothing has a quarter of it; looking for duplicates costs the square. */
+const maxExtensions = 64
+
 /**
  * Extensions ::= SEQUENCE SIZE (1..MAX); no identifier twice (RFC 5280 §4.2).
  * @throws PkiError der_malformed, extension_malformed, extension_duplicate (facts.extension)
@@ -59,6 +62,8 @@ export const parseExtensions = (reader: DerReader): Extension[] => {
         throw new PkiError('extension_duplicate', `extension twice: ${oidName(dotted)}`, {
           facts: { extension: oidName(dotted) },
         })
+    if (extensions.length === maxExtensions)
+      throw new PkiError('extension_malformed', `more than ${maxExtensions} extensions`)
     extensions.push({ oid: dotted, critical, value })
   }
   return extensions
@@ -306,13 +311,14 @@ export interface PolicyInformation {
 export const parseCertificatePolicies = (value: Uint8Array): PolicyInformation[] => {
   const body = sequenceIn(value)
   const policies: PolicyInformation[] = []
+  const seen = new Set<string>()
   while (!body.atEnd) {
     const item = body.readSequence()
     const policy = item.readOid()
     const qualifiers: DerElement | undefined = item.readOptional(0x30)
     item.end()
-    if (policies.some(other => other.policy === policy))
-      throw new PkiError('extension_malformed', `policy twice: ${policy}`)
+    if (seen.has(policy)) throw new PkiError('extension_malformed', `policy twice: ${policy}`)
+    seen.add(policy)
     policies.push({ policy, qualifiersDer: qualifiers?.raw ?? null })
   }
   if (policies.length === 0) throw new PkiError('extension_malformed', 'certificate policies without a policy')

@@ -117,8 +117,20 @@ export const commonNameOf = (name: Name): string | null => {
 
 const normalized = (text: string): string => text.normalize('NFKC').toLowerCase().replace(/\s+/g, ' ').trim()
 
-const comparable = (name: Name): string =>
-  JSON.stringify(name.rdns.map(rdn => rdn.map(({ type, value }) => `${type}=${normalized(value)}`).sort()))
+/** One text for each RDN; two are equal exactly when the RDNs are (RFC 5280 §7.1). Order is that of the encoding. */
+export const comparableRdns = (name: Name): readonly string[] =>
+  name.rdns.map(rdn => JSON.stringify(rdn.map(({ type, value }) => `${type}=${normalized(value)}`).sort()))
+
+const comparable = (name: Name): string => comparableRdns(name).join()
+
+/** A text that is equal for equal names, as `equalNames` has it, for comparing one name with many. */
+export const comparableName = (der: Uint8Array): string => {
+  try {
+    return comparable(parseName(der))
+  } catch {
+    return `#${toHex(der)}`
+  }
+}
 
 /**
  * RFC 5280 §7.1: equal bytes are equal names; else strings compare without regard to case, type of string and runs of white space.

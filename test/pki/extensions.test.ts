@@ -139,6 +139,17 @@ describe('refusals', () => {
     expect(codeOf(() => ext.parseExtensions(new DerReader(list)))).toBe('extension_duplicate')
   })
 
+  it('more extensions than anybody needs: looking for duplicates costs the square', () => {
+    const some = (count: number) =>
+      new DerReader(
+        ext.encodeExtensions(
+          Array.from({ length: count }, (_, i) => ({ oid: `1.2.${i}`, critical: false, value: new Uint8Array(0) })),
+        ),
+      )
+    expect(ext.parseExtensions(some(64))).toHaveLength(64)
+    expect(codeOf(() => ext.parseExtensions(some(65)))).toBe('extension_malformed')
+  })
+
   it('critical FALSE that is encoded, and empty lists', () => {
     const encodedFalse = sequence(sequence(oid(oidOf.keyUsage), boolean(false), octetString(new Uint8Array(0))))
     expect(codeOf(() => ext.parseExtensions(new DerReader(encodedFalse)))).toBe('der_malformed')

@@ -5,6 +5,7 @@ import {
   checkRegisteredName,
   commonNameFor,
   commonNameOf,
+  comparableName,
   encodeName,
   equalNames,
   nameToString,
@@ -75,6 +76,24 @@ describe('names', () => {
     ).toBe(false)
     expect(equalNames(Uint8Array.of(1), Uint8Array.of(1))).toBe(true)
     expect(equalNames(Uint8Array.of(1), Uint8Array.of(2))).toBe(false)
+  })
+
+  it('have texts that are equal exactly when the names are', () => {
+    const names = [
+      commonName(utf8String('Good  CA ')),
+      commonName(printableString('good ca')),
+      commonName(printableString('good cb')),
+      encodeName([['CN', '","']]),
+      encodeName([
+        ['CN', '"'],
+        ['CN', '"'],
+      ]),
+      encodeName([]),
+      Uint8Array.of(1),
+      Uint8Array.of(2),
+    ]
+    for (const a of names) for (const b of names) expect(comparableName(a) === comparableName(b)).toBe(equalNames(a, b))
+    expect(new Set(names.map(comparableName)).size).toBe(names.length - 1)
   })
 
   it('any bytes are parsed or refused, never more', () => {
