@@ -1,8 +1,8 @@
 // Whether the wall clock can be trusted to sign (architecture.md, Clocks). Two rules: never more than 5 s before the last signing,
 // restarts included, and never more than 10 min further than the monotonic clock went since this process began. What is refused is
 // refused as long as it holds: a clock that is set right is trusted again, because nothing was signed meanwhile; one that is right
-// after all is accepted by an operator. Status goes on; only issuance asks here. A suspended machine's monotonic clock stands still,
-// so waking up is a jump.
+// after all is accepted by an operator. Status goes on; issuance asks here, and whatever ends something for good takes its time from
+// here. A suspended machine's monotonic clock stands still, so waking up is a jump.
 import * as events from '../audit/events.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
@@ -35,6 +35,11 @@ export interface ClockGuard {
   /** Before each signature of a certificate; `now` counts as a signing time. @throws CaError `clock_refused` */
   check(now: number): void
   state(): ClockState
+  /**
+   * Now, for what cannot be undone or reaches only what has not expired: the wall clock, or where that one jumped ahead, what it
+   * would be by the monotonic clock. A false future would retire what has long to live, and revoke nothing of it.
+   */
+  now(): number
   /** The operator says that the clock is right as it is now, audited; @throws when the ledger cannot record it, then nothing changes */
   accept(context: RequestContext, why?: string): Promise<ClockState>
   /** Writes the last signing time. The guard must not be used afterwards. */
@@ -86,6 +91,12 @@ export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): C
     return null
   }
 
+  const actingTime = (): number => {
+    const now = clock.now()
+    const ahead = offsetAt(now) - trustedOffset
+    return ahead > aheadToleranceMs ? Math.floor(now - ahead) : now
+  }
+
   const refuse = (now: number, problem: string): never => {
     if (!told) {
       told = true
@@ -118,6 +129,7 @@ export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): C
       later('the last signing time could not be written', write)
     },
     state,
+    now: actingTime,
     accept: async (context, why) => {
       const now = clock.now()
       const offset = offsetAt(now)

@@ -31,7 +31,9 @@ export const createOperations = (
   options: OperationsOptions,
 ): AdminDeps & { readonly lifecycle: Lifecycle } => {
   const { config, clock, log, metrics, reached } = options
-  const { ledger, issuers, signer } = core
+  const { ledger, issuers, signer, clockGuard } = core
+  // A retirement cannot be undone, and a revocation reaches only what has not expired: both go by the clock as far as it can be trusted.
+  const trusted: Clock = { now: clockGuard.now, monotonic: () => clock.monotonic() }
   const registrations = ledger.registrations
   return {
     clock,
@@ -49,7 +51,7 @@ export const createOperations = (
           .find(profile => profile.name === name)?.kind ?? null,
     }),
     lifecycle: createLifecycle({
-      clock,
+      clock: trusted,
       log,
       registrations,
       owners: ledger.owners,
@@ -57,7 +59,7 @@ export const createOperations = (
       audit: ledger.audit,
     }),
     tokens: createTokenOperations({ clock, caId: core.caId, registrations, tokens: ledger.tokens, randomBytes }),
-    revoke: createRevoke({ clock, metrics, revocations: ledger.revocations, feed: ledger.feed, reached }),
+    revoke: createRevoke({ clock: trusted, metrics, revocations: ledger.revocations, feed: ledger.feed, reached }),
     issuerRotation: createIssuerRotation({
       clock,
       issuers,
@@ -86,7 +88,7 @@ export const createOperations = (
       unlock: pin => hsmUnlock(signer, pin),
     },
     checkpoints: { now: () => core.checkpoints.now(), publicKeyPem: encodePem('PUBLIC KEY', core.logKeySpki) },
-    clockGuard: core.clockGuard,
+    clockGuard,
     about: { caId: core.caId, version: options.version, urls: core.publicUrls, startedAt: clock.now() },
     rates: options.rates,
   }

@@ -36,7 +36,7 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
     audit: core.ledger.audit,
   })
   jobs.every('sweep intents', sweepEveryMs, core.issuance.sweep)
-  jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(clock.now()))
+  jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(core.clockGuard.now()))
   jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
   jobs.every('reconcile signatures', reconcileEveryMs, reconciler.run)
 }

@@ -109,6 +109,29 @@ describe('a clock that goes ahead', () => {
   })
 })
 
+describe('the time to act on', () => {
+  it('is the wall clock’s, behind too, as long as that one has not jumped ahead', () => {
+    const { step, pass, clock, guard } = createBench()
+    expect(guard.now()).toBe(start)
+    pass(3 * hour)
+    step(10 * minute)
+    expect(guard.now()).toBe(clock.now())
+    step(-2 * hour)
+    expect(guard.now()).toBe(clock.now())
+  })
+
+  it('goes on with the monotonic clock after a jump ahead, until an operator accepts it', async () => {
+    const { step, pass, clock, guard, signs } = createBench()
+    expect(signs()).toBe(true)
+    step(400 * 24 * hour)
+    expect(guard.now()).toBe(start)
+    pass(hour)
+    expect(guard.now()).toBe(start + hour)
+    await guard.accept(context)
+    expect(guard.now()).toBe(clock.now())
+  })
+})
+
 describe('accepting', () => {
   it.each([-2 * hour, 2 * hour])(
     'after a step of %i ms signs from there on, and is audited with its reason',

@@ -231,3 +231,24 @@ test('feed entries name every serial they concern, over several entries where th
   expect(changes.map(([serial]) => serial).sort()).toEqual([...serials].sort())
   expect(changes.every(([, notAfter]) => notAfter > w.now)).toBe(true)
 })
+
+test('a revocation whose time is wrong does not hide the rest of its lineage from the next hold', async () => {
+  const world = await w.makeWorld()
+  const first = await w.issue(world)
+  const second = await w.renew(world, first)
+  await world.ledger.revocations.revoke({
+    selector: { by: 'serial', value: first.serial },
+    reason: 'keyCompromise',
+    at: first.notAfter + w.hour,
+    expected: null,
+    leaf: () => w.leaf('revoked'),
+  })
+  // By that time everything had expired; an orphan of the same lineage is marked whatever its end is.
+  const third = w.renewalOf(world, second)
+  await w.recordIntent(world, third)
+  await world.ledger.issuance.recordOrphaned([
+    { serial: third.serial, at: first.notAfter + w.hour, leaf: w.leaf('certificate_orphaned') },
+  ])
+  await w.setState(world, 'held')
+  expect(w.stateOf(world, second.serial)).toBe('held')
+})

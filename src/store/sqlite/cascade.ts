@@ -89,7 +89,7 @@ export const markHits = (db: Connection, mark: StatusMark): void => {
     cause,
   )
   writeStatus(db, true)
-  if (mark.state !== codes.HELD) refreshLiveUntil(db, mark.at)
+  if (mark.state !== codes.HELD) refreshLiveUntil(db)
 }
 
 /** Held rows become issued again; their entry stays behind, unlisted, so that caches learn of the change. */
@@ -120,19 +120,19 @@ const writeStatus = (db: Connection, listed: boolean): void => {
 
 const liveStates = `${codes.INTENT}, ${codes.ISSUED}, ${codes.HELD}`
 
+/** Whatever the time is now: one that was wrong must not make what is live look ended, for every later hold would pass it by. */
 const latestLive = (instance: string): string =>
-  `coalesce((SELECT c.not_after FROM certificate c WHERE c.instance = ${instance} AND c.not_after > ?
-     AND c.state IN (${liveStates}) ORDER BY c.not_after DESC LIMIT 1), 0)`
+  `coalesce((SELECT c.not_after FROM certificate c WHERE c.instance = ${instance} AND c.state IN (${liveStates})
+     ORDER BY c.not_after DESC LIMIT 1), 0)`
 
-const refreshLiveUntil = (db: Connection, now: number): void => {
+const refreshLiveUntil = (db: Connection): void => {
   db.run(
     `UPDATE instance SET live_until = ${latestLive('instance.seq')}
      WHERE seq IN (SELECT DISTINCT c.instance FROM temp.hit h JOIN certificate c ON c.row = h.row) AND live_until > 0`,
-    now,
   )
 }
 
 /** After one row stopped counting (void). */
 export const refreshLiveUntilOf = (db: Connection, instance: number): void => {
-  db.run(`UPDATE instance SET live_until = ${latestLive('instance.seq')} WHERE seq = ?`, 0, instance)
+  db.run(`UPDATE instance SET live_until = ${latestLive('instance.seq')} WHERE seq = ?`, instance)
 }
