@@ -14,6 +14,8 @@ import type { PublishedCrl } from './status-answers.ts'
 
 /** Between the beginnings of two lists: a burst of revocations costs two signatures a second, and none waits longer. */
 const minIntervalMs = 500
+/** A list may be so much younger than now: less than relying parties' clocks differ. */
+const aheadToleranceMs = 5_000
 
 export interface CrlLaneDeps {
   readonly issue: CrlDeps
@@ -53,7 +55,9 @@ export const createCrlLane = (deps: CrlLaneDeps, issuer: OnlineIssuer, file: Pub
   const ended = (): boolean => clock.now() >= issuer.certificate.notAfter
   const dueAt = (): number => {
     if (ended()) return Number.POSITIVE_INFINITY
-    return last.list === null ? 0 : last.list.nextUpdate - deps.refreshBeforeSeconds * 1000
+    // Made while the clock was ahead: relying parties take it for not valid yet, and what only seemed to have expired is not on it.
+    if (last.list === null || last.list.thisUpdate > clock.now() + aheadToleranceMs) return 0
+    return last.list.nextUpdate - deps.refreshBeforeSeconds * 1000
   }
   const needed = (): boolean =>
     clock.now() >= dueAt() || (!ended() && last.covered !== deps.issue.revocations.revision(issuer.id))
