@@ -21,10 +21,23 @@ export interface IssuerRotationDeps {
   readonly issuers: Pick<Issuers, 'all' | 'byName' | 'reload'>
   readonly ledger: Pick<IssuersPort, 'add' | 'setState'>
   readonly certificates: Pick<CertificatesPort, 'list'>
-  /** The private keys in the online token; a null hash is a key whose public half nobody knows. */
-  readonly onlineKeys: () => Promise<readonly { readonly label: string; readonly spkiSha256Hex: string | null }[]>
+  /** The private keys in the online token. */
+  readonly onlineKeys: () => Promise<readonly OnlineKey[]>
   /** After each change, durable and visible in `issuers`: the signer and the published files follow here. */
   readonly onIssuersChanged: () => Promise<void>
+}
+
+/** A private key as the token describes it; null: the token does not say. */
+export interface OnlineKey {
+  readonly label: string
+  /** null: nobody knows its public half. */
+  readonly spkiSha256Hex: string | null
+  readonly sign: boolean | null
+  readonly sensitive: boolean | null
+  readonly extractable: boolean | null
+  readonly alwaysSensitive: boolean | null
+  readonly neverExtractable: boolean | null
+  readonly local: boolean | null
 }
 
 export interface PreparedIssuer {
@@ -88,12 +101,34 @@ const parentOf = (deps: IssuerRotationDeps, certificate: Certificate): IssuerVie
   return parent
 }
 
+const demands = {
+  sign: true,
+  sensitive: true,
+  extractable: false,
+  alwaysSensitive: true,
+  neverExtractable: true,
+  local: true,
+} as const satisfies Partial<Record<keyof OnlineKey, boolean>>
+
+/** The signer refuses to start with a key that could leave its token, and then signs with none of the others either. */
+const keyFaults = (key: OnlineKey): readonly string[] =>
+  (Object.keys(demands) as (keyof typeof demands)[])
+    .filter(name => key[name] !== demands[name])
+    .map(name => `${name} is ${key[name]}, expected ${demands[name]}`)
+
 /** @throws CaError `not_found`, `conflict` */
 const checkOnlineKey = async (deps: IssuerRotationDeps, keyLabel: string, spkiHashHex: string): Promise<void> => {
   const hint = 'agentca hsm keys'
-  const key = (await deps.onlineKeys()).find(each => each.label === keyLabel)
+  const [key, another] = (await deps.onlineKeys()).filter(each => each.label === keyLabel)
   if (key === undefined)
     throw new CaError('not_found', `the online token has no key labelled ${keyLabel}`, { hint, facts: { keyLabel } })
+  if (another !== undefined)
+    throw new CaError('conflict', `the online token has several keys labelled ${keyLabel}`, { hint })
+  const faults = keyFaults(key)
+  if (faults.length > 0)
+    throw new CaError('conflict', `key ${keyLabel} is not fit to sign: ${faults.join('; ')}`, {
+      hint: 'agentca ceremony issuing generates one inside the token',
+    })
   if (key.spkiSha256Hex === spkiHashHex) return
   throw new CaError('conflict', `key ${keyLabel} is not the one in the certificate`, {
     hint,

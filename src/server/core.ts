@@ -122,10 +122,10 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
   const signDeadlineMs = config.issuance.signDeadline * 1000
   await ledger.audit.append([coreStarted({ at: clock.now(), who: 'system' }, { version: options.version, epoch })])
 
-  const writeConfig = (): string => writeSignerConfig(paths, signerConfigOf(config, { paths, trustDomain, issuers }))
+  const writeConfig = () => writeSignerConfig(paths, signerConfigOf(config, { paths, trustDomain, issuers }))
   const signer = createSignerClient({ socket: paths.signerSocket, clock, log })
   const supervisor = createSignerSupervisor({
-    configFile: writeConfig(),
+    configFile: writeConfig().file,
     sessions: config.hsm.sessions,
     client: signer,
     clock,
@@ -253,11 +253,16 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
     },
     issuersChanged: async () => {
       issuers.reload()
-      writeConfig()
-      await supervisor.restart()
-      await supervisor.ready(signerStartMs)
-      await ocsp.start()
-      await crls.publish()
+      try {
+        // Only a CA that was added brings a key: that another one is active, or retired, is nothing to the signer.
+        if (writeConfig().changed) await supervisor.restart()
+        await supervisor.ready(signerStartMs)
+        await ocsp.maintain()
+        await crls.publish()
+      } catch (error) {
+        // The change stands. What cannot follow now is tried again by those who keep signer, lists and answers; doctor shows it.
+        log.error({ err: error }, 'signer and publications do not follow the change of the issuers yet')
+      }
     },
     close,
     [Symbol.asyncDispose]: close,

@@ -1,6 +1,6 @@
 // The signer's configuration, made from the ledger's issuers and the home: which keys it may use, for what, bound to which certificate.
 // Written anew at each start and whenever an issuing CA was added; it holds paths and certificates, never a secret.
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Issuers } from '../ca/issuers.ts'
 import { encodePem } from '../pki/pem.ts'
@@ -51,12 +51,19 @@ export const signerConfigOf = (
   ],
 })
 
-/** @returns the file's path */
-export const writeSignerConfig = (paths: HomePaths, config: SignerConfigInput): string => {
+export interface WrittenSignerConfig {
+  readonly file: string
+  /** Whether a signer that was started before has to start again. */
+  readonly changed: boolean
+}
+
+export const writeSignerConfig = (paths: HomePaths, config: SignerConfigInput): WrittenSignerConfig => {
   mkdirSync(paths.signer, { recursive: true, mode: 0o700 })
   mkdirSync(paths.run, { recursive: true, mode: 0o700 })
   chmodSync(paths.run, 0o700)
   const file = join(paths.signer, 'signer.json')
-  writeFileSync(file, `${JSON.stringify(config, null, 2)}\n`, { mode: 0o600 })
-  return file
+  const text = `${JSON.stringify(config, null, 2)}\n`
+  if (existsSync(file) && readFileSync(file, 'utf8') === text) return { file, changed: false }
+  writeFileSync(file, text, { mode: 0o600 })
+  return { file, changed: true }
 }

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createIssuerRotation } from '../../src/ca/issuer-rotation.ts'
+import { createIssuerRotation, type OnlineKey } from '../../src/ca/issuer-rotation.ts'
 import { createIssuers } from '../../src/ca/issuers.ts'
 import { type Certificate, parseCertificate } from '../../src/pki/certificate.ts'
 import { buildCaCertificate } from '../../src/pki/peculiar.ts'
@@ -93,7 +93,19 @@ const record = (certificate: Certificate, more: Pick<Issuer, 'name' | 'kind' | '
   createdAt: now,
 })
 
-const makeRotation = async () => {
+/** As the signer describes what a ceremony generated. */
+const fit = {
+  sign: true,
+  sensitive: true,
+  extractable: false,
+  alwaysSensitive: true,
+  neverExtractable: true,
+  local: true,
+} as const
+const keysOnline = (): OnlineKey[] =>
+  [...onlineSpkis].map(([label, spki]) => ({ ...fit, label, spkiSha256Hex: spkiHashHex(spki) }))
+
+const makeRotation = async (onlineKeys: () => readonly OnlineKey[] = keysOnline) => {
   let at = now
   const ledger = w.makeLedger()
   const parent = await ledger.issuers.add(
@@ -120,7 +132,7 @@ const makeRotation = async () => {
     issuers,
     ledger: ledger.issuers,
     certificates: ledger.certificates,
-    onlineKeys: async () => [...onlineSpkis].map(([label, spki]) => ({ label, spkiSha256Hex: spkiHashHex(spki) })),
+    onlineKeys: async () => onlineKeys(),
     onIssuersChanged: async () => {
       changes++
     },
@@ -254,6 +266,25 @@ describe('a certificate is not prepared when', () => {
     expect(await codeOf(ca.prepare(encodePem('CERTIFICATE', root.der)))).toBe('value_invalid')
     expect(await codeOf(ca.prepare('no PEM'))).toBe('pem_malformed')
     expect(await codeOf(ca.prepare(encodePem('CERTIFICATE', new Uint8Array([0x30, 0]))))).toBe('der_malformed')
+  })
+
+  it.each<[string, Partial<OnlineKey>]>([
+    ['could be taken out', { sensitive: false, extractable: true }],
+    ['could once be taken out', { neverExtractable: false }],
+    ['was made elsewhere', { local: false }],
+    ['does not sign', { sign: false }],
+    ['is not described by its token', { sensitive: null }],
+  ])('its key %s, because the signer would not start with it', async (_why, attributes) => {
+    const ca = await makeRotation(() =>
+      keysOnline().map(key => (key.label === 'issuing-2' ? { ...key, ...attributes } : key)),
+    )
+    expect(await codeOf(ca.prepare(await issuingCertificate()))).toBe('conflict')
+    expect(ca.changes()).toBe(0)
+  })
+
+  it('two keys have its label', async () => {
+    const ca = await makeRotation(() => [...keysOnline(), { ...fit, label: 'issuing-2', spkiSha256Hex: null }])
+    expect(await codeOf(ca.prepare(await issuingCertificate()))).toBe('conflict')
   })
 
   it('an identity has its key', async () => {
