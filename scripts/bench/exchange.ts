@@ -18,7 +18,7 @@ export interface ClientCredential {
 
 export interface Answer {
   readonly status: number
-  /** Empty where it was not to be kept. */
+  /** A character an octet; empty where it was not to be kept. */
   readonly body: string
 }
 
@@ -64,7 +64,7 @@ export const openLine = async (target: Target, credential: ClientCredential | nu
     }
     if (received < head.end) return
     const { status, start, end } = head
-    const body = keep ? Buffer.concat(chunks).toString('utf8', start, end) : ''
+    const body = keep ? Buffer.concat(chunks).toString('latin1', start, end) : ''
     chunks = []
     received = 0
     head = null

@@ -8,7 +8,7 @@ import { type Enrolment, prepareEnrolments } from './enrolments.ts'
 import type { Run } from './figure.ts'
 import { createHsmLimit, createVerificationLimit } from './limits.ts'
 import type { LoadJob, LoadResult } from './load.ts'
-import { type Program, processCpu, startProgram } from './programs.ts'
+import { type Program, startProgram } from './programs.ts'
 import { makeHome, type RunningCa, serve } from './world.ts'
 
 export const concurrency = 32
@@ -26,20 +26,11 @@ export const enrolAll = async (
   load: Program<LoadJob, LoadResult>,
   enrolments: readonly Enrolment[],
 ): Promise<IssueRound> => {
-  const [core, signer] = [processCpu(ca.corePid), processCpu(ca.signerPid)]
-  const { seconds, answered } = await load.run({
-    kind: 'each',
-    target: ca.api,
-    concurrency,
-    status: 201,
-    requests: enrolments.map(({ request }) => request),
-    keep: false,
-  })
-  return {
-    perSecond: answered / seconds,
-    coreCpu: (processCpu(ca.corePid) - core) / answered,
-    signerCpu: (processCpu(ca.signerPid) - signer) / answered,
-  }
+  const requests = enrolments.map(({ request }) => request)
+  const pids = [ca.corePid, ca.signerPid]
+  const job = { kind: 'each', target: ca.api, concurrency, status: 201, requests, pids, keep: false } as const
+  const { seconds, answered, cpu } = await load.run(job)
+  return { perSecond: answered / seconds, coreCpu: cpu[0]!, signerCpu: cpu[1]! }
 }
 
 export const issue: Bench = {

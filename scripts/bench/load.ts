@@ -1,6 +1,6 @@
 // The load generator, a process of its own: sends what it is given, over connections that it keeps, and says how long that took.
 import { type ClientCredential, type Line, openLine, type Target } from './exchange.ts'
-import { answerJobs } from './programs.ts'
+import { answerJobs, processCpu } from './programs.ts'
 
 interface Common {
   readonly target: Target
@@ -8,6 +8,8 @@ interface Common {
   readonly concurrency: number
   /** What each answer has to say; any other ends the job. */
   readonly status: number
+  /** Processes whose CPU is told. */
+  readonly pids: readonly number[]
 }
 
 export type LoadJob =
@@ -26,34 +28,31 @@ export type LoadJob =
 export interface LoadResult {
   readonly answered: number
   readonly seconds: number
-  /** Milliseconds. */
-  readonly p50: number
-  readonly p99: number
+  /** Of each process that was named, while the time was taken: microseconds an answer. */
+  readonly cpu: readonly number[]
   /** In the order of the requests; empty where they were not to be kept. */
   readonly bodies: readonly string[]
 }
 
-const quantile = (sorted: readonly number[], share: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
-
 /** Takes the time of everything between its making and `result`. */
-const createStopwatch = ({ status: expected }: Common) => {
+const createStopwatch = ({ status: expected, pids }: Common) => {
   const bodies: string[] = []
-  const times: number[] = []
+  let answered = 0
+  const cpuBefore = pids.map(processCpu)
   const begun = performance.now()
   return {
     exchange: async (line: Line, request: Uint8Array, index: number): Promise<void> => {
-      const from = performance.now()
       const { status, body } = await line.send(request)
-      times.push(performance.now() - from)
       if (status !== expected) throw new Error(`expected status ${expected}, got ${status} ${body}`)
+      answered++
       if (body !== '') bodies[index] = body
     },
-    result: (): LoadResult => {
-      const seconds = (performance.now() - begun) / 1000
-      const sorted = times.toSorted((a, b) => a - b)
-      return { answered: times.length, seconds, p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), bodies }
-    },
+    result: (): LoadResult => ({
+      answered,
+      seconds: (performance.now() - begun) / 1000,
+      cpu: pids.map((pid, i) => (processCpu(pid) - cpuBefore[i]!) / answered),
+      bodies,
+    }),
   }
 }
 

@@ -5,10 +5,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, BenchContext } from './bench.ts'
+import { crl } from './crl.ts'
 import { figureOf, lineOf } from './figure.ts'
 import { issue } from './issue.ts'
+import { ledger } from './ledger.ts'
+import { ocsp } from './ocsp.ts'
+import { renew } from './renew.ts'
+import { start } from './start.ts'
 
-const benches: readonly Bench[] = [issue]
+const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--list] [--quick] [--full]'
 
