@@ -21,6 +21,8 @@ export interface ApiCredential {
 }
 
 export interface ApiCertificate {
+  /** Whether `load` needs no signer. */
+  isKept(): boolean
   /** From disk, or made now. @throws CaError when there is none and none can be made */
   load(): Promise<ApiCredential>
   /** Renews when it is time. @returns the new credential, or null when the present one stays */
@@ -110,11 +112,14 @@ export const createApiCertificate = (deps: ApiCertificateDeps): ApiCertificate =
   const isDue = ({ certificate }: ApiCredential): boolean =>
     clock.now() >= certificate.notBefore + (certificate.notAfter - certificate.notBefore) / 3
 
+  const lives = (credential: ApiCredential | null): credential is ApiCredential =>
+    credential !== null && credential.certificate.notAfter > clock.now()
+
   return {
+    isKept: () => lives(read()),
     load: async () => {
       current = read()
-      if (current === null || current.certificate.notAfter <= clock.now()) return make(current)
-      return current
+      return lives(current) ? current : make(current)
     },
     renewIfDue: async () => (current === null || !isDue(current) ? null : make(current)),
   }

@@ -132,10 +132,6 @@ const composeServer = async (
     url: core.publicUrls.status,
   })
 
-  await core.supervisor
-    .ready(signerStartMs)
-    .catch(error => log.error({ err: error }, 'the signer is not ready; status is served without it'))
-  await core.ocsp.start()
   const apiCertificate = createApiCertificate({
     clock,
     log,
@@ -143,6 +139,11 @@ const composeServer = async (
     issuers: core.issuers,
     directory: paths.api,
   })
+  // With a certificate on disk a dead HSM keeps the API from nothing but signing: its first failure is enough to know.
+  await core.supervisor
+    .ready(signerStartMs, apiCertificate.isKept() ? 'one start' : 'every start')
+    .catch(error => log.error({ err: error }, 'the signer is not ready; what needs no signature is served without it'))
+  await core.ocsp.start()
   const credential = await apiCertificate.load()
 
   const operations = createOperations(core, { config, clock, log, metrics, reached, version, rates: metrics.rates })

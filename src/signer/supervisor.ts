@@ -37,8 +37,12 @@ export interface SupervisorState {
 
 export interface SignerSupervisor {
   state(): SupervisorState
-  /** Resolves once the signer is ready. @throws AgentCaError `signer_not_ready` when it is locked, or after the timeout, with what it said */
-  ready(timeoutMs: number): Promise<void>
+  /**
+   * Resolves once the signer is ready.
+   * @param patience whether a start that failed, and will be repeated, is waited out
+   * @throws AgentCaError `signer_not_ready` when it is locked, or after the timeout, with what it said
+   */
+  ready(timeoutMs: number, patience?: 'every start' | 'one start'): Promise<void>
   /** A new process, for a changed configuration. */
   restart(): Promise<void>
   close(): Promise<void>
@@ -205,10 +209,11 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
 
   return {
     state: () => current,
-    async ready(timeoutMs) {
+    async ready(timeoutMs, patience = 'every start') {
       const until = clock.monotonic() + timeoutMs
       while (current.state !== 'ready') {
-        if (current.state === 'locked' || clock.monotonic() > until || closed) {
+        const failed = current.state === 'locked' || (current.state === 'down' && patience === 'one start')
+        if (failed || clock.monotonic() > until || closed) {
           throw new AgentCaError('signer_not_ready', `the signer is ${current.state}: ${current.detail}`, {
             hint: current.state === 'locked' ? 'agentca hsm unlock' : 'agentca hsm status',
           })
