@@ -29,6 +29,9 @@ export interface SignerClient extends SignerPort {
   keys(): Promise<readonly KeyReport[]>
   /** Clears the PIN latch and logs in once, with this PIN or else the one in pin-source. @throws SignerError */
   unlock(pin?: string): Promise<SignerHealth>
+  /** Before the process is ended on purpose: resolves when what was asked is answered, at the latest after `maxMs`. What is asked until `resume` waits. */
+  pause(maxMs: number): Promise<void>
+  resume(): void
 }
 
 export interface SignerClientDeps {
@@ -117,6 +120,7 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
   let connection: Connection | null = null
   let connecting: Promise<void> | null = null
   let closed = false
+  let paused = false
   let nextId = 1
   let downSinceMs = clock.now()
   let lastError = 'not connected yet'
@@ -126,7 +130,7 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
     connecting ??= connect(socket).then(
       made => {
         connecting = null
-        if (closed) return made.destroy()
+        if (closed || paused) return made.destroy()
         connection = made
         watchEnd(made)
       },
@@ -139,11 +143,11 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
     return connecting
   }
   const scheduleRetry = (attempt: number): void => {
-    if (closed || retryTimer !== null) return
+    if (closed || paused || retryTimer !== null) return
     retryTimer = setTimeout(
       () => {
         retryTimer = null
-        void connectOnce(attempt)
+        if (!paused) void connectOnce(attempt)
       },
       retryMs[Math.min(attempt, retryMs.length - 1)],
     )
@@ -169,7 +173,7 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
     if (closed) throw new SignerError('signer_unavailable', 'the signer client is closed', { hsmCalled: 'no' })
     const until = clock.monotonic() + Math.min(deadlineMs, connectWaitMs)
     while (connection === null && clock.monotonic() < until && !closed) {
-      if (connecting === null && retryTimer === null) void connectOnce(0)
+      if (connecting === null && retryTimer === null && !paused) void connectOnce(0)
       await new Promise(resolve => setTimeout(resolve, 10))
     }
     if (connection === null) {
@@ -230,6 +234,22 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
     keys: async () => (await call({ op: 'keys' }, empty, 5000)).result as readonly KeyReport[],
     unlock: async pin =>
       (await call({ op: 'unlock' }, pin === undefined ? empty : utf8(pin), 15_000)).result as SignerHealth,
+    async pause(maxMs) {
+      paused = true
+      const left = connection
+      if (left === null) return
+      connection = null
+      lastError = 'the signer is being restarted'
+      const until = clock.monotonic() + maxMs
+      // The one that stays is never answered: it watches for the end.
+      while (left.pending.size > 1 && clock.monotonic() < until) await new Promise(resolve => setTimeout(resolve, 5))
+      left.destroy()
+    },
+    resume() {
+      if (!paused) return
+      paused = false
+      void connectOnce(0)
+    },
     async close() {
       closed = true
       if (retryTimer) clearTimeout(retryTimer)

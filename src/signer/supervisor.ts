@@ -43,10 +43,13 @@ export interface SignerSupervisor {
    * @throws AgentCaError `signer_not_ready` when it is locked, or after the timeout, with what it said
    */
   ready(timeoutMs: number, patience?: 'every start' | 'one start'): Promise<void>
-  /** A new process, for a changed configuration. */
+  /** A new process, for a changed configuration. What was asked of the present one is answered before it ends. */
   restart(): Promise<void>
   close(): Promise<void>
 }
+
+/** As long as a signature may take that is asked for now; what takes longer has passed its deadline. */
+const drainMs = 5000
 
 const backoffMs = [50, 100, 250, 500, 1000, 2000, 5000]
 
@@ -100,6 +103,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     detail: 'starting',
   }
   let closed = false
+  let restarting = false
   let failures = 0
   let silentSince: number | null = null
   let restartTimer: NodeJS.Timeout | null = null
@@ -140,6 +144,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
       if (signer === 'ready') failures = 0
       silentSince = null
       enter(signer === 'ready' || signer === 'locked' ? signer : 'down', detail)
+      client.resume()
     } catch {
       log.warn({ text: text.slice(0, 200) }, 'the signer said something unexpected')
     }
@@ -150,6 +155,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     child = null
     current = { ...current, pid: null }
     if (closed) return
+    if (!restarting) client.resume()
     if (current.state !== 'down') enter('down', `the signer process ended: ${how}`)
     const delay = delayBeforeStart()
     failures++
@@ -169,7 +175,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     const probed = child
     if (probed === null || probed.pid === undefined) return
     const health = await client.health()
-    if (closed || probed !== child) return
+    if (closed || restarting || probed !== child) return
     const now = clock.monotonic()
     const reachable = client.isConnected() && health.detail !== 'the signer did not answer in time'
     if (reachable && health.sessions.stuck === 0) {
@@ -225,7 +231,11 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     async restart() {
       failures = 0
       if (child !== null) {
+        restarting = true
+        enter('starting', 'restarting')
+        await client.pause(drainMs)
         await stopChild()
+        restarting = false
         if (restartTimer !== null) clearTimeout(restartTimer)
         restartTimer = null
       }

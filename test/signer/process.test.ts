@@ -125,6 +125,24 @@ describe('the signer process', () => {
     })
   })
 
+  test('answers everything that was asked before it is told to end: signed, or certainly not', async () => {
+    await using signer = startSigner(signerConfig(fixture, { name: 'orderly' }))
+    await signer.supervisor.ready(20_000)
+    const asked = Array.from({ length: 500 }, (_, n) => signer.client.sign(leaf(n + 1)))
+    const restarting = signer.supervisor.restart()
+    const outcomes = await Promise.all(
+      asked.map(each =>
+        each.then(
+          () => 'signed',
+          (error: SignerError) => error.hsmCalled,
+        ),
+      ),
+    )
+    await restarting
+    expect(new Set(outcomes)).not.toContain('maybe')
+    expect(outcomes).toContain('signed')
+  })
+
   test('keeps exact counts over an orderly restart, and never counts too few after a crash', async () => {
     await using signer = startSigner(signerConfig(fixture, { name: 'counts' }))
     await signer.supervisor.ready(20_000)
