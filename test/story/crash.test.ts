@@ -29,15 +29,18 @@ const allSteps: readonly Step[] = [
 /** How often a step is certain to be reached while everybody is served once: fifty certificates, three revocations, one list. */
 const certainTimes = (step: Step): number => (step.startsWith('issuance') ? 30 : step.startsWith('revocation') ? 3 : 1)
 
-/** Each step with the core and with both processes killed, the two steps around a signature with the signer alone, over and over. */
+/** What is lost when the signer dies alone: signatures that were just asked for, or just made. */
+const signerSteps: readonly Step[] = ['issuance 4', 'issuance 5', 'crl 2', 'crl 3']
+
+/** Each step once with the core killed and once with both processes, those around a signature also with the signer alone. */
+const cycle = [
+  ...allSteps.map(step => ({ step, kill: 'core' as const })),
+  ...signerSteps.map(step => ({ step, kill: 'signer' as const })),
+  ...allSteps.map(step => ({ step, kill: 'both' as const })),
+]
 const ambushes: readonly Ambush[] = Array.from({ length: kills }, (_, i) => {
-  const cycle = [
-    ...allSteps.map(step => ({ step, kill: 'core' as const })),
-    ...(['issuance 4', 'issuance 5'] as const).map(step => ({ step, kill: 'signer' as const })),
-  ]
   const { step, kill } = cycle[i % cycle.length]!
-  const second = Math.floor(i / cycle.length) % 2 === 1
-  return { step, nth: 1 + ((i * 7) % certainTimes(step)), kill: second && kill === 'core' ? 'both' : kill }
+  return { step, nth: 1 + ((i * 7) % certainTimes(step)), kill }
 })
 
 let home: StoryHome
