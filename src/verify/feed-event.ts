@@ -66,6 +66,8 @@ export type FeedEvent =
       readonly at: number
       readonly leaseSeconds: number
     }
+  /** The last line of a stream that the server ends, and why: `slow_reader`, `certificate_expired`, `shutting_down`, … */
+  | { readonly type: 'end'; readonly position: FeedPosition; readonly at: number; readonly code: string }
   /** A type this version does not know. */
   | { readonly type: 'unknown'; readonly position: FeedPosition; readonly at: number; readonly name: string }
 
@@ -84,8 +86,11 @@ export const parsePosition = (text: string): FeedPosition | null => {
 
 const pair = ({ serial, notAfter }: StatusChange): readonly [string, number] => [serial, notAfter]
 
+/** What can be written: everything but what only a newer version knows. */
+export type KnownFeedEvent = Exclude<FeedEvent, { readonly type: 'unknown' }>
+
 /** The JSON of the `data:` line; type and position are the event's own lines. */
-export const encodeFeedData = (event: Exclude<FeedEvent, { type: 'unknown' }>): string => {
+export const encodeFeedData = (event: KnownFeedEvent): string => {
   const { type: _type, position: _position, ...rest } = event
   switch (event.type) {
     case 'snapshot':
@@ -99,7 +104,8 @@ export const encodeFeedData = (event: Exclude<FeedEvent, { type: 'unknown' }>): 
   }
 }
 
-type Members = Readonly<Record<string, unknown>>
+/** An object of parsed JSON. */
+export type Members = Readonly<Record<string, unknown>>
 
 const text = (members: Members, name: string): string => {
   const value = members[name]
@@ -169,16 +175,21 @@ const principal = (value: unknown): PrincipalEntry => {
  * @throws AgentCaError `feed_malformed`
  */
 export const parseFeedEvent = (name: string, id: string, data: string): FeedEvent => {
-  const position = parsePosition(id)
-  if (position === null) throw malformed(`the id ${JSON.stringify(id.slice(0, 40))}`)
   let parsed: unknown
   try {
     parsed = JSON.parse(data)
   } catch {
     throw malformed('data that is not JSON')
   }
-  if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed)) throw malformed('data that is no object')
-  const members = parsed as Members
+  return readFeedEvent(name, id, parsed)
+}
+
+/** The same from JSON that is parsed already. @throws AgentCaError `feed_malformed` */
+export const readFeedEvent = (name: string, id: string, data: unknown): FeedEvent => {
+  const position = parsePosition(id)
+  if (position === null) throw malformed(`the id ${JSON.stringify(id.slice(0, 40))}`)
+  if (data === null || typeof data !== 'object' || Array.isArray(data)) throw malformed('data that is no object')
+  const members = data as Members
   const at = whole(members, 'at')
   switch (name) {
     case 'snapshot': {
@@ -213,6 +224,8 @@ export const parseFeedEvent = (name: string, id: string, data: string): FeedEven
       return { type: name, position, at, bundlePem: text(members, 'bundlePem') }
     case 'heartbeat':
       return { type: name, position, at, leaseSeconds: whole(members, 'leaseSeconds') }
+    case 'end':
+      return { type: name, position, at, code: text(members, 'code') }
     default:
       return { type: 'unknown', position, at, name }
   }

@@ -37,6 +37,7 @@ const event = fc.oneof(
   fc.record({ type: fc.constant('agent'), position, at, principal }),
   fc.record({ type: fc.constant('bundle'), position, at, bundlePem: fc.string() }),
   fc.record({ type: fc.constant('heartbeat'), position, at, leaseSeconds: fc.nat() }),
+  fc.record({ type: fc.constant('end'), position, at, code: fc.string() }),
 ) as fc.Arbitrary<Exclude<FeedEvent, { type: 'unknown' }>>
 
 test('an event is read back as it was written', () => {
