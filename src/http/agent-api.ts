@@ -1,14 +1,12 @@
 // The routes of the agents' API (architecture.md, HTTP). What they have in common is in the front, what they do in the files that they
 // name.
 import type { IRouter, RequestHandler } from 'express'
-import { type AgentIssuanceDeps, createAgentIssuance, recoverPath } from './agent-issuance.ts'
+import { type AgentIssuanceDeps, createAgentIssuance, recoverPath, renewPath } from './agent-issuance.ts'
 import { sendJson, sendPem } from './answer.ts'
 import { capabilities } from './capabilities.ts'
 import { HttpError } from './errors.ts'
 import { peerOf } from './front.ts'
 import { selfAnswer } from './self-answer.ts'
-
-const renewPath = '/v1/renew'
 
 /** Renewal's own decision answers for every state of its caller (ca/decide-issuance.ts), and audits what it refuses. */
 export const decidedLater: ReadonlySet<string> = new Set([renewPath])

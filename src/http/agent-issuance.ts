@@ -13,6 +13,7 @@ import { createReplayMemory } from '../jws/replay-memory.ts'
 import { checkProof, proofWindowMs, readProof } from '../jws/verify-proof.ts'
 import { enrolBody, parseWith, recoverBody, renewBody } from '../schema/api-bodies.ts'
 import type { CertificatesPort, EvidenceQuery, TokensPort } from '../store/ports.ts'
+import type { CertificateRecord, CertificateState } from '../store/records.ts'
 import { sendJson } from './answer.ts'
 import { markRecorded } from './answer-error.ts'
 import { callOf, contextOf, setCall } from './call.ts'
@@ -37,6 +38,7 @@ export interface AgentIssuanceDeps {
 }
 
 export const recoverPath = '/v1/recover'
+export const renewPath = '/v1/renew'
 /** Evidence that `POST /v1/enroll` takes. */
 export const evidenceTypes: readonly string[] = ['token']
 
@@ -95,6 +97,12 @@ const checkEvidenceType = (body: unknown): void => {
   })
 }
 
+const shownSerial = (response: Response): string => {
+  const { caller } = callOf(response)
+  if (caller.kind === 'holder' || caller.kind === 'peer') return caller.record.serial
+  throw missingCertificate()
+}
+
 const createIssue = (deps: AgentIssuanceDeps) => {
   const idempotency = createIdempotencyKeys(deps.clock)
 
@@ -132,12 +140,13 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
   const issue = createIssue(deps)
   // A proof can be used from 60 s before to 60 s after its time.
   const proofs = createReplayMemory(() => deps.clock.monotonic(), 2 * proofWindowMs, maxProofs)
-  const audience = deps.publicUrl + recoverPath
 
-  /** Only proofs of keys that were enrolled here are worth checking, or remembering. */
-  const registrationOfKey = (keyHash: string): number => {
-    const [newest] = deps.certificates.list({ keyHash, limit: 1 }).rows
-    if (newest !== undefined) return newest.registrationId
+  /** The newest certificate of a key, if possible one that was released. Proofs of other keys are not worth checking, or remembering. */
+  const certificateOfKey = (keyHash: string): CertificateRecord => {
+    const newest = (states?: readonly CertificateState[]) =>
+      deps.certificates.list({ keyHash, limit: 1, ...(states === undefined ? {} : { states }) }).rows[0]
+    const found = newest(['issued']) ?? newest()
+    if (found !== undefined) return found
     throw new CaError('certificate_unknown', 'the proved key was never registered here', {
       hint: 'enrol again with fresh evidence',
     })
@@ -150,6 +159,18 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
       throw new HttpError('jws_replayed', 'this proof was used before', {
         hint: 'sign a new proof, with a new jti, for each request',
       })
+  }
+
+  /** From here on the request speaks for the holder of the proved key. @returns the certificate that the key stands for */
+  const prove = async (response: Response, jws: string, asked: { path: string; csr: Uint8Array }) => {
+    const unchecked = readProof(jws)
+    const certificate = certificateOfKey(unchecked.keyHash)
+    const expected = { audience: deps.publicUrl + asked.path, csr: asked.csr, now: deps.clock.now() }
+    const { keyHash, jti } = await checkProof(unchecked, expected)
+    const { registrationId } = certificate
+    setCall(response, { ...callOf(response), evidence: { who: `key:${keyHash}`, registrationId } })
+    takeProof(keyHash, jti)
+    return certificate
   }
 
   return {
@@ -173,14 +194,16 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
       })
     },
     renew: async (request, response) => {
-      const { caller } = callOf(response)
-      if (caller.kind !== 'holder' && caller.kind !== 'peer') throw missingCertificate()
       const body = parseWith(renewBody, request.body, 'body')
-      const { serial } = caller.record
+      // Where a proxy ended TLS there is a proof instead; strangers with neither do not get to the parser of requests.
+      const proof = body.jws ?? null
+      const shown = proof === null ? shownSerial(response) : ''
+      const csr = parseCsrText(body.csr)
+      const serial = proof === null ? shown : (await prove(response, proof, { path: renewPath, csr })).serial
       await issue(response, {
         operation: 'renew',
         evidence: { kind: 'renewal', presentedSerial: serial },
-        csr: parseCsrText(body.csr),
+        csr,
         holder: `serial ${serial}`,
         idempotencyKey: body.idempotencyKey,
       })
@@ -188,11 +211,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
     recover: async (request, response) => {
       const body = parseWith(recoverBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
-      const unchecked = readProof(body.jws)
-      const registrationId = registrationOfKey(unchecked.keyHash)
-      const { keyHash, jti } = await checkProof(unchecked, { audience, csr, now: deps.clock.now() })
-      setCall(response, { ...callOf(response), evidence: { who: `key:${keyHash}`, registrationId } })
-      takeProof(keyHash, jti)
+      const { keyHash } = await prove(response, body.jws, { path: recoverPath, csr })
       await issue(response, {
         operation: 'recover',
         evidence: { kind: 'recovery', provedKeyHash: keyHash },

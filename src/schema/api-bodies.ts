@@ -12,9 +12,11 @@ export const enrolBody = z.strictObject({
   evidence: z.strictObject({ type: z.literal('token'), token: z.string().min(1).max(512) }),
   idempotencyKey: idempotencyKey.optional(),
 })
-export const renewBody = z.strictObject({ csr, idempotencyKey: idempotencyKey.optional() })
-/** `jws`: compact JWS by the last registered key over `{csrHash, aud, iat, jti}`. */
-export const recoverBody = z.strictObject({ csr, jws: z.string().min(1).max(8192) })
+/** Compact JWS by the present, or last registered, key over `{csrHash, aud, iat, jti}`. */
+const jws = z.string().min(1).max(8192)
+/** `jws`: where no client certificate reaches the server, behind proxies that end TLS. */
+export const renewBody = z.strictObject({ csr, jws: jws.optional(), idempotencyKey: idempotencyKey.optional() })
+export const recoverBody = z.strictObject({ csr, jws })
 
 export type EnrolBody = z.output<typeof enrolBody>
 export type RenewBody = z.output<typeof renewBody>

@@ -93,6 +93,42 @@ describe('POST /v1/renew', () => {
   })
 })
 
+describe('POST /v1/renew behind a proxy that ends TLS', () => {
+  const aud = `${publicUrl}/v1/renew`
+
+  it('takes a proof of the present key instead of a certificate, and decides as it would by the certificate', async () => {
+    const { key, identity, shown } = await front.enrol('proxied')
+    const [second, third] = [await createKey(), await createKey()]
+    const prove = async (by: typeof key, next: typeof key) =>
+      front.call('/v1/renew', { body: { csr: next.csrText, jws: await signProof(by, next.csr, { aud }) } })
+    const first = await prove(key, second)
+    expect(first.status).toBe(201)
+    expect(first.body).toMatchObject({ instance: identity.instance, generation: 2 })
+    expect(front.leafOf(first, 'intent_recorded')).toMatchObject({ op: 'renew', who: `key:${key.keyHash}` })
+    // A lost answer, asked for again in either way.
+    expect(await prove(key, second)).toMatchObject({ status: 200, body: { serial: first.body.serial } })
+    expect((await front.call('/v1/renew', { body: { csr: second.csrText }, shown })).status).toBe(200)
+    expect((await prove(second, third)).body).toMatchObject({ generation: 3 })
+    const thief = await prove(key, await createKey())
+    expect([thief.status, thief.body.code]).toEqual([403, 'lineage_conflict'])
+  })
+
+  it('refuses strangers, proofs for elsewhere, for other requests, and used ones', async () => {
+    const { key } = await front.enrol('proxied-badly')
+    const [stranger, next] = [await createKey(), await createKey()]
+    const codeOf = async (jws: string) => {
+      const reply = await front.call('/v1/renew', { body: { csr: next.csrText, jws } })
+      return [reply.status, reply.body.code]
+    }
+    expect(await codeOf(await signProof(stranger, next.csr, { aud }))).toEqual([401, 'certificate_unknown'])
+    expect(await codeOf(await signProof(key, next.csr))).toEqual([401, 'jws_wrong_audience'])
+    expect(await codeOf(await signProof(key, stranger.csr, { aud }))).toEqual([401, 'jws_signature_invalid'])
+    const jws = await signProof(key, next.csr, { aud })
+    expect((await front.call('/v1/renew', { body: { csr: next.csrText, jws } })).status).toBe(201)
+    expect(await codeOf(jws)).toEqual([401, 'jws_replayed'])
+  })
+})
+
 describe('POST /v1/recover', () => {
   it('gives the next generation for a proof of the last key, without a certificate', async () => {
     const { key, identity } = await front.enrol('slept')
