@@ -46,6 +46,8 @@ export interface ServedCa extends AsyncDisposable {
   readonly directory: string
   readonly home: string
   readonly urls: { readonly api: string; readonly status: string }
+  /** What `agentca serve` printed when it was ready. */
+  readonly line: { readonly ops: string; readonly pid: number }
   readonly rootFingerprint: string
   /** In which `agentca` means this CA. */
   readonly env: NodeJS.ProcessEnv
@@ -82,7 +84,7 @@ export const startServedCa = async (agentca = join(checkout, 'bin/agentca')): Pr
   env.AGENTCA_LISTEN_API = new URL(urls.api).host
   env.AGENTCA_LISTEN_STATUS = new URL(urls.status).host
   const server = spawn(agentca, ['serve'], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'] })
-  await readiness(server)
+  const line = await readiness(server)
 
   const agentToken = async (name: string): Promise<string> => {
     await json('agent', 'create', name, '--owner', 'finance')
@@ -93,6 +95,7 @@ export const startServedCa = async (agentca = join(checkout, 'bin/agentca')): Pr
     directory,
     home,
     urls,
+    line,
     rootFingerprint,
     env,
     agentca: (...args) => runProgram(agentca, args, { cwd: directory, env }),
@@ -110,15 +113,16 @@ export const startServedCa = async (agentca = join(checkout, 'bin/agentca')): Pr
   }
 }
 
-const readiness = async (server: ChildProcess): Promise<void> => {
+const readiness = async (server: ChildProcess): Promise<ServedCa['line']> => {
   let log = ''
   server.stderr?.on('data', chunk => {
     log += chunk
   })
-  const ready = once(createInterface({ input: server.stdout! }), 'line')
+  const ready = once(createInterface({ input: server.stdout! }), 'line') as Promise<[string]>
   const ended = once(server, 'exit').then(([code]) => {
     throw new Error(`agentca serve ended with ${code} before it was ready\n${log}`)
-  })
+  }) as Promise<never>
   ended.catch(() => {})
-  await Promise.race([ready, ended])
+  const [line] = await Promise.race([ready, ended])
+  return JSON.parse(line) as ServedCa['line']
 }

@@ -1,0 +1,133 @@
+// What README.md, SECURITY.md and docs/ promise: every command block is run, in order, against a CA of its own; configurations load; links lead
+// somewhere.
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { root } from '../../scripts/bootstrap.mjs'
+import { parseConfig } from '../../src/schema/config.ts'
+import { runProgram, type ServedCa, startServedCa } from '../story/served-ca.ts'
+import { type Block, blocksOf, documents, textOf } from './documents.ts'
+
+/** By their first words; each stands for exactly one block. */
+const notHere: readonly (readonly [file: string, words: string, reason: string])[] = [
+  ['README.md', 'npm start', 'test/setup/start.test.ts runs it'],
+  ['README.md', 'npm test', 'it is what is running'],
+  ['docs/operations.md', 'npm install', 'test/setup/pack.test.ts runs it'],
+  ['docs/operations.md', 'useradd', 'it makes a user and a systemd service'],
+  ['docs/operations.md', 'cp -a "$home/root-ceremony"', 'the blocks after it need the root’s token'],
+]
+
+/** In one shell each: later blocks stand on what earlier ones made. */
+const sessions: readonly (readonly string[])[] = [['README.md', 'docs/relying-parties.md'], ['docs/operations.md']]
+
+const isNotHere = ({ file, text }: Block): boolean =>
+  notHere.some(([name, words]) => file === name && text.startsWith(words))
+const shellBlocks = documents.flatMap(blocksOf).filter(block => block.language === 'sh')
+const blocksIn = (files: readonly string[]): readonly Block[] =>
+  files.flatMap(file => shellBlocks.filter(block => block.file === file && !isNotHere(block)))
+const nameOf = ({ file, line }: Block): string => `${file}:${line}`
+
+let ca: ServedCa
+let opsHost: string
+beforeAll(async () => {
+  ca = await startServedCa()
+  opsHost = new URL(ca.line.ops).host
+  // What a reader has around: the checkout, with the CA in it.
+  const place = join(ca.directory, 'checkout')
+  mkdirSync(place)
+  for (const name of ['bin', 'ca-config']) symlinkSync(join(root, name), join(place, name))
+  symlinkSync(ca.home, join(place, '.agentca'))
+}, 120_000)
+afterAll(async () => {
+  await ca?.[Symbol.asyncDispose]()
+})
+
+/** The ports of this CA for the usual ones; `# exit code N` behind a command is what it has to end with. */
+const scriptOf = (block: Block): string =>
+  block.text
+    .replaceAll('127.0.0.1:8443', new URL(ca.urls.api).host)
+    .replaceAll('127.0.0.1:8081', new URL(ca.urls.status).host)
+    .replaceAll('127.0.0.1:9464', opsHost)
+    .replaceAll(/^(.+?) +# exit code (\d+).*$/gm, 'code=0; $1 || code=$?; [ "$code" = $2 ]')
+
+/** One shell for all; after each block it says so, and the first command that fails ends it. */
+const runSession = async (files: readonly string[]): Promise<ReadonlyMap<string, string>> => {
+  const blocks = blocksIn(files)
+  const script = blocks.map(block => `${scriptOf(block)}\necho "== done ${nameOf(block)}"`)
+  const { out, err } = await runProgram('bash', ['-euo', 'pipefail', '-c', script.join('\n')], {
+    cwd: join(ca.directory, 'checkout'),
+    env: { ...ca.env, TMPDIR: ca.directory },
+  })
+  const outcomes = new Map<string, string>()
+  for (const block of blocks) {
+    if (out.includes(`== done ${nameOf(block)}\n`)) outcomes.set(nameOf(block), 'done')
+    else {
+      outcomes.set(nameOf(block), err.slice(-2000))
+      break
+    }
+  }
+  return outcomes
+}
+
+describe.each(sessions)('the commands of %s', (...files) => {
+  let outcomes: ReadonlyMap<string, string>
+  beforeAll(async () => {
+    outcomes = await runSession(files)
+  }, 120_000)
+
+  it.each(blocksIn(files).map(nameOf))('%s', name => {
+    expect(outcomes.get(name) ?? 'an earlier block failed').toBe('done')
+  })
+})
+
+describe('blocks that are not run here', () => {
+  it.each(notHere)('%s: %s … (%s)', (file, words) => {
+    expect(shellBlocks.filter(block => block.file === file && block.text.startsWith(words))).toHaveLength(1)
+  })
+
+  it('are all that no session runs', () => {
+    const run = sessions.flatMap(blocksIn)
+    expect(shellBlocks.filter(block => !run.includes(block) && !isNotHere(block)).map(nameOf)).toEqual([])
+  })
+})
+
+describe('configurations', () => {
+  it.each(
+    documents
+      .flatMap(blocksOf)
+      .filter(block => block.language === 'yaml')
+      .map(block => [nameOf(block), block]),
+  )('%s loads', (name, block) => {
+    expect(() => parseConfig({ text: (block as Block).text, source: name as string, env: {} })).not.toThrow()
+  })
+
+  const systemd = ['/usr/bin/systemd-analyze', '/bin/systemd-analyze'].find(existsSync)
+  it.skipIf(systemd === undefined)('the systemd unit is one (systemd-analyze verify)', () => {
+    const [unit] = blocksOf('docs/operations.md').filter(block => block.language === 'ini')
+    expect(unit).toBeDefined()
+    const file = join(ca.directory, 'agentca.service')
+    execFileSync('tee', [file], { input: unit!.text.replace(/^ExecStart=.*$/m, 'ExecStart=/bin/true') })
+    execFileSync(systemd!, ['verify', file])
+  })
+})
+
+describe.each(documents)('%s', file => {
+  it('links only to what is there', () => {
+    const text = textOf(file).replaceAll(/^```[\s\S]*?^```$/gm, '')
+    const anchorsOf = (other: string): readonly string[] =>
+      [...textOf(other).matchAll(/^#+ (.+)$/gm)].map(match =>
+        match[1]!
+          .toLowerCase()
+          .replaceAll(/[^a-z0-9 -]/g, '')
+          .replaceAll(' ', '-'),
+      )
+    for (const [, target = ''] of text.matchAll(/\]\(([^)]+)\)/g)) {
+      if (/^https:/.test(target)) continue
+      const [path = '', anchor] = target.split('#')
+      const other = path === '' ? file : join(dirname(file), path)
+      expect(existsSync(resolve(root, other)), target).toBe(true)
+      if (anchor !== undefined) expect(anchorsOf(other), target).toContain(anchor)
+    }
+  })
+})
