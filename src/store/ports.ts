@@ -58,7 +58,15 @@ export interface IssuanceFacts {
   /** How often the successor of `presented` was already replaced by another key (0 or 1; voids and orphans do not count). */
   readonly replacements: number
   /** Who the new key has been seen with: an instance (also through void and orphaned rows), an issuer, or nobody. */
-  readonly keySeenWith: { readonly instanceId: string; readonly registrationId: number } | 'issuer' | null
+  readonly keySeenWith:
+    | {
+        readonly instanceId: string
+        readonly registrationId: number
+        /** A certificate of this key was given out once: it is no longer new. */
+        readonly released: boolean
+      }
+    | 'issuer'
+    | null
   readonly keyRevoked: boolean
   /** Instances of the registration that are not revoked and have an unexpired certificate or intent. Counted when read: look only where a limit exists, and only inside `decide`. */
   readonly liveInstances: number
@@ -336,9 +344,32 @@ export interface AuditPort {
   checkpoints(filter: { readonly upToSize?: number; readonly limit: number }): readonly CheckpointRecord[]
 }
 
+export interface FeedHead {
+  readonly epoch: string
+  readonly n: number
+}
+
+/** The state that the feed leads to at one position: what was committed later is not in it, however long it is read. */
+export interface FeedSnapshot extends FeedHead, Disposable {
+  /** The next of those that are listed and unexpired, in no order; fewer than `limit`: the end. */
+  statuses(limit: number): readonly { readonly serial: string; readonly notAfter: number; readonly held: boolean }[]
+  /** The next of the registrations; of those that are retired only while their latest certificate is unexpired. */
+  registrations(limit: number): readonly Registration[]
+}
+
 export interface FeedPort {
-  head(): { readonly epoch: string; readonly n: number }
+  head(): FeedHead
+  /** Number of the oldest entry that is kept; one above the head when none is. */
+  oldest(): number
   read(afterN: number, limit: number): readonly FeedEntry[]
+  /** As RevocationsPort.onChange, after a commit that wrote entries or began an epoch. */
+  onAppend(listener: () => void): () => void
+  /** @param at what has expired by then is left out. Writing goes on meanwhile; to be disposed soon. */
+  snapshot(at: number): FeedSnapshot
+  /** Removes at most `limit` of the oldest entries, those that are neither among the last `keep` nor since `before`. @returns how many */
+  prune(step: { readonly keep: number; readonly before: number; readonly limit: number }): Promise<number>
+  /** This ledger is another one than subscribers know, a restored one: positions of before lead nowhere any more. */
+  newEpoch(leaf: (from: FeedHead, to: FeedHead) => LeafDraft): Promise<FeedHead>
 }
 
 /** Small facts of this ledger. Keys are fixed; values are text. */

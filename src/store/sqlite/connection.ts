@@ -18,9 +18,39 @@ export interface Connection {
   /** Called after every rollback and reopening: what memory knows of the database may be wrong. */
   onForget(forget: () => void): void
   forget(): void
+  /**
+   * What was committed by now, and nothing later, however long it is read: a connection of its own, so that writing goes on. Of a
+   * database in memory there is only this one: its rows are all read at once.
+   */
+  beginRead(): ReadTransaction
   /** Closes and opens again: after a failed fsync the page cache cannot be trusted. In-memory databases are left as they are. */
   reopen(): void
   close(): void
+}
+
+export interface ReadTransaction extends Disposable {
+  get<Row>(sql: string, ...values: SqlValue[]): Row | undefined
+  /** Read as they are taken. */
+  rows<Row>(sql: string, ...values: SqlValue[]): Iterator<Row>
+}
+
+const beginRead = (path: string): ReadTransaction => {
+  const db = new Database(path, { readonly: true, timeout: 5000 })
+  const reading: IterableIterator<unknown>[] = []
+  db.exec('BEGIN')
+  return {
+    get: <Row>(sql: string, ...values: SqlValue[]) => db.prepare(sql).get(...values) as Row | undefined,
+    rows: <Row>(sql: string, ...values: SqlValue[]) => {
+      const rows = db.prepare(sql).iterate(...values) as IterableIterator<Row>
+      reading.push(rows)
+      return rows
+    },
+    [Symbol.dispose]: () => {
+      // A connection that still reads does not close.
+      for (const rows of reading) rows.return?.()
+      db.close()
+    },
+  }
 }
 
 const open = (path: string): Database.Database => {
@@ -83,7 +113,7 @@ export const openConnection = (path: string): Connection => {
     }
     return found
   }
-  return {
+  const connection: Connection = {
     memory,
     get inTransaction() {
       return db.inTransaction
@@ -101,6 +131,14 @@ export const openConnection = (path: string): Connection => {
       forgetters.push(each)
     },
     forget,
+    beginRead: () =>
+      memory
+        ? {
+            get: connection.get,
+            rows: <Row>(sql: string, ...values: SqlValue[]) => connection.all<Row>(sql, ...values).values(),
+            [Symbol.dispose]: () => {},
+          }
+        : translate(() => beginRead(path)),
     reopen: () => {
       if (memory) return forget()
       statements.clear()
@@ -113,6 +151,7 @@ export const openConnection = (path: string): Connection => {
       if (db.open) db.close()
     },
   }
+  return connection
 }
 
 /** Faults of the database become `store_failed`; deliberate errors, and those of the caller's own functions, pass. */

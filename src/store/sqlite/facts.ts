@@ -111,13 +111,15 @@ const replacementsOf = (db: Connection, presented: number): number =>
   )!.n
 
 const keySeenWith = (db: Connection, keyHash: Uint8Array): IssuanceFacts['keySeenWith'] => {
-  const seen = db.get<{ id: string; registration_id: number }>(
-    `SELECT (SELECT id FROM instance i WHERE i.seq = c.instance) AS id, c.registration_id FROM certificate c
-     WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +? LIMIT 1`,
+  const seen = db.get<{ id: string; registration_id: number; released: number }>(
+    `SELECT (SELECT id FROM instance i WHERE i.seq = c.instance) AS id, c.registration_id,
+       c.issued_at IS NOT NULL AS released FROM certificate c
+     WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +? ORDER BY released DESC LIMIT 1`,
     keyHash.subarray(0, 8),
     keyHash,
   )
-  if (seen !== undefined) return { instanceId: seen.id, registrationId: seen.registration_id }
+  if (seen !== undefined)
+    return { instanceId: seen.id, registrationId: seen.registration_id, released: seen.released === 1 }
   return db.get('SELECT 1 FROM issuer WHERE spki_hash = +? LIMIT 1', keyHash) === undefined ? null : 'issuer'
 }
 

@@ -5,6 +5,7 @@ import { StoreError } from '../errors.ts'
 import type { Ledger } from '../ports.ts'
 import { createAudit } from './audit.ts'
 import { createCertificates } from './certificates.ts'
+import { createCommitWatch, feedPosition, statusRevision } from './commit-watch.ts'
 import { openConnection } from './connection.ts'
 import { createFeed } from './feed.ts'
 import { createGroupCommit, type GroupCommit, type StoreFaults } from './group-commit.ts'
@@ -19,7 +20,6 @@ import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
 import { lockLedger, type WriterLock } from './single-writer.ts'
 import { createStatus } from './status.ts'
-import { createStatusChanges } from './status-changes.ts'
 import { createTokens } from './tokens.ts'
 import { createWords } from './words.ts'
 
@@ -41,13 +41,17 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
   const db = openLocked(path, lock)
   const words = createWords(db)
   const journal = createJournal(db, words)
-  const changes = createStatusChanges(db, deps.log)
+  const changes = createCommitWatch(db, deps.log, statusRevision)
+  const appended = createCommitWatch(db, deps.log, feedPosition)
   const writer = createGroupCommit({
     db,
     log: deps.log,
     monotonic: deps.clock.monotonic,
     faults: deps.faults,
-    committed: changes.committed,
+    committed: () => {
+      changes.committed()
+      appended.committed()
+    },
   })
   let closing: Promise<void> | null = null
   const commit: GroupCommit = {
@@ -55,7 +59,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     write: work =>
       closing === null ? writer.write(work) : Promise.reject(new StoreError('store_failed', 'the ledger is closed')),
   }
-  const parts: Parts = { db, words, journal, commit, changes }
+  const parts: Parts = { db, words, journal, commit, changes, appended }
   const close = (): Promise<void> => {
     closing ??= writer.idle().then(() => {
       db.close()

@@ -1,8 +1,8 @@
 // What the port files of this folder share: the one connection, the one writer, the journal and the dictionary.
+import type { CommitWatch } from './commit-watch.ts'
 import type { Connection } from './connection.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { Journal } from './journal.ts'
-import type { StatusChanges } from './status-changes.ts'
 import type { Words } from './words.ts'
 
 export interface Parts {
@@ -10,5 +10,8 @@ export interface Parts {
   readonly commit: GroupCommit
   readonly journal: Journal
   readonly words: Words
-  readonly changes: StatusChanges
+  /** Of what CRL and OCSP show. */
+  readonly changes: CommitWatch
+  /** Of the feed. */
+  readonly appended: CommitWatch
 }
