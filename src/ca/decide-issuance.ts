@@ -93,6 +93,17 @@ const refusedByKey = (facts: IssuanceFacts, lineage: string | null): Decision | 
   )
 }
 
+/** A key that was certified once is not new, whichever generation it was. Inside its lineage one that came to nothing may ask again. */
+const refusedByReuse = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
+  const { keySeenWith: seen } = facts
+  if (input.rules.keyReuse === 'allowed' || seen === null || seen === 'issuer' || !seen.released) return null
+  return refuse(
+    'key_reuse_not_allowed',
+    'a renewal needs a new key under this profile',
+    'generate a new key for each renewal',
+  )
+}
+
 /** The newest certificate of a lineage, as a starting point for the next one; voids and orphans are never heads. */
 const continueLineage = (
   registration: Registration,
@@ -269,6 +280,7 @@ const decideRenewal = (facts: IssuanceFacts, input: DecisionInput): Decision => 
   return (
     refusedByLoweredQuota(facts, input, presented) ??
     refusedByKey(facts, instance.id) ??
+    refusedByReuse(facts, input) ??
     continueLineage(registration, instance, { predecessor: presented, supersedes: head.serial })
   )
 }
@@ -280,20 +292,12 @@ const renewHead = (
   instance: Instance,
 ): Decision => {
   const presented = facts.presented as CertificateRecord
-  const refused = refusedByLoweredQuota(facts, input, presented)
-  if (refused !== null) return refused
-  if (presented.keyHash === input.keyHash) {
-    if (input.rules.keyReuse === 'never')
-      return refuse(
-        'key_reuse_not_allowed',
-        'a renewal needs a new key under this profile',
-        'generate a new key for each renewal',
-      )
-    if (facts.keyRevoked) return refuse('key_revoked', 'this public key was revoked', 'generate a new key')
-    return continueLineage(registration, instance, { predecessor: presented })
-  }
-  // Inside its own lineage a key may ask again: its first attempt may have become void or orphaned.
-  return refusedByKey(facts, instance.id) ?? continueLineage(registration, instance, { predecessor: presented })
+  return (
+    refusedByLoweredQuota(facts, input, presented) ??
+    refusedByKey(facts, instance.id) ??
+    refusedByReuse(facts, input) ??
+    continueLineage(registration, instance, { predecessor: presented })
+  )
 }
 
 const decideRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision => {

@@ -126,12 +126,12 @@ describe('enrolment', () => {
     ['owner_gone', { token, owner: { name: 'finance', state: 'gone' as const, createdAt: 0 } }],
     ['instance_limit_reached', { token, liveInstances: 10 }],
     ['instance_limit_reached', { token, liveInstances: 2, registration: { ...registration, instanceLimit: 2 } }],
-    ['key_in_use', { token, keySeenWith: { instanceId: 'i9', registrationId: 9 } }],
+    ['key_in_use', { token, keySeenWith: { instanceId: 'i9', registrationId: 9, released: true } }],
     ['key_in_use', { token, keySeenWith: 'issuer' as const }],
     ['key_revoked', { token, keyRevoked: true }],
   ])('is refused: %s', (code, facts) => expect(codeOf(facts, input('enrol'))).toBe(code))
 
-  const seen = { instanceId: 'i1', registrationId: 1 }
+  const seen = { instanceId: 'i1', registrationId: 1, released: true }
   it('gives the same key the same answer again, even after the token has expired', () =>
     expect(
       codeOf(
@@ -226,7 +226,7 @@ describe('renewal lineage', () => {
     ['registration_held', at(s2, s2, { registration: { ...registration, state: 'held' } })],
     ['instance_locked', at(s2, s2, { instance: { ...instance, state: 'locked' } })],
     ['instance_revoked', at(s2, s2, { instance: { ...instance, state: 'revoked' } })],
-    ['key_in_use', at(s2, s2, { keySeenWith: { instanceId: 'i2', registrationId: 1 } })],
+    ['key_in_use', at(s2, s2, { keySeenWith: { instanceId: 'i2', registrationId: 1, released: true } })],
   ])('is refused without a lock: %s', (code, facts) => expect(codeOf(facts, input('renew'))).toBe(code))
 
   it('is within a lowered limit for those who came first, and its lost answer is given again to all', () => {
@@ -252,16 +252,19 @@ describe('renewal lineage', () => {
     expect(decideIssuance(counted, of).act).toBe('continue')
   })
 
-  it('wants a new key unless the profile allows reuse', () => {
-    expect(codeOf(at(s2, s2), input('renew', s2.keyHash))).toBe('key_reuse_not_allowed')
-    const of = input('renew', s2.keyHash)
-    expect(
-      codeOf(at(s2, s2, { keySeenWith: { instanceId: 'i1', registrationId: 1 } }), {
-        ...of,
-        rules: { ...of.rules, keyReuse: 'allowed' },
-      }),
-    ).toBe('continue')
+  it('wants a key that was never certified, at a replacement too, unless the profile allows reuse', () => {
+    const keySeenWith = { instanceId: 'i1', registrationId: 1, released: true }
+    const reused = { ...input('renew'), rules: { ...input('renew').rules, keyReuse: 'allowed' as const } }
+    for (const facts of [at(s2, s2, { keySeenWith }), at(s1, s2, { keySeenWith })]) {
+      expect(codeOf(facts, input('renew'))).toBe('key_reuse_not_allowed')
+      expect(codeOf(facts, reused)).toBe('continue')
+    }
   })
+
+  it('lets a key ask again whose certificate was never given out', () =>
+    expect(
+      codeOf(at(s2, s2, { keySeenWith: { instanceId: 'i1', registrationId: 1, released: false } }), input('renew')),
+    ).toBe('continue'))
 })
 
 describe('recovery', () => {

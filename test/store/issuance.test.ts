@@ -69,6 +69,7 @@ test('the same token and key lead to the same certificate', async () => {
     instance: { id: intent.instanceId },
     head: { serial: intent.serial },
     token: { usesTaken: 1 },
+    keySeenWith: { released: true },
   })
   expect(tokenFacts(world, w.hashOf('another'))).toMatchObject({
     tokenUse: null,
@@ -95,7 +96,7 @@ test('a void intent gives the token use and the lineage slot back, its serial st
     liveInstances: 0,
     liveInstancesBefore: 0,
   })
-  expect(facts.keySeenWith).toMatchObject({ instanceId: intent.instanceId })
+  expect(facts.keySeenWith).toMatchObject({ instanceId: intent.instanceId, released: false })
   const again = w.intentOf(world, {
     tokenId: 't1',
     keyHash: intent.keyHash,
@@ -327,7 +328,11 @@ test('a key is known from certificates, issuers and revocations', async () => {
       now: w.now,
     })
   expect(facts(w.hashOf('nobody'))).toMatchObject({ keySeenWith: null, keyRevoked: false, liveInstances: 1 })
-  expect(facts(first.keyHash).keySeenWith).toEqual({ instanceId: first.instanceId, registrationId: world.agent.id })
+  expect(facts(first.keyHash).keySeenWith).toEqual({
+    instanceId: first.instanceId,
+    registrationId: world.agent.id,
+    released: true,
+  })
   expect(facts(world.issuer.spkiHash).keySeenWith).toBe('issuer')
   await world.ledger.revocations.revoke({
     selector: { by: 'key', value: w.hashOf('stolen') },
