@@ -157,8 +157,8 @@ const validityOf = (
   }
 }
 
-/** What profiles decide about and requests have no say in. */
-const notGrantedOf = (csr: CertificationRequest): readonly string[] => [
+/** What profiles decide about and requests have no say in: a function of the request, so that a repeated answer says the same. */
+export const notGrantedOf = (csr: CertificationRequest): readonly string[] => [
   ...(csr.subject.rdns.length > 0 ? ['subject'] : []),
   ...csr.requestedExtensions.filter(({ oid }) => oid !== oidOf.subjectAltName).map(({ oid }) => oidName(oid)),
 ]

@@ -23,6 +23,7 @@ import type {
 } from '../store/ports.ts'
 import type { CertificateWithBytes, Registration } from '../store/records.ts'
 import { type Decision, decideIssuance } from './decide-issuance.ts'
+import { notGrantedOf } from './draft.ts'
 import { CaError, type IssuanceRefusal } from './errors.ts'
 import type {
   Drafter,
@@ -207,21 +208,25 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     return assembleCertificate(row.tbs, drafter.issuerOf(row.issuerId).signatureAlgorithm, row.signature)
   }
 
-  const answerAgain = (serial: string, registration: Registration): IssuedCertificate => {
+  const answerAgain = (serial: string, registration: Registration, csr: CertificationRequest): IssuedCertificate => {
     const row = certificates.get(serial)
     if (row === null) throw new CaError('internal', `certificate ${serial} is gone`)
-    return { record: row, certificate: assemble(row), registration, notGranted: [], answer: 'again' }
+    return { record: row, certificate: assemble(row), registration, notGranted: notGrantedOf(csr), answer: 'again' }
   }
 
   /** What a binding decision that recorded nothing means for the caller. */
-  const settle = (decision: Exclude<Binding, { act: 'record' }>, facts: IssuanceFacts): IssuedCertificate => {
+  const settle = (
+    { csr }: Prepared,
+    decision: Exclude<Binding, { act: 'record' }>,
+    facts: IssuanceFacts,
+  ): IssuedCertificate => {
     switch (decision.act) {
       case 'refuse':
         throw refusalError(decision.refusal)
       case 'pending':
         throw inProgress(decision.serial)
       case 'repeat':
-        return answerAgain(decision.serial, registrationOf(facts))
+        return answerAgain(decision.serial, registrationOf(facts), csr)
     }
   }
 
@@ -332,7 +337,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     if (early.act !== 'start' && early.act !== 'continue') {
       const { decision, facts: binding } = await commit(prepared, null)
       if (decision.act === 'record') throw new CaError('internal', 'an intent without a draft')
-      return settle(decision, binding)
+      return settle(prepared, decision, binding)
     }
     checkCertificationRequestSignature(csr)
     deps.reached('issuance 2')
@@ -344,7 +349,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     const { decision, facts: binding } = await commit(prepared, { draft, decision: early })
     deps.reached('issuance 4')
     if (decision.act === 'record') return release(request, draft, decision.intent, early.registration)
-    return settle(decision, binding)
+    return settle(prepared, decision, binding)
   }
 
   /** Known to be down: 503 before step 4, or the queue of intents would become a queue of orphans. */

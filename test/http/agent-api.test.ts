@@ -54,6 +54,13 @@ describe('POST /v1/enroll', () => {
     expect(again.body).toMatchObject(same)
   })
 
+  it('says each time what of the request it does not grant', async () => {
+    const key = await createKey([], 'postgres')
+    const body = front.enrolBody(await front.createToken('asks-for-more'), key.csrText)
+    for (const status of [201, 200])
+      expect(await front.call('/v1/enroll', { body })).toMatchObject({ status, body: { notGranted: ['subject'] } })
+  })
+
   it('binds an idempotency key to one request of one token', async () => {
     const [key, other] = [await createKey(), await createKey()]
     const token = await front.createToken('idempotent', { uses: 2 })

@@ -49,12 +49,13 @@ export interface AgentKey {
   readonly csrText: string
 }
 
-export const createKey = async (names: readonly GeneralName[] = []): Promise<AgentKey> => {
+export const createKey = async (names: readonly GeneralName[] = [], subjectCn?: string): Promise<AgentKey> => {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const spkiDer = new Uint8Array(publicKey.export({ type: 'spki', format: 'der' }))
   const csr = await createCsr({
     spkiDer,
     subjectAltNames: names,
+    ...(subjectCn === undefined ? {} : { subjectCn }),
     sign: data => new Uint8Array(sign('sha256', data, privateKey)),
   })
   const csrText = encodePem('CERTIFICATE REQUEST', csr)
