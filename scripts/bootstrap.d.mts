@@ -23,3 +23,5 @@ export const planSetup: (facts: SetupFacts, purpose: SetupPurpose) => SetupPlan
 export const gatherFacts: () => SetupFacts
 export const packagesWithInstallScripts: readonly string[]
 export const root: string
+/** Directory with the pinned runtime's headers. */
+export const nodeHeaders: () => string | undefined

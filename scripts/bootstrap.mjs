@@ -101,6 +101,12 @@ const step = (what, command, args, options = {}) => {
   throw new SetupProblem(`${what} failed; try it by hand: ${command} ${args.join(' ')}`)
 }
 
+/** node-gyp would fetch headers from the internet; the runtime's own package carries them. N-API keeps them compatible. */
+export const nodeHeaders = () =>
+  ['linux', 'darwin']
+    .map(platform => join(root, `node_modules/node/node_modules/node-${platform}-${process.arch}`))
+    .find(directory => existsSync(join(directory, 'include', 'node')))
+
 const installPackages = () => {
   const quiet = ['--no-fund', '--no-audit', '--loglevel=error']
   step('installing packages (npm ci)', 'npm', ['ci', '--ignore-scripts', ...quiet])
@@ -111,10 +117,7 @@ const installPackages = () => {
     '--foreground-scripts=false',
     ...quiet,
   ])
-  // node-gyp would fetch headers from the internet; the runtime's own package carries them. N-API keeps them compatible.
-  const headers = [`linux-${process.arch}`, `darwin-${process.arch}`]
-    .map(platform => join(root, `node_modules/node/node_modules/node-${platform}`))
-    .find(directory => existsSync(join(directory, 'include', 'node')))
+  const headers = nodeHeaders()
   step('building the PKCS#11 addon', 'npm', ['rebuild', 'pkcs11js', '--ignore-scripts=false', ...quiet], {
     env: { ...process.env, ...(headers === undefined ? {} : { npm_config_nodedir: headers }) },
   })

@@ -65,12 +65,18 @@ interface InitFacts {
   readonly rootFingerprint: string
 }
 
-/** @param agentca the launcher: a checkout's, or an installed package's */
-export const startServedCa = async (agentca = join(checkout, 'bin/agentca')): Promise<ServedCa> => {
+export interface ServedFrom {
+  /** The launcher: this checkout's, or an installed package's. */
+  readonly agentca?: string
+  readonly env?: NodeJS.ProcessEnv
+}
+
+export const startServedCa = async (from: ServedFrom = {}): Promise<ServedCa> => {
+  const agentca = from.agentca ?? join(checkout, 'bin/agentca')
   const directory = mkdtempSync(join(tmpdir(), 'agentca-served-'))
   const home = join(directory, 'home')
   const env: NodeJS.ProcessEnv = {
-    ...process.env,
+    ...(from.env ?? process.env),
     AGENTCA_HOME: home,
     AGENTCA_LISTEN_API: '127.0.0.1:0',
     AGENTCA_LISTEN_STATUS: '127.0.0.1:0',
