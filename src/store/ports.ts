@@ -24,6 +24,7 @@ import type {
   Registration,
   RegistrationState,
   RevokedEntry,
+  SeenKey,
   SubjectKind,
   TokenUse,
 } from './records.ts'
@@ -58,15 +59,7 @@ export interface IssuanceFacts {
   /** How often the successor of `presented` was already replaced by another key (0 or 1; voids and orphans do not count). */
   readonly replacements: number
   /** Who the new key has been seen with: an instance (also through void and orphaned rows), an issuer, or nobody. */
-  readonly keySeenWith:
-    | {
-        readonly instanceId: string
-        readonly registrationId: number
-        /** A certificate of this key was given out once: it is no longer new. */
-        readonly released: boolean
-      }
-    | 'issuer'
-    | null
+  readonly keySeenWith: SeenKey | 'issuer' | null
   readonly keyRevoked: boolean
   /** Instances of the registration that are not revoked and have an unexpired certificate or intent. Counted when read: look only where a limit exists, and only inside `decide`. */
   readonly liveInstances: number

@@ -105,6 +105,14 @@ export interface CertificateRecord {
   readonly reason: string | null
 }
 
+/** The lineage that a public key belongs to, through void and orphaned rows too. */
+export interface SeenKey {
+  readonly instanceId: string
+  readonly registrationId: number
+  /** A certificate of this key was given out once: it is no longer new. */
+  readonly released: boolean
+}
+
 /** A certificate with its bytes: the exact to-be-signed bytes and the signature value (null until issued), once each. */
 export interface CertificateWithBytes extends CertificateRecord {
   readonly tbs: Uint8Array
