@@ -1,14 +1,16 @@
-// Refusals that an anonymous caller can cause without limit: a few per code and source network get a leaf of their own, all others
-// are counted, and the counts become one summary leaf a minute. Memory is bounded too: sources beyond the bound share a bucket.
+// Refusals that a caller can cause without limit: a few per code and source network get a leaf of their own, all others are counted,
+// and the counts become one summary leaf a minute. Whoever has been named (the holder of a join token, of a key or of a certificate that
+// is no longer good) is counted by that name and apart from strangers, whose flood must not hide what a named one did. Memory is bounded
+// too: sources, and names, beyond the bound share a bucket.
 import type { Clock } from '../base/clock.ts'
 import type { LeafDraft } from '../store/records.ts'
 import { refusalsSummary } from './events.ts'
 
 export interface SamplerLimits {
-  /** Leaves of their own per (code, network): burst, and one more every so many milliseconds. */
+  /** Leaves of their own per (code, network) or (code, name): burst, and one more every so many milliseconds. */
   readonly burst: number
   readonly refillMs: number
-  /** Leaves of their own from everybody together, a minute. */
+  /** Leaves of their own from all strangers together, a minute. */
   readonly globalPerMinute: number
   readonly maxBuckets: number
 }
@@ -21,8 +23,11 @@ export const defaultSamplerLimits: SamplerLimits = {
 }
 
 export interface Sampler {
-  /** True: write a leaf for this one. False: it was counted. */
-  admit(code: string, source: string): boolean
+  /**
+   * True: write a leaf for this one. False: it was counted.
+   * @param name who it was, where the ledger knows: a name that nobody can make up, or their number would be without bound
+   */
+  admit(code: string, source: string, name?: string): boolean
   /** The leaf that says what was not written since the last flush; null when nothing was. */
   flush(): LeafDraft | null
 }
@@ -52,7 +57,8 @@ interface Bucket {
 
 /** Codes come from our own table, so their number is bounded. */
 export const createSampler = (clock: Clock, limits: SamplerLimits = defaultSamplerLimits): Sampler => {
-  const buckets = new Map<string, Bucket>()
+  const strangers = new Map<string, Bucket>()
+  const named = new Map<string, Bucket>()
   let dropped = new Map<string, number>()
   let from = clock.now()
   const everyone: Bucket = { tokens: limits.globalPerMinute, at: clock.monotonic() }
@@ -66,33 +72,35 @@ export const createSampler = (clock: Clock, limits: SamplerLimits = defaultSampl
     return true
   }
 
-  const bucketOf = (key: string, shared: string): Bucket => {
+  const bucketOf = (buckets: Map<string, Bucket>, code: string, who: string): Bucket => {
+    const key = `${code} ${who}`
     const found = buckets.get(key)
     if (found !== undefined) return found
-    const name = buckets.size >= limits.maxBuckets ? shared : key
-    const bucket = buckets.get(name) ?? { tokens: limits.burst, at: clock.monotonic() }
-    buckets.set(name, bucket)
+    const place = buckets.size >= limits.maxBuckets ? code : key
+    const bucket = buckets.get(place) ?? { tokens: limits.burst, at: clock.monotonic() }
+    buckets.set(place, bucket)
     return bucket
   }
 
   // A bucket that is full again says nothing: forgetting it changes no answer.
-  const forgetFull = (): void => {
+  const forgetFull = (buckets: Map<string, Bucket>): void => {
     const at = clock.monotonic()
     for (const [key, bucket] of buckets)
       if (bucket.tokens + (at - bucket.at) / limits.refillMs >= limits.burst) buckets.delete(key)
   }
 
   return {
-    admit: (code, source) => {
-      const own = bucketOf(`${code} ${networkOf(source)}`, code)
+    admit: (code, source, name) => {
+      const own = name === undefined ? bucketOf(strangers, code, networkOf(source)) : bucketOf(named, code, name)
       const admitted =
         take(own, limits.burst, limits.refillMs) &&
-        take(everyone, limits.globalPerMinute, 60_000 / limits.globalPerMinute)
+        (name !== undefined || take(everyone, limits.globalPerMinute, 60_000 / limits.globalPerMinute))
       if (!admitted) dropped.set(code, (dropped.get(code) ?? 0) + 1)
       return admitted
     },
     flush: () => {
-      forgetFull()
+      forgetFull(strangers)
+      forgetFull(named)
       const to = clock.now()
       const counts = Object.fromEntries(dropped)
       const total = [...dropped.values()].reduce((sum, n) => sum + n, 0)

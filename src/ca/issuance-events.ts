@@ -2,6 +2,7 @@
 // written for every certificate.
 import { createHash } from 'node:crypto'
 import { createLeaf, type LeafContext } from '../audit/leaf.ts'
+import type { Sampler } from '../audit/sampler.ts'
 import { toHex } from '../base/bytes.ts'
 import type { Registration } from '../store/records.ts'
 import type { IssuanceEvents, IssuanceRequest } from './issuance.ts'
@@ -18,15 +19,17 @@ const contextOf = (request: IssuanceRequest, at: number): LeafContext => ({
 const subjectOf = (registration: Registration | null): string | null =>
   registration === null ? null : `${registration.kind}:${registration.name}`
 
+/** An operator's own request is bounded by the operator; whoever asks for itself can ask for ever, and for nothing. */
+const isRepeatable = ({ operation }: IssuanceRequest): boolean => operation !== 'issue'
+
 /**
- * @param admit decides whether a refusal that an anonymous caller can repeat without limit gets a leaf of its own; what it turns
- * away it must count
+ * @param admit decides whether what a caller can repeat without limit gets a leaf of its own; what it turns away it must count
  */
-export const createIssuanceEvents = (admit: (code: string, source: string) => boolean): IssuanceEvents => ({
+export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents => ({
   refused: (request, refusal, registration, at) => {
-    const anonymous = registration === null
-    if (anonymous && !admit(refusal.code, request.context.source)) return null
     const { code } = refusal
+    const { source, who } = request.context
+    if (isRepeatable(request) && !admit(code, source, registration === null ? undefined : who)) return null
     // A join token in two hands is an alarm, not just a refusal.
     const event = code === 'token_reuse' ? 'token_reuse' : 'request_refused'
     return createLeaf(event, contextOf(request, at), subjectOf(registration), { op: request.operation, code })
@@ -44,7 +47,11 @@ export const createIssuanceEvents = (admit: (code: string, source: string) => bo
       profileHash: intent.profileHash,
       version: intent.registrationVersion,
     }),
-  repeated: (request, serial, at) => createLeaf('certificate_repeated', contextOf(request, at), null, { serial }),
+  repeated: (request, serial, at) => {
+    const { source, who } = request.context
+    if (isRepeatable(request) && !admit('certificate_repeated', source, who)) return null
+    return createLeaf('certificate_repeated', contextOf(request, at), null, { serial })
+  },
   issued: (request, serial, certificate, at) =>
     createLeaf('certificate_issued', contextOf(request, at), null, { serial, sha256: sha256Hex(certificate) }),
   releaseRefused: (request, serial, at) => createLeaf('release_refused', contextOf(request, at), null, { serial }),

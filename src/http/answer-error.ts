@@ -10,7 +10,7 @@ import type { Metrics } from '../base/metrics.ts'
 import type { AuditPort, RegistrationsPort } from '../store/ports.ts'
 import { sendProblem } from './answer.ts'
 import { maxDiscardedBytes } from './body.ts'
-import { callOf, contextOf } from './call.ts'
+import { type Caller, callOf, contextOf } from './call.ts'
 import { HttpError } from './errors.ts'
 import { newRequestId } from './front.ts'
 import { type Problem, problemOf, retryAfterSeconds } from './problem.ts'
@@ -51,15 +51,19 @@ const subjectOf = (deps: ErrorAnswerDeps, response: Response): Subject | null =>
   return evidence === undefined ? null : deps.registrations.byId(evidence.registrationId)
 }
 
+const isOperator = (caller: Caller): boolean =>
+  caller.kind === 'local' || (caller.kind === 'peer' && caller.registration.kind === 'operator')
+
 const audit = async (deps: ErrorAnswerDeps, error: unknown, problem: Problem, request: Request, response: Response) => {
   const { caller, source } = callOf(response)
-  const subject = subjectOf(deps, response)
-  // Whoever can be named is bounded by the limit on identities; strangers, and those beyond the limit, are sampled.
-  const bounded = (subject !== null || caller.kind === 'local') && problem.code !== 'rate_limited'
-  if (!bounded && !deps.sampler.admit(problem.code, source)) return
   const { code } = problem
-  const facts = { op: operationOf(request), code, detail: detailOf(error) }
+  const subject = subjectOf(deps, response)
   const context = { ...contextOf(response), at: deps.clock.now() }
+  // The limit on requests bounds whom it lets through. What an operator was refused is kept whole; everybody else could ask for ever.
+  const limited = code === 'rate_limited'
+  const name = subject === null || limited ? undefined : context.who
+  if ((limited || !isOperator(caller)) && !deps.sampler.admit(code, source, name)) return
+  const facts = { op: operationOf(request), code, detail: detailOf(error) }
   await deps.audit.append([requestRefused(context, subject, facts)])
 }
 

@@ -41,6 +41,20 @@ test('sources beyond the bound of memory share one bucket', () => {
   expect(admitted).toBe(10 + defaultSamplerLimits.burst)
 })
 
+test('whoever is known by name has leaves of its own, from wherever it asks, and no flood of strangers takes them', () => {
+  const clock = clockAt()
+  const sampler = createSampler(clock, { ...defaultSamplerLimits, globalPerMinute: 1, maxBuckets: 1 })
+  for (let i = 0; i < 1000; i++) sampler.admit('token_reuse', `10.${i >> 8}.${i & 255}.1`)
+  const named = Array.from({ length: 1000 }, (_, i) =>
+    sampler.admit('token_reuse', `10.${i >> 8}.${i & 255}.1`, 'token:a'),
+  )
+  expect(named.filter(Boolean)).toHaveLength(defaultSamplerLimits.burst)
+  expect(sampler.admit('token_expired', '192.0.2.1', 'token:a')).toBe(true)
+  clock.pass(60_000)
+  expect(JSON.parse(new TextDecoder().decode(sampler.flush()!.bytes)).codes.token_reuse).toBe(999 + 995)
+  expect(sampler.admit('token_reuse', '192.0.2.1', 'token:a')).toBe(true)
+})
+
 test('an IPv6 caller is known by its /64, an IPv4 one by its /24', () => {
   expect(networkOf('192.0.2.77')).toBe('192.0.2.0/24')
   expect(networkOf('::ffff:192.0.2.77')).toBe('192.0.2.0/24')

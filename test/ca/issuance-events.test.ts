@@ -1,0 +1,52 @@
+// Which answers of issuance get a leaf of their own, when they are repeated for ever.
+import { expect, test } from 'vitest'
+import { createSampler, defaultSamplerLimits } from '../../src/audit/sampler.ts'
+import type { IssuanceRequest } from '../../src/ca/issuance.ts'
+import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
+import type { Registration } from '../../src/store/records.ts'
+
+const at = 1_000_000
+const agent = { kind: 'agent', name: 'crawler' } as Registration
+const refusal = { code: 'token_reuse', message: '', hint: undefined, facts: {} } as const
+
+const requestOf = (who: string, operation: IssuanceRequest['operation'], source: string): IssuanceRequest => ({
+  operation,
+  evidence: { kind: 'token', tokenHash: '00' },
+  csr: new Uint8Array(0),
+  context: { requestId: 'r', who, source },
+})
+
+const events = () => createIssuanceEvents(createSampler({ now: () => 0, monotonic: () => 0 }).admit)
+
+/** How many of 1,000, each from a network of its own, left a leaf. */
+const leavesOf = (write: (source: string) => unknown): number =>
+  Array.from({ length: 1000 }, (_, i) => write(`10.${i >> 8}.${i & 255}.1`)).filter(leaf => leaf !== null).length
+
+test.each([
+  ['a join token that is used up', 'token:a', 'enrol'],
+  ['a certificate whose renewal is refused', 'spiffe://example.org/agent/crawler/i/1', 'renew'],
+  ['a key that may not recover', 'key:00', 'recover'],
+] as const)('%s gives its holder a few leaves, from however many networks', (_, who, operation) => {
+  const { refused } = events()
+  const written = leavesOf(source => refused(requestOf(who, operation, source), refusal, agent, at))
+  expect(written).toBe(defaultSamplerLimits.burst)
+})
+
+test('an answer that is asked for again and again leaves a few leaves', () => {
+  const { repeated } = events()
+  const written = leavesOf(source => repeated(requestOf('token:a', 'enrol', source), '01', at))
+  expect(written).toBe(defaultSamplerLimits.burst)
+})
+
+test('the first misuse of a token is written however many others are misused', () => {
+  const { refused } = events()
+  const misuse = (who: string) => refused(requestOf(who, 'enrol', '192.0.2.1'), refusal, agent, at)
+  for (let i = 0; i < 1000; i++) misuse(`token:${i}`)
+  expect(misuse('token:last')).toMatchObject({ event: 'token_reuse', subject: 'agent:crawler' })
+})
+
+test('every refusal of what an operator asked for is written', () => {
+  const { refused } = events()
+  const issue = (source: string) => refused(requestOf('operator:alice', 'issue', source), refusal, agent, at)
+  expect(leavesOf(issue)).toBe(1000)
+})
