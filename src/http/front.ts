@@ -68,7 +68,7 @@ export const createFront =
     const caller = identified(deps, connection)
     if (caller.kind === 'holder') {
       setCall(response, { requestId, source, caller })
-      deps.limits.takeIdentity(caller.record.registrationId)
+      deps.limits.takeIdentity(caller.record.instanceId)
       if (!decidedLater.has(request.path)) {
         const present = presentStates(deps, caller)
         checkCallerState(caller, present, deps.clock.now())

@@ -1,13 +1,17 @@
 // How much one caller may ask for: token buckets in memory, by source network for those who showed no certificate of ours and by
-// registration for those who did, and a bound on the certificates in work at once. Never in the ledger (architecture.md, Processes).
+// instance for those who did, and a bound on the certificates in work at once. Never in the ledger (architecture.md, Processes).
 import type { Clock } from '../base/clock.ts'
 import { HttpError } from './errors.ts'
 
 export interface Limits {
   /** @throws HttpError `rate_limited` */
   takeAnonymous(network: string): void
-  /** @throws HttpError `rate_limited` */
-  takeIdentity(registrationId: number): void
+  /**
+   * By instance, not by registration: whoever stole one key, revoked or expired as it may be, must not keep the other instances of its
+   * agent from renewing.
+   * @throws HttpError `rate_limited`
+   */
+  takeIdentity(instanceId: string): void
 }
 
 export interface LimitRates {
@@ -52,13 +56,13 @@ const limited = (): HttpError =>
 
 export const createLimits = (clock: Clock, rates: LimitRates, bound: number = maxBuckets): Limits => {
   const anonymous = createBuckets<string>(clock, rates.anonymousPerMinute, bound)
-  const identity = createBuckets<number>(clock, rates.identityPerMinute, bound)
+  const identity = createBuckets<string>(clock, rates.identityPerMinute, bound)
   return {
     takeAnonymous: network => {
       if (!anonymous(network)) throw limited()
     },
-    takeIdentity: registrationId => {
-      if (!identity(registrationId)) throw limited()
+    takeIdentity: instanceId => {
+      if (!identity(instanceId)) throw limited()
     },
   }
 }

@@ -307,6 +307,25 @@ describe('limits', () => {
     expect(verdict(await limited.call('/v1/self', { shown: quiet.shown }))).toEqual([200, 'ok'])
   })
 
+  it('refuse a revoked instance without a word to the others of its agent', async () => {
+    const limits = createLimits(still, { anonymousPerMinute: 1_000_000, identityPerMinute: 6 })
+    await using limited = await front.serve({ limits })
+    const [stolen, honest] = [await front.enrol('shared'), await front.enrol('shared')]
+    await front.ledger.revocations.revoke({
+      selector: { by: 'instance', value: stolen.identity.instance },
+      reason: 'keyCompromise',
+      at: Date.now(),
+      expected: null,
+      leaf: () => leaf('revoked'),
+    })
+    const flood = () => limited.call('/v1/self', { shown: stolen.shown })
+    expect([verdict(await flood()), verdict(await flood())]).toEqual([
+      [403, 'instance_revoked'],
+      [429, 'rate_limited'],
+    ])
+    expect(verdict(await limited.call('/v1/self', { shown: honest.shown }))).toEqual([200, 'ok'])
+  })
+
   it('answer 503 when too many certificates are in work', async () => {
     await using full = await front.serve({ inFlight: createInFlight(0) })
     const body = front.enrolBody(await front.createToken('too-many'), (await createKey()).csrText)
