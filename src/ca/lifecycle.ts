@@ -96,14 +96,14 @@ const refuseLastAdmin = (deps: LifecycleDeps, { kind, name }: Subject): void => 
   })
 }
 
-const retireNow = (
+const retireNow = async (
   deps: LifecycleDeps,
   subject: Subject,
   options: ChangeOptions,
   check: (current: Registration) => void,
 ): Promise<ChangeOutcome> => {
   const archived = archiveOf(deps, subject)
-  return changeRegistration(deps, {
+  const outcome = await changeRegistration(deps, {
     subject,
     at: deps.clock.now(),
     options,
@@ -115,6 +115,7 @@ const retireNow = (
     leaf: (context, _before, _after, radius) =>
       events.registrationRetired(context, subject, { radius, archived, why: options.why }),
   })
+  return { ...outcome, archived }
 }
 
 const retire = async (deps: LifecycleDeps, subject: Subject, options: ChangeOptions): Promise<ChangeOutcome> => {

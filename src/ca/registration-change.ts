@@ -28,6 +28,8 @@ export interface ChangeOutcome {
   readonly registration: Registration
   readonly radius: BlastRadius
   readonly dryRun: boolean
+  /** Of a retirement: positions [first, last] of the audit leaves that its archive covers. */
+  readonly archived?: readonly [number, number] | null
 }
 
 export interface ChangeCommand {

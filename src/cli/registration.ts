@@ -185,6 +185,13 @@ export const reversibleCommand = (io: CommandIo, verb: 'hold' | 'release', descr
 
 const retireRoutes = { agent: 'agentsRetire', service: 'servicesRetire', operator: 'operatorsRetire' } as const
 
+/** Everything that ends with a registration, what is none of its included. */
+const describeCascade = ({ radius, archived }: ChangeAnswer): string => {
+  const subscriptions = radius.subscriptions > 0 ? '' : ', 0 subscriptions'
+  const leaves = archived == null ? 'no audit leaves' : `audit leaves ${archived[0]} to ${archived[1]}`
+  return `${describeRadius(radius)}${subscriptions}; archived are ${leaves}`
+}
+
 interface RetireOptions extends ConfirmationOptions {
   readonly why?: string
 }
@@ -218,6 +225,6 @@ export const retireCommand = (io: CommandIo, kind: SubjectKindName): Command =>
         hitCount(preview.radius) === 0 && options.confirm === undefined ? 0 : await confirmRadius(io, asked, options)
       const answer = await change({ why: options.why, expected })
       writeChange(session, kind, answer)
-      io.err(`retired ${kind} ${name}: ${describeRadius(answer.radius)}\n`)
+      io.err(`retired ${kind} ${name}: ${describeCascade(answer)}\n`)
     },
   )

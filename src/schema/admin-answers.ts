@@ -55,6 +55,8 @@ export interface ChangeAnswer {
   readonly registration: RegistrationAnswer
   readonly radius: RadiusAnswer
   readonly dryRun: boolean
+  /** Of a retirement: positions [first, last] of the audit leaves that its archive covers. */
+  readonly archived?: readonly [number, number] | null
 }
 
 export interface InstanceAnswer {

@@ -85,7 +85,8 @@ describe('retirement', () => {
     await ops.tokens.create({ ...billing, ttlSeconds: 600, uses: 1, boundKeyHash: null }, options)
     const created = ops.ledger.audit.tail({ event: 'registration_created', limit: 1 })[0]!.index
     const newest = ops.ledger.audit.tail({ subject: 'agent:billing', limit: 1 })[0]!.index
-    const { registration, radius } = await ops.lifecycle.retire(billing, { ...options, why: 'replaced' })
+    const { registration, radius, archived } = await ops.lifecycle.retire(billing, { ...options, why: 'replaced' })
+    expect(archived).toEqual([created, newest])
     expect(registration.state).toBe('retired')
     expect(radius).toMatchObject({ certificates: 2, instances: 2, tokens: 1, intents: 0 })
     expect(ops.leaves()).toMatchObject([

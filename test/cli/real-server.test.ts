@@ -75,7 +75,13 @@ describe('an agent’s life at the command line', () => {
       6,
       expect.stringContaining('agent retire billing --confirm 2'),
     ])
-    await json('agent retire billing --confirm 2')
+    const retired = await run('agent retire billing --confirm 2')
+    expect([retired.code, retired.err]).toEqual([
+      0,
+      expect.stringMatching(
+        /^retired agent billing: 2 live certificates, 2 instances, 0 tokens of agent billing, 0 subscriptions; archived are audit leaves \d+ to \d+$/m,
+      ),
+    ])
     expect(await json<CertificateAnswer[]>('cert list --agent billing --state revoked')).toHaveLength(2)
     expect((await run(`cert issue --agent billing --csr ${await requestFile()}`)).code).toBe(5)
   })

@@ -64,10 +64,11 @@ export const radiusAnswer = (radius: BlastRadius): answers.RadiusAnswer => ({
   serials: radius.serials,
 })
 
-export const changeAnswer = ({ registration, radius, dryRun }: ChangeOutcome): answers.ChangeAnswer => ({
+export const changeAnswer = ({ registration, radius, dryRun, archived }: ChangeOutcome): answers.ChangeAnswer => ({
   registration: registrationAnswer(registration),
   radius: radiusAnswer(radius),
   dryRun,
+  ...(archived === undefined ? {} : { archived }),
 })
 
 const spiffeIdOf = (trustDomain: TrustDomain, { kind, name }: Registration, instance: string): SpiffeId => {
