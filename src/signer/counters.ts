@@ -62,10 +62,15 @@ const load = (path: string): Map<string, Counter> => {
 export const createCounters = (directory: string): SignatureCounters => {
   const path = join(directory, 'signature-counts.json')
   const counters = load(path)
-  const write = (): void => {
+  /** Memory follows the disk: what could not be written was not reserved, and the next signature tries again. */
+  const reserve = (reservations: ReadonlyMap<Counter, number>): void => {
     const stored: Record<string, Stored> = {}
-    for (const [name, { total, reserved, uncertain }] of counters) stored[name] = { total, reserved, uncertain }
+    for (const [name, counter] of counters) {
+      const { total, uncertain } = counter
+      stored[name] = { total, reserved: reservations.get(counter) ?? counter.reserved, uncertain }
+    }
     writeDurably(path, `${JSON.stringify(stored, null, 1)}\n`)
+    for (const [counter, reserved] of reservations) counter.reserved = reserved
   }
   return {
     increment(key, purpose) {
@@ -75,10 +80,7 @@ export const createCounters = (directory: string): SignatureCounters => {
         counter = { total: 0, reserved: 0, uncertain: 0, sinceStart: 0 }
         counters.set(name, counter)
       }
-      if (counter.total >= counter.reserved) {
-        counter.reserved = counter.total + counterBlock
-        write()
-      }
+      if (counter.total >= counter.reserved) reserve(new Map([[counter, counter.total + counterBlock]]))
       counter.total++
       counter.sinceStart++
     },
@@ -88,8 +90,7 @@ export const createCounters = (directory: string): SignatureCounters => {
         return { key: name.slice(0, slash), purpose: name.slice(slash + 1) as SignPurpose, ...counter }
       }),
     close() {
-      for (const counter of counters.values()) counter.reserved = counter.total
-      write()
+      reserve(new Map([...counters.values()].map(counter => [counter, counter.total])))
     },
   }
 }

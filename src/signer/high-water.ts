@@ -20,9 +20,9 @@ export interface HighWater {
 }
 
 interface Stored {
-  crl: Record<string, string>
-  checkpoint: Record<string, CheckpointMark>
-  responder: Record<string, string>
+  readonly crl: Readonly<Record<string, string>>
+  readonly checkpoint: Readonly<Record<string, CheckpointMark>>
+  readonly responder: Readonly<Record<string, string>>
 }
 
 export const createHighWater = (directory: string): HighWater => {
@@ -40,23 +40,20 @@ export const createHighWater = (directory: string): HighWater => {
       })
     }
   }
-  const write = (): void => writeDurably(path, `${JSON.stringify(stored, null, 1)}\n`)
+  /** Memory follows the disk: a mark that could not be written does not count as one, or the same one again would not be written. */
+  const store = (next: Stored): void => {
+    writeDurably(path, `${JSON.stringify(next, null, 1)}\n`)
+    stored = next
+  }
   return {
     crlNumber: scope => (stored.crl[scope] === undefined ? null : BigInt(stored.crl[scope])),
-    setCrlNumber(scope, number) {
-      stored.crl[scope] = String(number)
-      write()
-    },
+    setCrlNumber: (scope, number) => store({ ...stored, crl: { ...stored.crl, [scope]: String(number) } }),
     checkpoint: scope => stored.checkpoint[scope] ?? null,
-    setCheckpoint(scope, mark) {
-      stored.checkpoint[scope] = mark
-      write()
-    },
+    setCheckpoint: (scope, mark) => store({ ...stored, checkpoint: { ...stored.checkpoint, [scope]: mark } }),
     responderName: key => stored.responder[key] ?? null,
     setResponderName(key, nameHex) {
       if (stored.responder[key] === nameHex) return
-      stored.responder[key] = nameHex
-      write()
+      store({ ...stored, responder: { ...stored.responder, [key]: nameHex } })
     },
   }
 }
