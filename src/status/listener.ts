@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { createOcspEndpoint, type OcspEndpointDeps } from './ocsp-endpoint.ts'
-import { problems, sendProblem } from './problem.ts'
+import { newRequestId, problems, sendProblem } from './problem.ts'
 import { sendRepresentation } from './representation.ts'
 import { pathOf } from './request-path.ts'
 import { createResources, type Resource, type ResourcesDeps } from './resources.ts'
@@ -57,8 +57,9 @@ export const createStatusHandler = (deps: StatusDeps): StatusHandler => {
     try {
       route(request, response)
     } catch (error) {
-      log.error({ reason: messageOf(error) }, 'a status request was not answered')
-      if (!response.headersSent) sendProblem(request, response, problems.internal)
+      const requestId = newRequestId()
+      log.error({ requestId, reason: messageOf(error) }, 'a status request was not answered')
+      if (!response.headersSent) sendProblem(request, response, problems.internal, requestId)
     }
   }
 }

@@ -91,7 +91,8 @@ describe('what is published', () => {
     for (const path of [crlPath, '/crl/bundle.pem', '/bundle', '/nowhere']) {
       const [get, head] = [await status.ask(path), await status.ask(path, { method: 'HEAD' })]
       expect(head.body).toHaveLength(0)
-      expect([head.status, { ...head.headers, date: '' }]).toEqual([get.status, { ...get.headers, date: '' }])
+      const own = { date: '', 'x-request-id': '' }
+      expect([head.status, { ...head.headers, ...own }]).toEqual([get.status, { ...get.headers, ...own }])
     }
   })
 
@@ -197,8 +198,12 @@ describe('what is not there', () => {
       type: 'urn:agentca:problem:route_not_found',
       title: 'Not found',
       status: 404,
+      detail: 'there is nothing at this path',
       code: 'route_not_found',
+      requestId: headers['x-request-id'],
     })
+    expect(headers).toMatchObject({ 'x-request-id': expect.stringMatching(/^[0-9a-f]{32}$/) })
+    expect(headers['content-length']).toBe(String(body.length))
     for (const path of [
       '/',
       '/crl/',
