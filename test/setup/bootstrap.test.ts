@@ -1,7 +1,10 @@
+// The set-up's plan from made-up machines, and what it leaves npm to say on this one.
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { gatherFacts, packagesWithInstallScripts, planSetup, root, type SetupFacts } from '../../scripts/bootstrap.mjs'
+import { cleanEnv } from './checkout-copy.ts'
 
 const ready: SetupFacts = {
   nodeVersion: '20.0.0',
@@ -78,5 +81,14 @@ describe('the plan of the set-up', () => {
   it('runs the install scripts that package.json allows, and no others', () => {
     const { allowScripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { allowScripts: object }
     expect(Object.keys(allowScripts).sort()).toEqual([...packagesWithInstallScripts].sort())
+  })
+
+  it('leaves newer versions of npm nothing to warn of or to block', context => {
+    const npm = (...args: readonly string[]) => spawnSync('npm', args, { cwd: root, env: cleanEnv(), encoding: 'utf8' })
+    const { status, stdout, stderr } = npm('install-scripts', 'ls')
+    if (/Unknown command/.test(`${stdout}${stderr}`)) context.skip('this npm does not review install scripts')
+    expect([status, stdout.trim()]).toEqual([0, 'No packages with unreviewed install scripts.'])
+    const dry = npm('ci', '--dry-run', '--offline')
+    expect([dry.status, /warn/i.test(dry.stderr)]).toEqual([0, false])
   })
 })

@@ -13,8 +13,6 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -23,6 +21,7 @@ import { nodeHeaders, root } from '../../scripts/bootstrap.mjs'
 import { mustRun, runProgram, type ServedCa, startServedCa } from '../story/served-ca.ts'
 import { cleanEnv, copyCheckout } from './checkout-copy.ts'
 import { blockWith } from './documents.ts'
+import { freePort } from './free-port.ts'
 
 interface Manifest {
   readonly name: string
@@ -133,15 +132,6 @@ const linesOf = (child: ReturnType<typeof start>) => {
   })
   ended.catch(() => {})
   return { next: async () => (await Promise.race([once(reader, 'line') as Promise<[string]>, ended]))[0] }
-}
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 describe('what the documents show in JavaScript', () => {
