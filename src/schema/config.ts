@@ -3,7 +3,7 @@
 import * as z from 'zod'
 import { parseTrustDomain } from '../pki/spiffe.ts'
 import { duration, faultsOf, parseYaml } from './document.ts'
-import { SchemaError } from './errors.ts'
+import { type Fault, SchemaError } from './errors.ts'
 
 export interface Address {
   readonly host: string
@@ -57,6 +57,14 @@ export const trustDomain = z.string().transform((text, context) => {
   }
 })
 
+/** As much as tells a wrong value from a right one; the signer reads it whole. Never repeated in messages: it could hold a PIN. */
+const hsmUri = z
+  .string()
+  .regex(
+    /^pkcs11:[^?]+\?(?:.*&)?module-path=/,
+    'expected an RFC 7512 URI, for example pkcs11:token=agentca?module-path=/usr/lib/softhsm/libsofthsm2.so',
+  )
+
 const whole = (min: number, max: number) => z.coerce.number().int().min(min).max(max)
 
 const schema = z.strictObject({
@@ -75,7 +83,7 @@ const schema = z.strictObject({
   hsm: z
     .strictObject({
       /** RFC 7512, with pin-source; default: a SoftHSM2 token in AGENTCA_HOME. */
-      uri: z.string().optional(),
+      uri: hsmUri.optional(),
       softhsmConf: z.string().optional(),
       sessions: whole(1, 64).default(4),
     })
@@ -180,20 +188,31 @@ export interface ConfigSources {
   readonly flags?: Readonly<Record<string, string | undefined>>
 }
 
+/** What the environment says is not to be looked for in the file. */
+const locate = ({ path, problem }: Fault, variables: ReadonlyMap<string, string>): Fault => {
+  const variable = variables.get(path)
+  return { path, problem: variable === undefined ? problem : `${problem} (${variable})` }
+}
+
 const fileValues = z.looseObject({})
 
 /** @throws SchemaError with every fault of file, environment and flags together */
 export const parseConfig = ({ text, source, env, flags = {} }: ConfigSources): Config => {
   const values: Record<string, unknown> = { ...(text === null ? {} : (parseYaml(fileValues, text, source) as Input)) }
+  const variables = new Map<string, string>()
   for (const path of leafPaths(schema.shape)) {
-    const fromEnv = environmentNames(path)
-      .map(name => env[name])
-      .find(value => value !== undefined)
-    const value = flags[path.join('.')] ?? fromEnv
+    const key = path.join('.')
+    const variable = environmentNames(path).find(name => env[name] !== undefined)
+    if (variable !== undefined && flags[key] === undefined) variables.set(key, variable)
+    const value = flags[key] ?? (variable === undefined ? undefined : env[variable])
     if (value !== undefined) setAt(values, path, value)
   }
   const result = schema.safeParse(values)
-  if (!result.success) throw new SchemaError(source, faultsOf(result.error))
+  if (!result.success)
+    throw new SchemaError(
+      source,
+      faultsOf(result.error).map(fault => locate(fault, variables)),
+    )
   const config = result.data
   if (config.crl.refreshBefore >= config.crl.lifetime)
     throw new SchemaError(source, [

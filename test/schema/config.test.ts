@@ -74,13 +74,14 @@ trustDomain: Not A Domain
 mode: maybe
 listen: { api: nowhere }
 publicUrl: { api: "http://plain.example.org", status: "http://slash.example.org/" }
-hsm: { sessions: 0 }
+hsm: { sessions: 0, uri: nonsense }
 crl: { lifetime: soon }
 unknown: 1
 `
     expect(faultsOf(() => parse(text)).toSorted()).toEqual([
       'crl.lifetime',
       'hsm.sessions',
+      'hsm.uri',
       'listen.api',
       'mode',
       'publicUrl.api',
@@ -90,11 +91,14 @@ unknown: 1
     ])
   })
 
-  test('of the environment are told like those of the file', () => {
-    expect(faultsOf(() => parse(null, { AGENTCA_MODE: 'maybe', AGENTCA_CRL_LIFETIME: '1' })).toSorted()).toEqual([
-      'crl.lifetime',
-      'mode',
-    ])
+  test('of the environment are told like those of the file, with the variable', () => {
+    const both = (): unknown => parse('log: { level: loud }', { AGENTCA_MODE: 'maybe', AGENTCA_CRL_LIFETIME: '1' })
+    expect(faultsOf(both).toSorted()).toEqual(['crl.lifetime', 'log.level', 'mode'])
+    expect(both).toThrow(/mode: .*\(AGENTCA_MODE\); crl\.lifetime: .*\(AGENTCA_CRL_LIFETIME\); log\.level: [^()]*$/)
+  })
+
+  test('do not repeat an HSM URI, which could hold a PIN', () => {
+    expect(() => parse('hsm: { uri: "pkcs12:pin-value=4711" }')).toThrow(/^agentca\.yaml: hsm\.uri: (?!.*4711)/)
   })
 
   test('a CRL that would be refreshed all the time is refused', () => {
