@@ -67,6 +67,10 @@ const prepare = ({ der, validity }: OcspReply, now: number): Prepared => ({
   body: bufferOf(der),
 })
 
+/** Paths that are known to be questions, and how long they may be: any size would let strangers fill the memory. */
+const maxRead = 10_000
+const maxReadText = 400
+
 type Send = (request: IncomingMessage, response: ServerResponse, prepared: Prepared) => void
 
 const sendPlain: Send = (request, response, { headers, body }) => {
@@ -106,11 +110,24 @@ export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): Ocsp
     }
   }
 
+  // What paths say, as far as they were asked before: to read them again would cost as much as to answer them.
+  const read = new Map<string, Uint8Array>()
+  const readPath = (text: string): Uint8Array => {
+    const known = read.get(text)
+    if (known !== undefined) return known
+    // A copy: what is decoded may be a part of something larger.
+    const bytes = decodeOcspPath(withoutQuery(text)).slice()
+    if (text.length > maxReadText) return bytes
+    if (read.size >= maxRead) read.clear()
+    read.set(text, bytes)
+    return bytes
+  }
+
   return {
     get: (request, response, text) => {
       let bytes: Uint8Array
       try {
-        bytes = decodeOcspPath(withoutQuery(text))
+        bytes = readPath(text)
       } catch {
         sendPlain(request, response, malformed)
         return

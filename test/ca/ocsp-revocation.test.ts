@@ -36,6 +36,18 @@ describe('after the promise of a revocation resolved', () => {
     expect(ask(responder, other.serial)).toBe(kept)
   })
 
+  it('the very bytes that were answered from memory before get the new answer', async () => {
+    const responder = ca.createResponder()
+    const { serial } = await ca.enrolAgent('repeated')
+    const question = ca.requestFor(serial)
+    await responder.respond(question)
+    for (let again = 0; again < 3; again++)
+      expect(said(responder.respond(question.slice()) as OcspReply, serial)).toBe('good')
+    await ca.revoke('serial', serial, 'keyCompromise')
+    expect(said(await responder.respond(question), serial)).toBe('keyCompromise')
+    expect(said(responder.respond(question) as OcspReply, serial)).toBe('keyCompromise')
+  })
+
   it('an answer that was being signed meanwhile is not released either, to whoever waits for it', async () => {
     const responder = ca.createResponder()
     await responder.start()
