@@ -1,5 +1,5 @@
 // The bare servers that ours are held against, a process of their own: node:http or node:https with nothing behind it, which reads each
-// request to its end and answers it with the same bytes.
+// request to its end and answers it with the same bytes, head and body.
 import { constants } from 'node:crypto'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
@@ -8,7 +8,8 @@ import { answerJobs } from './programs.ts'
 
 export interface BareServerJob {
   readonly status: number
-  readonly contentType: string
+  /** Names and values, as `writeHead` takes them; beside those that node:http adds. */
+  readonly headers: readonly string[]
   readonly body: Uint8Array
   /** Asks for a client certificate and demands that it verifies; null: plain HTTP. */
   readonly tls: { readonly key: string; readonly cert: string; readonly ca: string } | null
@@ -18,12 +19,13 @@ export interface BareServerResult {
   readonly port: number
 }
 
-const handlerOf = ({ status, contentType, body }: BareServerJob): RequestListener => {
+const handlerOf = ({ status, headers, body }: BareServerJob): RequestListener => {
   const bytes = Buffer.from(body)
+  const head = [...headers]
   return (request, response) => {
     request.resume()
     request.on('end', () => {
-      response.writeHead(status, { 'content-type': contentType, 'content-length': bytes.length })
+      response.writeHead(status, head)
       response.end(bytes)
     })
   }

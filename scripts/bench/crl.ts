@@ -2,14 +2,15 @@
 // bare node:http server that sends the same bytes.
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
+import { bareAnswer } from './bare-answer.ts'
 import type { BareServerJob, BareServerResult } from './bare-server.ts'
 import type { Bench, BenchContext } from './bench.ts'
 import { requestBytes } from './exchange.ts'
 import type { Run } from './figure.ts'
 import { fillLedger } from './fill.ts'
 import type { LoadJob, LoadResult } from './load.ts'
-import { serveFor } from './ocsp.ts'
 import { startProgram } from './programs.ts'
+import { besideBare, limitName } from './served.ts'
 import { makeHome, type RunningCa, serve } from './world.ts'
 
 const secondsSince = (from: number): number => (performance.now() - from) / 1000
@@ -54,26 +55,11 @@ const serveList = async (context: BenchContext): Promise<void> => {
   const list = (await ca.admin.call('crlStatus')).items.find(({ entries }) => entries === 1_000)
   if (list?.url == null) throw new Error('expected a list of 1,000 entries')
   const path = new URL(list.url).pathname
-  const { port } = await bare.run({
-    status: 200,
-    contentType: 'application/pkix-crl',
-    body: Buffer.alloc(list.bytes, 0x30),
-    tls: null,
-  })
-  const requests = [requestBytes('GET', path, null)]
-  const ours = { target: ca.status, pid: ca.corePid, requests }
-  const limit = { target: { host: '127.0.0.1', port, ca: null }, pid: bare.pid, requests }
-  const { rounds, seconds } = context.quick ? { rounds: 3, seconds: 0.5 } : { rounds: 7, seconds: 2 }
-  for (const server of [ours, limit]) await serveFor(load, { ...server, seconds })
-  const speed: Run[] = []
-  const cpu: Run[] = []
-  for (let round = 0; round < rounds; round++) {
-    const value = await serveFor(load, { ...ours, seconds })
-    const limitValue = await serveFor(load, { ...limit, seconds })
-    speed.push({ value: value.perSecond, limitValue: limitValue.perSecond })
-    cpu.push({ value: value.cpuPerRequest, limitValue: limitValue.cpuPerRequest })
-  }
-  const limitName = 'bare node:http with the same bytes'
+  const { port } = await bare.run(await bareAnswer(ca.status, path))
+  const ours = { target: ca.status, pid: ca.corePid }
+  const limit = { target: { host: '127.0.0.1', port, ca: null }, pid: bare.pid }
+  const compared = { ours, bare: limit, requests: [requestBytes('GET', path, null)] }
+  const { speed, cpu } = await besideBare(context, load, compared)
   context.found({ metric: 'requestsPerSecond', unit: '/s', limit: limitName, runs: speed })
   context.found({ metric: 'cpuPerRequest', unit: 'µs', limit: limitName, runs: cpu })
 }

@@ -9,8 +9,9 @@ import type { Run } from './figure.ts'
 import { fillLedger } from './fill.ts'
 import { concurrency, enrolAll } from './issue.ts'
 import type { LoadJob, LoadResult } from './load.ts'
-import { prepareQuestions, serveFor } from './ocsp.ts'
+import { getOf, prepareQuestions } from './ocsp.ts'
 import { type Program, startProgram } from './programs.ts'
+import { serveFor } from './served.ts'
 import { type CaHome, makeHome, type RunningCa, serve } from './world.ts'
 
 type Load = Program<LoadJob, LoadResult>
@@ -27,17 +28,15 @@ const slowdown = async (context: BenchContext, homes: { readonly full: CaHome; r
   await using full = await serve(homes.full)
   await using empty = await serve(homes.empty)
   await using load = startProgram<LoadJob, LoadResult>('load')
-  const questions = {
-    full: (await prepareQuestions(full, load, 200)).get,
-    empty: (await prepareQuestions(empty, load, 200)).get,
-  }
+  const questionsOf = async (ca: RunningCa) => (await prepareQuestions(ca, load, 200)).map(getOf)
+  const questions = { full: await questionsOf(full), empty: await questionsOf(empty) }
   for (const ca of [full, empty]) await issueCpu(ca, load, warmUp)
   const issued: Run[] = []
   const answered: Run[] = []
   for (let round = 0; round < rounds; round++) {
     issued.push({ value: await issueCpu(full, load, perRound), limitValue: await issueCpu(empty, load, perRound) })
     const ocspCpu = async (ca: RunningCa, requests: readonly Uint8Array[]): Promise<number> =>
-      (await serveFor(load, { target: ca.status, pid: ca.corePid, requests, seconds })).cpuPerRequest
+      (await serveFor(load, { target: ca.status, pid: ca.corePid }, { requests, seconds })).cpuPerRequest
     answered.push({ value: await ocspCpu(full, questions.full), limitValue: await ocspCpu(empty, questions.empty) })
   }
   const limit = 'an empty database'

@@ -46,7 +46,10 @@ const bareJob = (ca: RunningCa, answerBytes: number): BareServerJob => {
   const bundle = readFileSync(join(ca.paths.api, 'credential-bundle.pem'), 'utf8')
   return {
     status: 201,
-    contentType: 'application/json',
+    headers: [
+      ...['X-Request-Id', '0'.repeat(32), 'Content-Type', 'application/json'],
+      ...['Cache-Control', 'no-store', 'Content-Length', String(answerBytes)],
+    ],
     body: Buffer.alloc(answerBytes, 0x20),
     tls: { key: bundle, cert: bundle, ca: ca.bundlePem },
   }
