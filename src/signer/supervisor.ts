@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { Clock } from '../base/clock.ts'
-import { AgentCaError } from '../base/errors.ts'
+import { AgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { SignerClient } from './client.ts'
 import type { SignerState } from './port.ts'
@@ -127,14 +127,23 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     if (closed) return
     startTimes.push(clock.monotonic())
     silentSince = clock.monotonic()
-    const started = spawnSigner(deps)
+    let started: ChildProcess
+    try {
+      started = spawnSigner(deps)
+    } catch (error) {
+      ended(null, `not started: ${messageOf(error)}`)
+      return
+    }
     child = started
     current = { ...current, pid: started.pid ?? null, starts: current.starts + 1 }
     enter('starting', 'starting')
     readLines(started.stdout, said)
     readLines(started.stderr, text => relog(log, text))
     started.stdin?.on('error', () => {})
-    started.once('error', error => log.error({ reason: error.message }, 'the signer cannot be started'))
+    // Without a process there is no exit either: no descriptors or processes left now, and some again later.
+    started.once('error', error => {
+      if (started.pid === undefined) ended(started, `not started: ${error.message}`)
+    })
     started.once('exit', (code, signal) => ended(started, signal ?? `exit code ${code}`))
   }
 
@@ -150,7 +159,8 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     }
   }
 
-  const ended = (which: ChildProcess, how: string): void => {
+  /** @param which null: not even started */
+  const ended = (which: ChildProcess | null, how: string): void => {
     if (which !== child) return
     child = null
     current = { ...current, pid: null }
@@ -205,7 +215,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
 
   const stopChild = async (): Promise<void> => {
     const stopping = child
-    if (stopping === null) return
+    if (stopping === null || stopping.pid === undefined) return
     const gone = new Promise(resolve => stopping.once('exit', resolve))
     stopping.kill('SIGTERM')
     const force = setTimeout(() => stopping.kill('SIGKILL'), 3000)
