@@ -31,6 +31,7 @@ import type { Ledger } from '../store/ports.ts'
 import { openSqliteLedger } from '../store/sqlite/open.ts'
 import { ServerError } from './errors.ts'
 import type { HomePaths } from './home.ts'
+import { checkListeners } from './listener-rules.ts'
 import { observeIssuance } from './observed-issuance.ts'
 import { readOnlineKey } from './online-keys.ts'
 import { createResponderCertificates } from './responder-certificates.ts'
@@ -116,6 +117,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
   const trustDomain = parseTrustDomain(metaOf(ledger, 'trust_domain'))
   const publicUrls = { api: metaOf(ledger, 'public_url_api'), status: metaOf(ledger, 'public_url_status') }
   checkUnchanged(config, { trustDomain, ...publicUrls })
+  checkListeners(config, publicUrls)
   const urls = statusUrls(publicUrls.status)
   const issuers = createIssuers(ledger.issuers, urls)
   const epoch = await ledger.meta.nextEpoch()

@@ -7,7 +7,7 @@ import { createInFlight, createLimits } from '../http/limits.ts'
 import { createListener, createPlainServer, type Listener } from '../http/listener.ts'
 import { createOpsHandler } from '../http/ops.ts'
 import { createTlsServer } from '../http/tls-server.ts'
-import { type Address, type Config, isLoopback } from '../schema/config.ts'
+import type { Address } from '../schema/config.ts'
 import { createStatusServer } from '../status/listener.ts'
 import type { RenderedMetrics } from '../telemetry/metrics.ts'
 import { createApiCertificate } from './api-certificate.ts'
@@ -44,22 +44,6 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 const signerStartMs = 10_000
-
-/** A CA whose certificates name loopback must not be reached from elsewhere: nobody there could check a revocation. */
-const checkListeners = (config: Config, urls: { readonly api: string; readonly status: string }): void => {
-  for (const [name, address, url] of [
-    ['listen.api', config.listen.api, urls.api],
-    ['listen.status', config.listen.status, urls.status],
-  ] as const)
-    if (isLoopback(new URL(url).hostname.replace(/^\[|\]$/g, '')) && !isLoopback(address.host))
-      throw new ServerError('listener_not_allowed', `${name} is ${address.host}, but certificates name ${url}`, {
-        hint: 'set publicUrl.api and publicUrl.status before agentca init, or listen on loopback',
-      })
-  if (!isLoopback(config.listen.ops.host))
-    throw new ServerError('listener_not_allowed', `listen.ops is ${config.listen.ops.host}, expected loopback`, {
-      hint: 'listen.ops: 127.0.0.1:9464',
-    })
-}
 
 const listenOn = async (listener: Listener, name: string, address: Address): Promise<number> => {
   try {
@@ -111,7 +95,6 @@ const composeServer = async (
 ): Promise<RunningServer> => {
   const { config, paths, clock, log, metrics, reached, version } = options
   const { ledger } = core
-  checkListeners(config, core.publicUrls)
 
   let graceMs = 0
   const opened = <L extends Listener>(listener: L): L => {
