@@ -201,7 +201,7 @@ export const retireCommand = (io: CommandIo, kind: SubjectKindName): Command =>
     io,
     withConfirmation(
       new Command('retire')
-        .description(`end a ${kind} for good: certificates, instances and tokens with it`)
+        .description(`end this ${kind} for good, its certificates, instances and tokens with it`)
         .argument('<name>')
         .option('--why <text>', 'for the audit log'),
     ),
