@@ -1,6 +1,5 @@
 // Where everything of one CA lies under AGENTCA_HOME. Paths only: nothing is made or read here.
 import { createHash } from 'node:crypto'
-import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 
 export interface HomePaths {
@@ -31,6 +30,8 @@ export interface HomePaths {
 
 /** A unix socket's path must fit into sockaddr_un (108 octets with its end): a short directory elsewhere where it would not. */
 const maxSocketPath = 100
+/** Never TMPDIR: the server and the commands that look for its socket may have different ones. */
+const elsewhere = '/tmp'
 
 export const homePaths = (directory: string): HomePaths => {
   const home = resolve(directory)
@@ -38,7 +39,7 @@ export const homePaths = (directory: string): HomePaths => {
   const run =
     Buffer.byteLength(join(preferred, 'signer.sock')) <= maxSocketPath
       ? preferred
-      : join(tmpdir(), `agentca-${createHash('sha256').update(home).digest('hex').slice(0, 16)}`)
+      : join(elsewhere, `agentca-${createHash('sha256').update(home).digest('hex').slice(0, 16)}`)
   return {
     home,
     database: join(home, 'agentca.db'),

@@ -1,6 +1,6 @@
 // The signer's configuration, made from the ledger's issuers and the home: which keys it may use, for what, bound to which certificate.
 // Written anew at each start and whenever an issuing CA was added; it holds paths and certificates, never a secret.
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Issuers } from '../ca/issuers.ts'
 import { encodePem } from '../pki/pem.ts'
@@ -10,6 +10,7 @@ import type { SignerConfigInput } from '../signer/config.ts'
 import { parsePkcs11Uri } from '../signer/pkcs11-uri.ts'
 import { defaultSofthsmModule, softHsmPaths } from '../signer/softhsm-token.ts'
 import type { HomePaths } from './home.ts'
+import { makeRunDirectory } from './run-directory.ts'
 
 export const onlineTokenLabel = 'agentca'
 export const responderKeyLabel = 'ocsp-1'
@@ -59,8 +60,7 @@ export interface WrittenSignerConfig {
 
 export const writeSignerConfig = (paths: HomePaths, config: SignerConfigInput): WrittenSignerConfig => {
   mkdirSync(paths.signer, { recursive: true, mode: 0o700 })
-  mkdirSync(paths.run, { recursive: true, mode: 0o700 })
-  chmodSync(paths.run, 0o700)
+  makeRunDirectory(paths.run)
   const file = join(paths.signer, 'signer.json')
   const text = `${JSON.stringify(config, null, 2)}\n`
   if (existsSync(file) && readFileSync(file, 'utf8') === text) return { file, changed: false }
