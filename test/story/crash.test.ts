@@ -167,7 +167,7 @@ const leaveRevoked = (outcomes: readonly Outcome[], hit: readonly Pick<Acknowled
 const judge = (): Promise<readonly string[]> => checkInvariants(home.paths.database, evidence, home.trusted)
 
 describe(`${kills} kills`, () => {
-  it.each(ambushes.map((ambush, i) => ({ ...ambush, round: i + 1 })))(
+  it.for(ambushes.map((ambush, i) => ({ ...ambush, round: i + 1 })))(
     'round $round: $kill killed at $step, time $nth',
     { timeout: 180_000 },
     async ({ round, ...ambush }, { skip }) => {
