@@ -2,19 +2,34 @@
 // real, in processes of their own: an agent enrols and calls a backend over mTLS, the operator revokes it, the next call is refused.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { agentca, agentcaJson, CommandFailed, root, type Speaker, speak } from './processes.ts'
 
-const { values: flags } = parseArgs({
-  options: { once: { type: 'boolean', default: false }, 'no-demo': { type: 'boolean', default: false } },
-})
+const readFlags = () => {
+  try {
+    return parseArgs({
+      options: { once: { type: 'boolean', default: false }, 'no-demo': { type: 'boolean', default: false } },
+    }).values
+  } catch (error) {
+    process.stderr.write(`agentca: ${(error as Error).message.split('.')[0]}: expected --once or --no-demo\n`)
+    process.exit(2)
+  }
+}
+const flags = readFlags()
 const home = resolve(process.env.AGENTCA_HOME ?? join(root, '.agentca'))
 const startedAt = Date.now()
 
 const step = (text: string): void => {
   process.stdout.write(`${((Date.now() - startedAt) / 1000).toFixed(2).padStart(7)} s  ${text}\n`)
 }
+
+/** By a signal, or because nobody reads any more (`npm start | head`): either way no CA is left behind. */
+const interrupted = new Promise<void>(done => {
+  process.once('SIGINT', () => done())
+  process.once('SIGTERM', () => done())
+  process.stdout.on('error', () => done())
+})
 
 interface Status {
   readonly trustDomain: string
@@ -46,10 +61,9 @@ const startCa = async (): Promise<Ca> => {
   const line = await server
     .next(each => each.ready === true)
     .catch(() => {
-      // What it said last is the reason, with its cure; it ended with the exit code of that reason.
-      const said = readFileSync(serverLog, 'utf8').slice(before).trim().split('\n')
-      const reason = said.filter(text => !text.startsWith('{')).join('; ') || said.at(-1) || 'the server ended'
-      throw new CommandFailed({ code: server.child.exitCode ?? 1, out: '', err: reason }, ['serve'])
+      // It ended with the exit code of its reason.
+      const err = readFileSync(serverLog, 'utf8').slice(before)
+      throw new CommandFailed({ code: server.child.exitCode ?? 1, out: '', err }, ['serve'])
     })
   step(`the CA is ready: ${line.api} (API), ${line.status} (CRL, OCSP), pid ${line.pid}`)
   return { status: await agentcaJson<Status>('status'), server }
@@ -127,7 +141,7 @@ What to try next:
   ./bin/agentca status                                   one screen about this CA
   ./bin/agentca agent create NAME --owner YOU            register an agent
   ./bin/agentca token create --agent NAME                a join token for it
-  ./bin/agentca enroll --url ${status.urls.api} --ca-file .agentca/issuers/root-1.pem --token-file FILE --dir DIR
+  ./bin/agentca enroll --url ${status.urls.api} --ca-file ${relative(process.cwd(), join(home, 'issuers/root-1.pem'))} --token-file FILE --dir DIR
   ./bin/agentca revoke --agent NAME --reason keyCompromise
   ./bin/agentca audit tail                               what happened, and what was refused
 `
@@ -136,10 +150,6 @@ const main = async (): Promise<void> => {
   const ca = await startCa()
   const speakers: Speaker[] = []
   const stop = (): Promise<void> => (ca.server === null ? Promise.resolve() : ca.server.stop())
-  const interrupted = new Promise<void>(done => {
-    process.once('SIGINT', () => done())
-    process.once('SIGTERM', () => done())
-  })
   try {
     if (!flags['no-demo']) {
       try {

@@ -101,6 +101,18 @@ describe('npm start', () => {
     expect((await runProgram('./bin/agentca', ['status'], { cwd: copy.directory, env })).code).toBe(7)
   }, 120_000)
 
+  it('leaves no CA behind when its reader goes away', async () => {
+    const pipe = `${process.execPath} scripts/start.mjs | head -n 1; exit "\${PIPESTATUS[0]}"`
+    const { code, out, err } = await runProgram('bash', ['-c', pipe], { cwd: copy.directory, env })
+    expect([code, stepsOf(out).length, err]).toEqual([0, 1, ''])
+    expect((await runProgram('./bin/agentca', ['status'], { cwd: copy.directory, env })).code).toBe(7)
+  }, 120_000)
+
+  it('says in one line which flags there are, with exit code 2', async () => {
+    const { code, out, err } = await npmStart('--nonce')
+    expect([code, out, err]).toEqual([2, '', "agentca: Unknown option '--nonce': expected --once or --no-demo\n"])
+  })
+
   it('says in one line which port is taken and how to choose another, with exit code 2', async () => {
     const other = createServer().listen(0, '127.0.0.1')
     await once(other, 'listening')
@@ -112,7 +124,7 @@ describe('npm start', () => {
         2,
         [
           expect.stringMatching(
-            new RegExp(`^agentca: .*listen\\.ops: 127\\.0\\.0\\.1:${port} is taken.*AGENTCA_LISTEN_OPS=`),
+            new RegExp(`^agentca: listen\\.ops: 127\\.0\\.0\\.1:${port} is taken.*AGENTCA_LISTEN_OPS=`),
           ),
         ],
       ])
