@@ -28,10 +28,18 @@ export const agentca = (...args: readonly string[]): Promise<Ran> =>
     child.once('close', code => resolve({ code: code ?? 1, out, err }))
   })
 
+/** What it said last, with its cure, in one line; its log is not for people. */
+const reasonOf = (err: string): string => {
+  const lines = err.trim().split('\n')
+  const words = lines.filter(line => !line.startsWith('{')).map(line => line.trim().replace(/^agentca: /, ''))
+  return words.join('; ') || (lines.at(-1) ?? '')
+}
+
+/** A command that failed, in its own words; its exit code becomes ours. */
 export class CommandFailed extends Error {
   readonly code: number
   constructor({ code, err }: Ran, args: readonly string[]) {
-    super(err.trim() || `agentca ${args.join(' ')} ended with ${code}`)
+    super(reasonOf(err) || `agentca ${args.join(' ')} ended with ${code}`)
     this.code = code
   }
 }
