@@ -16,7 +16,7 @@ import {
   parseIssuingDistributionPoint,
 } from './extensions.ts'
 import { parseGeneralNames } from './general-names.ts'
-import { equalNames, parseName } from './names.ts'
+import { comparableName, equalNames, parseName } from './names.ts'
 import { oidName, oidOf } from './oid.ts'
 
 export interface ParsedRevokedEntry {
@@ -39,6 +39,8 @@ export interface Crl {
   readonly signature: Uint8Array
   /** DER of the issuer's Name. */
   readonly issuerName: Uint8Array
+  /** The same in the form of `comparableName`. */
+  readonly comparableIssuer: string
   readonly thisUpdate: number
   /** null when absent, which RFC 5280 §5.1.2.5 forbids but old lists do. */
   readonly nextUpdate: number | null
@@ -109,6 +111,7 @@ export function* parseCrlInSlices(der: Uint8Array, entriesPerSlice: number = 4_0
     signatureAlgorithm: parseSignatureAlgorithm(outerAlgorithm),
     signature,
     issuerName: head.issuerName,
+    comparableIssuer: comparableName(head.issuerName),
     thisUpdate: head.thisUpdate,
     nextUpdate: head.nextUpdate,
     ...parseListExtensions(extensions),

@@ -4,7 +4,6 @@ import { equalBytes } from '../base/bytes.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { Crl, ParsedRevokedEntry } from '../pki/crl.ts'
 import { findExtension } from '../pki/extensions.ts'
-import { comparableName } from '../pki/names.ts'
 import { oidOf } from '../pki/oid.ts'
 import type { CandidatePath, Pool } from './build-path.ts'
 import { allReasons, crlIssuersOf, pointsOf, reasonsCovered } from './crl-scope.ts'
@@ -18,7 +17,7 @@ export type CrlShelf = ReadonlyMap<string, readonly Crl[]>
 export const shelve = (crls: readonly Crl[]): CrlShelf =>
   Map.groupBy(
     crls.toSorted((a, b) => b.thisUpdate - a.thisUpdate),
-    crl => comparableName(crl.issuerName),
+    crl => crl.comparableIssuer,
   )
 
 export interface RevocationDeps {
@@ -129,7 +128,7 @@ const usabilityProblem = (crl: Crl, at: number): Undecided | null => {
 
 /** (f), (g): the key that the CRL verifies under, of an issuer who may sign CRLs below the path's anchor. */
 const keyOf = (crl: Crl, { path, certificate }: Target, deps: RevocationDeps): SigningKey | null => {
-  const name = comparableName(crl.issuerName)
+  const name = crl.comparableIssuer
   const above = path.certificates.slice(path.certificates.indexOf(certificate) + 1)
   const signs = (issuer: SigningKey): boolean => deps.signatures.problemOf(crl, issuer) === null
   // Those above have been judged with the path.
@@ -156,7 +155,7 @@ const anchorMaySignCrls = ({ constraints }: TrustAnchor): boolean =>
 
 /** (c), (h) and §5.2.4: of the same scope and key, built on this CRL or one before it, and newer. */
 const deltaTo = (crl: Crl, key: SigningKey, { at, crls, signatures }: RevocationDeps): Crl | null =>
-  (crls.get(comparableName(crl.issuerName)) ?? []).find(
+  (crls.get(crl.comparableIssuer) ?? []).find(
     delta =>
       delta.deltaCrlIndicator !== null &&
       delta.crlNumber !== null &&
