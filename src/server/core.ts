@@ -102,15 +102,18 @@ const checkUnchanged = (config: Config, facts: { trustDomain: string; api: strin
 export const openCore = async (options: CoreOptions): Promise<Core> => {
   const { paths, clock, log } = options
   const ledger = openSqliteLedger(paths.database, { clock, log })
+  const begun: (() => Promise<void>)[] = []
   try {
-    return await composeCore(options, ledger)
+    return await composeCore(options, ledger, begun)
   } catch (error) {
+    // What runs by itself, the signer's process first, would keep a program alive that serves nobody and never ends.
+    for (const end of begun.toReversed()) await end()
     await ledger.close()
     throw error
   }
 }
 
-const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> => {
+const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => Promise<void>)[]): Promise<Core> => {
   const { config, paths, clock, log, metrics, reached } = options
   mkdirSync(paths.log, { recursive: true, mode: 0o700 })
   const caId = metaOf(ledger, 'ca_id')
@@ -126,6 +129,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
 
   const writeConfig = () => writeSignerConfig(paths, signerConfigOf(config, { paths, trustDomain, issuers }))
   const signer = createSignerClient({ socket: paths.signerSocket, clock, log })
+  begun.push(signer.close)
   const supervisor = createSignerSupervisor({
     configFile: writeConfig().file,
     sessions: config.hsm.sessions,
@@ -133,6 +137,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
     clock,
     log: log.child({ part: 'signer' }),
   })
+  begun.push(supervisor.close)
 
   let book = options.profiles
   const clockGuard = createClockGuard({ clock, log, meta: ledger.meta, audit: ledger.audit })
@@ -182,6 +187,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger): Promise<Core> 
     signDeadlineMs: crlSignDeadlineMs,
     reached,
   })
+  begun.push(crls.close)
   const ocsp = createOcspResponder({
     clock,
     log,
