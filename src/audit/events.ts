@@ -171,6 +171,39 @@ export const revoked = (
   return createLeaf('revoked', context, only, { by, value, reason, why, feed: feedN, ...radiusFacts(radius) })
 }
 
+/** The receipt of a revocation or a hold: who said after how many milliseconds that it is applied, and who has not. */
+export const revocationApplied = (
+  context: LeafContext,
+  facts: {
+    readonly type: 'revoke' | 'hold'
+    readonly by: string
+    readonly value: string
+    /** `<epoch>.<n>` of its last entry. */
+    readonly feed: string
+    /** Subscribers that it concerns, and how many of them applied it. */
+    readonly of: number
+    readonly applied: number
+    readonly afterMs: { readonly [subscriber: string]: number }
+    readonly missing: readonly {
+      readonly subscriber: string
+      readonly staleSince: number
+      readonly coveredUntil: number
+    }[]
+  },
+): LeafDraft => {
+  const { by, value } = facts
+  const subject = by === 'agent' || by === 'service' || by === 'operator' ? subjectOf({ kind: by, name: value }) : null
+  return createLeaf('revocation_applied', context, subject, {
+    ...facts,
+    missing: facts.missing.map(each => ({ ...each })),
+  })
+}
+
+export const feedEpochChanged = (
+  context: LeafContext,
+  facts: { readonly from: string; readonly to: string; readonly why: string },
+): LeafDraft => createLeaf('feed_epoch_changed', context, null, facts)
+
 export const crlPublished = (
   context: LeafContext,
   facts: { readonly issuer: string; readonly number: bigint; readonly sha256: string; readonly entries: number },

@@ -26,7 +26,11 @@ export type CounterName =
   | 'agentca_crl_published_total'
   | 'agentca_lineage_locks_total'
 
-export type HistogramName = 'agentca_issuance_seconds' | 'agentca_http_request_seconds' | 'agentca_crl_build_seconds'
+export type HistogramName =
+  | 'agentca_issuance_seconds'
+  | 'agentca_http_request_seconds'
+  | 'agentca_crl_build_seconds'
+  | 'agentca_feed_applied_seconds'
 
 export type GaugeName =
   | 'agentca_signer_ready'
@@ -37,5 +41,6 @@ export type GaugeName =
   | 'agentca_audit_checkpoint_age_seconds'
   | 'agentca_certificates'
   | 'agentca_feed_head'
+  | 'agentca_feed_subscribers'
 
 export const silentMetrics: Metrics = { count: () => {}, observe: () => {}, gauge: () => {} }

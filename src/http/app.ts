@@ -1,15 +1,22 @@
 // The Express applications: the TLS face for agents and operators, the socket face for the operator of this machine. Four middlewares
 // and the routes; Express does nothing by itself that nobody asked for.
 import express, { type Express, type Router } from 'express'
+import type { Feed } from '../feed/feed.ts'
 import { agentPaths, decidedLater, mountAgentApi } from './agent-api.ts'
 import type { AgentIssuanceDeps } from './agent-issuance.ts'
 import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
 import { createJsonBody } from './body.ts'
 import { HttpError } from './errors.ts'
+import { feedPaths, mountFeed } from './feed-routes.ts'
 import { createFront, type FrontDeps, localFront } from './front.ts'
 import { createMeter } from './meter.ts'
 
-export type AppDeps = FrontDeps & AgentIssuanceDeps & ErrorAnswerDeps
+export type AppDeps = FrontDeps &
+  AgentIssuanceDeps &
+  ErrorAnswerDeps & {
+    /** undefined: this server has no feed. */
+    readonly feed?: Pick<Feed, 'subscribe' | 'acknowledge' | 'leave'> | undefined
+  }
 
 export interface AppOptions {
   readonly face: 'tls' | 'socket'
@@ -31,9 +38,10 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.enable('strict routing')
 
   const jsonBody = createJsonBody(bodyDeadlineMs)
-  app.use(createMeter(deps, new Set(Object.values(agentPaths))))
+  app.use(createMeter(deps, new Set<string>([...Object.values(agentPaths), ...Object.values(feedPaths)])))
   app.use(face === 'tls' ? createFront(deps, decidedLater) : localFront)
   if (face === 'tls') mountAgentApi(app, deps, jsonBody)
+  if (face === 'tls' && deps.feed !== undefined) mountFeed(app, deps.feed, jsonBody)
   if (adminRouter !== null) app.use('/v1/admin', jsonBody, adminRouter)
   app.use(() => {
     throw new HttpError('route_not_found', 'there is nothing at this path', {

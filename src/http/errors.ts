@@ -15,6 +15,7 @@ export type HttpErrorCode =
   | 'client_certificate_invalid'
   | 'session_resumed'
   | 'operator_only'
+  | 'service_only'
   | 'role_insufficient'
   | 'operator_certificate_needed'
   | 'idempotency_key_reused'

@@ -2,6 +2,7 @@
 // (RFC 9457) it leads to. What is not in the table reaches a caller as "internal", with a request id only.
 import { isAgentCaError } from '../base/errors.ts'
 import type { CaErrorCode } from '../ca/errors.ts'
+import type { FeedRefusalCode } from '../feed/errors.ts'
 import type { PkiErrorCode } from '../pki/errors.ts'
 import type { PolicyErrorCode } from '../policy/errors.ts'
 import type { SignerErrorCode } from '../signer/errors.ts'
@@ -10,6 +11,7 @@ import type { HttpErrorCode } from './errors.ts'
 
 export type ProblemCode =
   | CaErrorCode
+  | FeedRefusalCode
   | PkiErrorCode
   | PolicyErrorCode
   | SignerErrorCode
@@ -131,6 +133,11 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   database_settings: internal,
   store_failed: unavailable,
 
+  // The feed.
+  subscriber_unknown: missing,
+  position_unknown: conflicting,
+  too_many_subscribers: unavailable,
+
   // HTTP itself.
   configuration_invalid: row(422, 2, 'The request has faults'),
   route_not_found: missing,
@@ -146,6 +153,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   client_certificate_invalid: unauthenticated,
   session_resumed: unauthenticated,
   operator_only: forbidden,
+  service_only: forbidden,
   role_insufficient: forbidden,
   operator_certificate_needed: forbidden,
   idempotency_key_reused: conflicting,

@@ -18,6 +18,23 @@ const jws = z.string().min(1).max(8192)
 export const renewBody = z.strictObject({ csr, jws: jws.optional(), idempotencyKey: idempotencyKey.optional() })
 export const recoverBody = z.strictObject({ csr, jws })
 
+/** Which process of a service it is. */
+const subscriber = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'expected up to 64 letters, digits, dots, dashes')
+export const feedQuery = z.strictObject({
+  since: z.string().max(64).optional(),
+  subscriber: subscriber.optional(),
+  /** Seconds beyond its lease that the subscriber goes on with what it knows. */
+  maxStaleness: z.coerce.number().int().min(0).max(86_400).default(300),
+})
+/** `leaving`: it admits nobody any more, so that no revocation waits for it. */
+export const acknowledgeBody = z.strictObject({
+  id: z.string().max(64),
+  subscriber: subscriber.optional(),
+  leaving: z.boolean().default(false),
+})
+
 export type EnrolBody = z.output<typeof enrolBody>
 export type RenewBody = z.output<typeof renewBody>
 export type RecoverBody = z.output<typeof recoverBody>

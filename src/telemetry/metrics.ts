@@ -24,6 +24,9 @@ const histograms: Readonly<Record<HistogramName, Declaration>> = {
   agentca_issuance_seconds: metric('From a request to its answer', 'operation', 'outcome'),
   agentca_http_request_seconds: metric('From a request to the end of its answer', 'listener', 'route'),
   agentca_crl_build_seconds: metric('From reading the entries to a recorded CRL', 'issuer'),
+  agentca_feed_applied_seconds: metric(
+    'From the commit of a revocation or hold to its acknowledgement by a subscriber',
+  ),
 }
 
 const gauges: Readonly<Record<GaugeName, Declaration>> = {
@@ -35,6 +38,7 @@ const gauges: Readonly<Record<GaugeName, Declaration>> = {
   agentca_audit_checkpoint_age_seconds: metric('Age of the last signed checkpoint'),
   agentca_certificates: metric('Certificates that have not expired', 'state'),
   agentca_feed_head: metric('Number of the last feed entry'),
+  agentca_feed_subscribers: metric('Services that follow the feed', 'state'),
 }
 
 /** From a cached answer (0.1 ms) to a request that timed out. */

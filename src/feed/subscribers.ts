@@ -1,0 +1,107 @@
+// Who follows the feed, how far each has got, and until when it may act on what it knew. In memory: after a restart all come back.
+import type { Clock } from '../base/clock.ts'
+import type { PrincipalKind } from '../verify/feed-event.ts'
+import { FeedError } from './errors.ts'
+
+export interface SubscriberIdentity {
+  readonly kind: PrincipalKind
+  /** Of the registration. */
+  readonly name: string
+  /** One process of it. Processes that share an identity choose different ones. */
+  readonly replica: string
+  /** How long beyond its lease it goes on with what it knows. */
+  readonly maxStalenessSeconds: number
+}
+
+/** Changed here and by the stream that serves it; everybody else reads. */
+export interface Subscriber extends SubscriberIdentity {
+  /** `name/replica`; unique together with the kind. */
+  readonly label: string
+  connectedAt: number
+  /** null: connected. */
+  disconnectedAt: number | null
+  /** Number of the last entry that was sent, or covered by a snapshot. */
+  sent: number
+  /** Highest number that it said it applied; null: none yet. */
+  acked: number | null
+  ackedAt: number | null
+  /** Its lease began then: what it knew was current. */
+  heartbeatAt: number | null
+}
+
+export interface Subscribers {
+  /** Known from before: what it acknowledged still holds. @throws FeedError `too_many_subscribers` */
+  connect(identity: SubscriberIdentity, sent: number): Subscriber
+  disconnect(subscriber: Subscriber): void
+  /** @param n null: a position of another epoch. @throws FeedError `subscriber_unknown`, `position_unknown` */
+  acknowledge(subscriber: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>, n: number | null): Subscriber
+  /** @returns null when it was not known */
+  forget(subscriber: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>): Subscriber | null
+  /** Forgets who is gone for so long that it refuses everybody by itself. */
+  sweep(): void
+  /** Until when it may still admit a caller by what it knew; milliseconds since the epoch. */
+  coveredUntil(subscriber: Subscriber): number
+  all(): Iterable<Subscriber>
+  /** Those who refuse callers by what they hear: services. Others only look. */
+  enforcing(): readonly Subscriber[]
+}
+
+/** As many as the listener takes connections: each is some hundred bytes here. */
+const maxSubscribers = 10_000
+
+export const createSubscribers = (deps: { readonly clock: Clock; readonly leaseSeconds: number }): Subscribers => {
+  const { clock, leaseSeconds } = deps
+  const known = new Map<string, Subscriber>()
+  const keyOf = ({ kind, name, replica }: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>): string =>
+    `${kind} ${name}/${replica}`
+  const coveredUntil = ({ heartbeatAt, connectedAt, maxStalenessSeconds }: Subscriber): number =>
+    (heartbeatAt ?? connectedAt) + (leaseSeconds + maxStalenessSeconds) * 1000
+
+  return {
+    connect: (identity, sent) => {
+      const key = keyOf(identity)
+      const before = known.get(key)
+      if (before === undefined && known.size >= maxSubscribers)
+        throw new FeedError('too_many_subscribers', `${maxSubscribers} subscribers follow the feed already`)
+      // The same object through all its connections: others wait for its acknowledgement.
+      const subscriber: Subscriber = Object.assign(
+        before ?? { label: `${identity.name}/${identity.replica}`, acked: null, ackedAt: null, heartbeatAt: null },
+        { ...identity, connectedAt: clock.now(), disconnectedAt: null, sent },
+      )
+      known.set(key, subscriber)
+      return subscriber
+    },
+    disconnect: subscriber => {
+      subscriber.disconnectedAt ??= clock.now()
+    },
+    acknowledge: (identity, n) => {
+      const subscriber = known.get(keyOf(identity))
+      if (subscriber === undefined)
+        throw new FeedError('subscriber_unknown', `${identity.name}/${identity.replica} does not follow the feed`, {
+          hint: 'GET /v1/feed with the same subscriber first',
+        })
+      if (n === null || n > subscriber.sent)
+        throw new FeedError('position_unknown', 'expected a position that was sent to this subscriber', {
+          facts: { sent: subscriber.sent },
+        })
+      if (subscriber.acked === null || n > subscriber.acked) {
+        subscriber.acked = n
+        subscriber.ackedAt = clock.now()
+      }
+      return subscriber
+    },
+    forget: identity => {
+      const subscriber = known.get(keyOf(identity))
+      known.delete(keyOf(identity))
+      return subscriber ?? null
+    },
+    sweep: () => {
+      const now = clock.now()
+      for (const [key, subscriber] of known)
+        if (subscriber.disconnectedAt !== null && coveredUntil(subscriber) <= now) known.delete(key)
+    },
+    coveredUntil,
+    all: () => known.values(),
+    enforcing: () => [...known.values()].filter(({ kind }) => kind === 'service'),
+  }
+}
