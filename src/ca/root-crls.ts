@@ -1,10 +1,10 @@
 // The roots' CRLs: made by ceremonies where the key is, left in the directory or handed over, believed by their signature alone.
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
+import type { PublishedFile } from '../base/published-file.ts'
 import type { Issuer } from '../store/records.ts'
 import { CaError } from './errors.ts'
 import type { Issuers } from './issuers.ts'
-import type { PublishedFile } from './publish-file.ts'
 import { checkNumberGrows, readPublishedCrl } from './published-crl.ts'
 import type { PublishedCrl } from './status-answers.ts'
 

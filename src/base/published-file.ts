@@ -2,7 +2,7 @@
 // the new ones, also after a power cut.
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { coalesced } from '../base/coalesced.ts'
+import { coalesced } from './coalesced.ts'
 
 /** Public data, whatever the umask says: web servers of another user read it. */
 const fileMode = 0o644
