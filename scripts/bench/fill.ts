@@ -83,11 +83,16 @@ const intentOf = (registration: Registration, issuer: Issuer): IntentCommand<nev
   }
 }
 
-const issueMany = async (ledger: Ledger, commands: readonly IntentCommand<never>[]): Promise<void> => {
-  const decided = await ledger.issuance.recordIntents(commands)
+interface Filler {
+  readonly command: IntentCommand<never>
+  readonly registration: Registration
+}
+
+const issueMany = async (ledger: Ledger, fillers: readonly Filler[]): Promise<void> => {
+  const decided = await ledger.issuance.recordIntents(fillers.map(({ command }) => command))
   const at = Date.now()
   await ledger.issuance.recordIssued(
-    decided.flatMap(decision => {
+    decided.flatMap((decision, i) => {
       if (decision.act !== 'record') return []
       const { serial, tbs, epoch } = decision.intent
       const context = { requestId: toHex(randomBytes(16)), who, source: '127.0.0.1' }
@@ -97,14 +102,15 @@ const issueMany = async (ledger: Ledger, commands: readonly IntentCommand<never>
         csr: tbs,
         context,
       } as const
+      const of = { serial, registration: fillers[i]!.registration }
       return [
         {
           serial,
-          signature: Uint8Array.from(randomBytes(signatureBytes), (octet, i) => (i === 0 ? 0x30 : octet)),
+          signature: Uint8Array.from(randomBytes(signatureBytes), (octet, index) => (index === 0 ? 0x30 : octet)),
           epoch,
           at,
-          issuedLeaf: events.issued(request, serial, tbs, at),
-          refusedLeaf: () => events.releaseRefused(request, serial, at),
+          issuedLeaf: events.issued(request, of, tbs, at),
+          refusedLeaf: () => events.releaseRefused(request, of, at),
         },
       ]
     }),
@@ -127,8 +133,11 @@ export const fillLedger = async ({ paths }: CaHome, count: number, revoked: 'non
     const agents = await Promise.all(
       Array.from({ length: Math.ceil(size / perAgent) }, (_, i) => createAgent(ledger, `filler-${made}-${i}`)),
     )
-    const commands = Array.from({ length: size }, (_, i) => intentOf(agents[Math.floor(i / perAgent)]!, issuer))
-    await issueMany(ledger, commands)
+    const fillers = Array.from({ length: size }, (_, i) => {
+      const registration = agents[Math.floor(i / perAgent)]!
+      return { command: intentOf(registration, issuer), registration }
+    })
+    await issueMany(ledger, fillers)
     made += size
   }
   if (revoked === 'none') return

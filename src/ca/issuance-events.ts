@@ -16,8 +16,7 @@ const contextOf = (request: IssuanceRequest, at: number): LeafContext => ({
   source: request.context.source,
 })
 
-const subjectOf = (registration: Registration | null): string | null =>
-  registration === null ? null : `${registration.kind}:${registration.name}`
+const subjectOf = ({ kind, name }: Registration): string => `${kind}:${name}`
 
 /** An operator's own request is bounded by the operator; whoever asks for itself can ask for ever, and for nothing. */
 const isRepeatable = ({ operation }: IssuanceRequest): boolean => operation !== 'issue'
@@ -26,13 +25,22 @@ const isRepeatable = ({ operation }: IssuanceRequest): boolean => operation !== 
  * @param admit decides whether what a caller can repeat without limit gets a leaf of its own; what it turns away it must count
  */
 export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents => ({
-  refused: (request, refusal, registration, at) => {
+  refused: (request, refusal, under, at) => {
     const { code } = refusal
     const { source, who } = request.context
-    if (isRepeatable(request) && !admit(code, source, registration === null ? undefined : who)) return null
+    if (isRepeatable(request) && !admit(code, source, under === null ? undefined : who)) return null
     // A join token in two hands is an alarm, not just a refusal.
     const event = code === 'token_reuse' ? 'token_reuse' : 'request_refused'
-    return createLeaf(event, contextOf(request, at), subjectOf(registration), { op: request.operation, code })
+    const facts = { op: request.operation, code }
+    if (under === null) return createLeaf(event, contextOf(request, at), null, facts)
+    const { registration, profileHash } = under
+    const { profile, version } = registration
+    return createLeaf(event, contextOf(request, at), subjectOf(registration), {
+      ...facts,
+      profile,
+      profileHash,
+      version,
+    })
   },
   locked: (request, lock, at) =>
     createLeaf('lineage_locked', contextOf(request, at), `instance:${lock.instanceId}`, { reason: lock.reason }),
@@ -47,14 +55,18 @@ export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents =>
       profileHash: intent.profileHash,
       version: intent.registrationVersion,
     }),
-  repeated: (request, serial, at) => {
+  repeated: (request, { serial, registration }, at) => {
     const { source, who } = request.context
     if (isRepeatable(request) && !admit('certificate_repeated', source, who)) return null
-    return createLeaf('certificate_repeated', contextOf(request, at), null, { serial })
+    return createLeaf('certificate_repeated', contextOf(request, at), subjectOf(registration), { serial })
   },
-  issued: (request, serial, certificate, at) =>
-    createLeaf('certificate_issued', contextOf(request, at), null, { serial, sha256: sha256Hex(certificate) }),
-  releaseRefused: (request, serial, at) => createLeaf('release_refused', contextOf(request, at), null, { serial }),
-  voided: (request, serial, at) => createLeaf('certificate_void', contextOf(request, at), null, { serial }),
+  issued: (request, { serial, registration }, certificate, at) => {
+    const facts = { serial, sha256: sha256Hex(certificate) }
+    return createLeaf('certificate_issued', contextOf(request, at), subjectOf(registration), facts)
+  },
+  releaseRefused: (request, { serial, registration }, at) =>
+    createLeaf('release_refused', contextOf(request, at), subjectOf(registration), { serial }),
+  voided: (request, { serial, registration }, at) =>
+    createLeaf('certificate_void', contextOf(request, at), subjectOf(registration), { serial }),
   orphaned: (row, at) => createLeaf('certificate_orphaned', { at, who: 'system' }, null, { serial: row.serial }),
 })

@@ -69,11 +69,18 @@ export interface Drafter {
 }
 
 /** The audit leaves of issuance: one function per event. */
+/** A certificate, and whom its leaf is found by. */
+export interface CertificateOf {
+  readonly serial: string
+  readonly registration: Registration
+}
+
 export interface IssuanceEvents {
+  /** @param under whose request it was and the hash of the profile it was decided by; null: nobody's */
   refused(
     request: IssuanceRequest,
     refusal: IssuanceRefusal,
-    subject: Registration | null,
+    under: { readonly registration: Registration; readonly profileHash: string } | null,
     at: number,
   ): LeafDraft | null
   locked(
@@ -82,10 +89,10 @@ export interface IssuanceEvents {
     at: number,
   ): LeafDraft
   intentRecorded(request: IssuanceRequest, intent: IntentRecord, registration: Registration): LeafDraft
-  repeated(request: IssuanceRequest, serial: string, at: number): LeafDraft | null
-  issued(request: IssuanceRequest, serial: string, certificate: Uint8Array, at: number): LeafDraft
-  releaseRefused(request: IssuanceRequest, serial: string, at: number): LeafDraft
-  voided(request: IssuanceRequest, serial: string, at: number): LeafDraft
+  repeated(request: IssuanceRequest, of: CertificateOf, at: number): LeafDraft | null
+  issued(request: IssuanceRequest, of: CertificateOf, certificate: Uint8Array, at: number): LeafDraft
+  releaseRefused(request: IssuanceRequest, of: CertificateOf, at: number): LeafDraft
+  voided(request: IssuanceRequest, of: CertificateOf, at: number): LeafDraft
   orphaned(row: Pick<CertificateRecord, 'serial'>, at: number): LeafDraft
 }
 

@@ -26,6 +26,7 @@ import { type Decision, decideIssuance } from './decide-issuance.ts'
 import { notGrantedOf } from './draft.ts'
 import { CaError, type IssuanceRefusal } from './errors.ts'
 import type {
+  CertificateOf,
   Drafter,
   Issuance,
   IssuanceEvents,
@@ -68,6 +69,13 @@ const justIssued = { state: 'issued', replaced: false, revokedAt: null, reason: 
 /** How long after the signer's own deadline an intent may still be recorded as issued. */
 const recordGraceMs = 30_000
 
+const nobodysRules: DecisionRules = {
+  profileHash: '',
+  instanceLimit: 0,
+  keyReuse: 'never',
+  recovery: { mode: 'none', count: 0, windowSeconds: 0 },
+}
+
 const refusalError = (refusal: IssuanceRefusal): CaError =>
   new CaError(refusal.code, refusal.message, {
     ...(refusal.hint === undefined ? {} : { hint: refusal.hint }),
@@ -92,18 +100,11 @@ type Binding = IssuanceDecision<IssuanceRefusal>
 export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const { issuance, certificates, signer, drafter, events } = deps
 
-  const decide = (request: IssuanceRequest, facts: IssuanceFacts, keyHash: string, now: number): Decision => {
-    const rules: DecisionRules =
-      facts.registration === null
-        ? {
-            profileHash: '',
-            instanceLimit: 0,
-            keyReuse: 'never',
-            recovery: { mode: 'none', count: 0, windowSeconds: 0 },
-          }
-        : drafter.rules(facts.registration)
-    return decideIssuance(facts, { operation: request.operation, keyHash, caId: deps.caId, now, rules })
-  }
+  const rulesOf = ({ registration }: IssuanceFacts): DecisionRules =>
+    registration === null ? nobodysRules : drafter.rules(registration)
+
+  const decide = (request: IssuanceRequest, facts: IssuanceFacts, keyHash: string, now: number): Decision =>
+    decideIssuance(facts, { operation: request.operation, keyHash, caId: deps.caId, now, rules: rulesOf(facts) })
 
   /** Step 1, first half: strangers do not get to the CSR parser. */
   const authenticate = (request: IssuanceRequest): void => {
@@ -119,12 +120,17 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     decision: Extract<Decision, { act: 'refuse' }>,
     facts: IssuanceFacts,
     at: number,
-  ) => ({
-    act: 'refuse' as const,
-    refusal: decision.refusal,
-    leaf: events.refused(request, decision.refusal, facts.registration, at),
-    lock: decision.lock === null ? null : { ...decision.lock, leaf: events.locked(request, decision.lock, at) },
-  })
+  ) => {
+    const { refusal, lock } = decision
+    const { registration } = facts
+    const under = registration === null ? null : { registration, profileHash: rulesOf(facts).profileHash }
+    return {
+      act: 'refuse' as const,
+      refusal,
+      leaf: events.refused(request, refusal, under, at),
+      lock: lock === null ? null : { ...lock, leaf: events.locked(request, lock, at) },
+    }
+  }
 
   /** Turns a decision into what the ledger shall do; `draft` exists once the early decision let the request through. */
   const bind = (
@@ -136,7 +142,10 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     const decision = decide(request, facts, query.keyHash, query.now)
     if (decision.act === 'refuse') return leafOfRefusal(request, decision, facts, query.now)
     if (decision.act === 'pending') return decision
-    if (decision.act === 'repeat') return { ...decision, leaf: events.repeated(request, decision.serial, query.now) }
+    if (decision.act === 'repeat') {
+      const again = { serial: decision.serial, registration: registrationOf(facts) }
+      return { ...decision, leaf: events.repeated(request, again, query.now) }
+    }
     if (drafted === null || !sameGround(drafted.decision, decision)) return { act: 'pending', serial: '' }
     const intent = intentOf(prepared, drafted.draft, decision, instanceOf(drafted.decision))
     return { act: 'record', intent, leaf: events.intentRecorded(request, intent, registrationOf(facts)) }
@@ -250,15 +259,16 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
    * No signature came. Only this request could have released its intent, so the intent ends now, and whoever asks again need not wait
    * for a deadline: void if the signer never called the HSM, otherwise orphaned. If the ledger cannot record it, the sweep will.
    */
-  const giveUp = async (request: IssuanceRequest, serial: string, reason: unknown): Promise<void> => {
+  const giveUp = async (request: IssuanceRequest, of: CertificateOf, reason: unknown): Promise<void> => {
     const at = deps.clock.now()
+    const { serial } = of
     if (isAgentCaError(reason) && reason.facts.hsmCalled === 'no')
-      await issuance.recordVoid([{ serial, leaf: events.voided(request, serial, at) }])
+      await issuance.recordVoid([{ serial, leaf: events.voided(request, of, at) }])
     else await issuance.recordOrphaned([{ serial, at, leaf: events.orphaned({ serial }, at) }])
   }
 
   /** Step 5. */
-  const sign = async (request: IssuanceRequest, draft: LintedDraft): Promise<Uint8Array> => {
+  const sign = async (request: IssuanceRequest, draft: LintedDraft, of: CertificateOf): Promise<Uint8Array> => {
     try {
       // The signer verified the signature against the issuer's key before it let it go (SignerPort): once is enough.
       return await signer.sign({
@@ -269,7 +279,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         deadlineMs: deps.signDeadlineMs,
       })
     } catch (error) {
-      await giveUp(request, draft.serial, error)
+      await giveUp(request, of, error)
       deps.log.warn({ serial: draft.serial, requestId: request.context.requestId, err: error }, 'no signature')
       throw new CaError('signer_unavailable', 'the certificate could not be signed', {
         cause: error,
@@ -291,7 +301,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     intent: IntentRecord,
     registration: Registration,
   ): Promise<IssuedCertificate> => {
-    const signature = await sign(request, draft)
+    const of = { serial: draft.serial, registration }
+    const signature = await sign(request, draft, of)
     deps.reached('issuance 5')
     const certificate = assembleCertificate(draft.tbs, draft.issuer.signatureAlgorithm, signature)
     checkAssembled(draft, certificate)
@@ -303,8 +314,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         signature,
         epoch: deps.epoch,
         at,
-        issuedLeaf: events.issued(request, draft.serial, certificate, at),
-        refusedLeaf: () => events.releaseRefused(request, draft.serial, at),
+        issuedLeaf: events.issued(request, of, certificate, at),
+        refusedLeaf: () => events.releaseRefused(request, of, at),
       },
     ])
     deps.reached('issuance 6')

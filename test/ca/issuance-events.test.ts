@@ -6,7 +6,8 @@ import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
 import type { Registration } from '../../src/store/records.ts'
 
 const at = 1_000_000
-const agent = { kind: 'agent', name: 'crawler' } as Registration
+const agent = { kind: 'agent', name: 'crawler', profile: 'agent', version: 3 } as Registration
+const under = { registration: agent, profileHash: 'c0ffee' }
 const refusal = { code: 'token_reuse', message: '', hint: undefined, facts: {} } as const
 
 const requestOf = (who: string, operation: IssuanceRequest['operation'], source: string): IssuanceRequest => ({
@@ -28,25 +29,46 @@ test.each([
   ['a key that may not recover', 'key:00', 'recover'],
 ] as const)('%s gives its holder a few leaves, from however many networks', (_, who, operation) => {
   const { refused } = events()
-  const written = leavesOf(source => refused(requestOf(who, operation, source), refusal, agent, at))
+  const written = leavesOf(source => refused(requestOf(who, operation, source), refusal, under, at))
   expect(written).toBe(defaultSamplerLimits.burst)
 })
 
 test('an answer that is asked for again and again leaves a few leaves', () => {
   const { repeated } = events()
-  const written = leavesOf(source => repeated(requestOf('token:a', 'enrol', source), '01', at))
+  const written = leavesOf(source =>
+    repeated(requestOf('token:a', 'enrol', source), { serial: '01', registration: agent }, at),
+  )
   expect(written).toBe(defaultSamplerLimits.burst)
 })
 
 test('the first misuse of a token is written however many others are misused', () => {
   const { refused } = events()
-  const misuse = (who: string) => refused(requestOf(who, 'enrol', '192.0.2.1'), refusal, agent, at)
+  const misuse = (who: string) => refused(requestOf(who, 'enrol', '192.0.2.1'), refusal, under, at)
   for (let i = 0; i < 1000; i++) misuse(`token:${i}`)
   expect(misuse('token:last')).toMatchObject({ event: 'token_reuse', subject: 'agent:crawler' })
 })
 
 test('every refusal of what an operator asked for is written', () => {
   const { refused } = events()
-  const issue = (source: string) => refused(requestOf('operator:alice', 'issue', source), refusal, agent, at)
+  const issue = (source: string) => refused(requestOf('operator:alice', 'issue', source), refusal, under, at)
   expect(leavesOf(issue)).toBe(1000)
+})
+
+test('a leaf is found by whom it is about, and a refusal says under which profile and version it was decided', () => {
+  const { refused, repeated, issued, releaseRefused, voided } = events()
+  const [request, of] = [requestOf('token:a', 'enrol', '192.0.2.1'), { serial: '01', registration: agent }]
+  const leaves = [
+    refused(request, refusal, under, at),
+    repeated(request, of, at),
+    issued(request, of, new Uint8Array(0), at),
+    releaseRefused(request, of, at),
+    voided(request, of, at),
+  ]
+  expect(leaves.map(leaf => leaf?.subject)).toEqual(leaves.map(() => 'agent:crawler'))
+  expect(JSON.parse(Buffer.from(leaves[0]!.bytes).toString())).toMatchObject({
+    code: 'token_reuse',
+    profile: 'agent',
+    profileHash: 'c0ffee',
+    version: 3,
+  })
 })
