@@ -81,7 +81,8 @@ export interface LedgerView {
   readonly listed: ReadonlySet<string>
   readonly tokens: ReadonlyMap<string, TokenRow>
   readonly instances: ReadonlyMap<string, 'active' | 'locked' | 'revoked'>
-  readonly crls: ReadonlyMap<string, string>
+  /** Number and SHA-256 of each list, of every issuer: two of them may have one number. */
+  readonly crls: ReadonlySet<string>
   readonly leaves: readonly Leaf[]
   readonly contents: readonly Readonly<Record<string, unknown>>[]
   readonly feed: readonly {
@@ -135,10 +136,10 @@ const viewOf = (db: Database.Database): LedgerView => {
         (['active', 'locked', 'revoked'] as const)[row.state]!,
       ]),
     ),
-    crls: new Map(
+    crls: new Set(
       all<{ number: string; sha256: string }>(
-        'SELECT CAST(number AS TEXT) AS number, lower(hex(sha256)) AS sha256 FROM crl ORDER BY number',
-      ).map(row => [row.number, row.sha256]),
+        'SELECT CAST(number AS TEXT) AS number, lower(hex(sha256)) AS sha256 FROM crl',
+      ).map(row => `${row.number} ${row.sha256}`),
     ),
     leaves,
     contents: leaves.map(leaf => JSON.parse(new TextDecoder().decode(leaf.bytes)) as Record<string, unknown>),
@@ -249,7 +250,7 @@ function* crls({ ledger, evidence, trusted: { issuing } }: Judged): Iterable<str
       yield `list ${number} is not signed by its CA`
     if (number <= last) yield `list ${number} was seen after ${last}`
     last = number
-    if (ledger.crls.get(number.toString()) !== sha256(der)) yield `list ${number} was seen and is not what was recorded`
+    if (!ledger.crls.has(`${number} ${sha256(der)}`)) yield `list ${number} was seen and is not what was recorded`
   }
 }
 
