@@ -120,6 +120,7 @@ const composeServer = async (
     log,
     issuance: core.issuance,
     issuers: core.issuers,
+    certificates: ledger.certificates,
     directory: paths.api,
   })
   // With a certificate on disk a dead HSM keeps the API from nothing but signing: its first failure is enough to know.
