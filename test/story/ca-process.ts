@@ -102,10 +102,12 @@ export interface CaProcess {
   readonly child: ChildProcess
   readonly line: ReadyLine
   readonly ended: Promise<Ended>
-  /** Resolves when the process waits for its step. Only for `crash-server`. */
+  /** Resolves when the process waits for its step. Only for `crash`. */
   arm(ambush: Ambush): Promise<void>
   /** Resolves when the ambush that was armed has killed the signer, or rejects when the process ends before. */
   sprung(): Promise<void>
+  /** Keys whose signatures the signer and the ledger count differently. Only for `crash`. */
+  reconcile(): Promise<readonly string[]>
   /** SIGTERM. */
   stop(): Promise<Ended>
 }
@@ -116,8 +118,12 @@ const entries = {
   crash: { file: './crash-server.ts', args: [] },
 } as const
 
-/** @throws Error with the end of the server's log when it ends before it is ready */
-export const startCa = (home: StoryHome, entry: keyof typeof entries, more: Environment = {}): Promise<CaProcess> => {
+/** A process that may end before it is ready. */
+export const spawnCa = (
+  home: StoryHome,
+  entry: keyof typeof entries,
+  more: Environment = {},
+): { readonly ended: Promise<Ended>; readonly ready: Promise<CaProcess> } => {
   const { file, args } = entries[entry]
   const log = openSync(home.logFile, 'a', 0o600)
   const child = spawn(process.execPath, [fileURLToPath(new URL(file, import.meta.url)), ...args], {
@@ -153,22 +159,35 @@ export const startCa = (home: StoryHome, entry: keyof typeof entries, more: Envi
   })
   let sprung: Promise<unknown> = Promise.reject(new Error('no ambush was armed'))
   sprung.catch(() => {})
-  const ready = Promise.race([said, told((each): each is ReadyLine => 'ready' in each)])
-  return Promise.race([ready, failed]).then(line => ({
-    child,
-    line,
-    ended,
-    arm: async ambush => {
-      const armed = told((each): each is { armed: Ambush } => 'armed' in each)
-      sprung = told((each): each is { sprung: Ambush } => 'sprung' in each)
-      sprung.catch(() => {})
-      child.send(ambush)
-      await armed
-    },
-    sprung: async () => void (await sprung),
-    stop: () => {
-      child.kill('SIGTERM')
-      return ended
-    },
-  }))
+  const line = Promise.race([said, told((each): each is ReadyLine => 'ready' in each)])
+  const ready = Promise.race([line, failed]).then(
+    (line): CaProcess => ({
+      child,
+      line,
+      ended,
+      arm: async ambush => {
+        const armed = told((each): each is { armed: Ambush } => 'armed' in each)
+        sprung = told((each): each is { sprung: Ambush } => 'sprung' in each)
+        sprung.catch(() => {})
+        child.send(ambush)
+        await armed
+      },
+      sprung: async () => void (await sprung),
+      reconcile: async () => {
+        const answer = told((each): each is { reconciled: readonly string[] } => 'reconciled' in each)
+        child.send('reconcile')
+        return (await answer).reconciled
+      },
+      stop: () => {
+        child.kill('SIGTERM')
+        return ended
+      },
+    }),
+  )
+  ready.catch(() => {})
+  return { ended, ready }
 }
+
+/** @throws Error with the end of the server's log when it ends before it is ready */
+export const startCa = (home: StoryHome, entry: keyof typeof entries, more: Environment = {}): Promise<CaProcess> =>
+  spawnCa(home, entry, more).ready

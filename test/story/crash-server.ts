@@ -1,10 +1,12 @@
 // The CA as `agentca serve` composes it, in a process that its parent can ambush: when a numbered step is reached for the n-th time,
-// SIGKILL ends the core, its signer or both, because a thrown exception is not a crash. Talks to the parent over the IPC channel.
+// SIGKILL ends the core, its signer or both, because a thrown exception is not a crash. Talks to the parent over the IPC channel; an
+// ambush during the start itself comes in the environment.
 import { flushCompileCache } from 'node:module'
 import { systemClock } from '../../src/base/clock.ts'
 import type { Step } from '../../src/base/steps.ts'
 import { loadConfig } from '../../src/cli/config-file.ts'
 import { homeOf } from '../../src/cli/home.ts'
+import { createReconciler } from '../../src/server/reconcile.ts'
 import { type ReadyLine, type RunningServer, startServer } from '../../src/server/serve.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
@@ -15,14 +17,25 @@ export interface Ambush {
   readonly kill: 'core' | 'signer' | 'both'
 }
 
-/** What this process tells its parent. After `sprung` the core lives on: only its signer was killed. */
-export type Told = ReadyLine | { readonly armed: Ambush } | { readonly sprung: Ambush }
+/** What this process is asked: to lie in ambush, or to hold the signer's count of signatures against the ledger now. */
+export type Asked = Ambush | 'reconcile'
+
+/** What it tells. After `sprung` the core lives on: only its signer was killed. `reconciled`: keys whose counts do not fit. */
+export type Told =
+  | ReadyLine
+  | { readonly armed: Ambush }
+  | { readonly sprung: Ambush }
+  | { readonly reconciled: readonly string[] }
 
 const tell = (told: Told): void => {
   process.send?.(told)
 }
 
-let armed: Ambush | null = null
+const around = { env: process.env, cwd: process.cwd() }
+const { config, profiles } = loadConfig(around, undefined)
+const log = createLog({ level: config.log.level, destination: 2 })
+const { STORY_AMBUSH: atStart } = process.env
+let armed: Ambush | null = atStart === undefined ? null : (JSON.parse(atStart) as Ambush)
 let times = 0
 let server: RunningServer | null = null
 
@@ -36,22 +49,34 @@ const reached = (step: Step): void => {
   tell({ sprung: ambush })
 }
 
-process.on('message', (ambush: Ambush) => {
-  armed = ambush
-  times = 0
-  tell({ armed: ambush })
+const reconcile = async ({ core }: RunningServer): Promise<readonly string[]> => {
+  const { issuance, audit } = core.ledger
+  return createReconciler({
+    clock: systemClock,
+    log,
+    signer: core.signer,
+    issuers: core.issuers,
+    issuance,
+    audit,
+  }).run()
+}
+
+process.on('message', (asked: Asked) => {
+  if (asked !== 'reconcile') {
+    armed = asked
+    times = 0
+    tell({ armed: asked })
+  } else if (server !== null) void reconcile(server).then(reconciled => tell({ reconciled }))
 })
 // Its parent is gone: nobody is left to stop it.
 process.once('disconnect', () => process.exit(1))
 
-const around = { env: process.env, cwd: process.cwd() }
-const { config, profiles } = loadConfig(around, undefined)
 server = await startServer({
   config,
   paths: homeOf(around, undefined),
   profilesDirectory: profiles,
   clock: systemClock,
-  log: createLog({ level: config.log.level, destination: 2 }),
+  log,
   metrics: createMetrics(),
   reached,
   version: 'crash-server',

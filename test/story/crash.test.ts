@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Step } from '../../src/base/steps.ts'
 import { encodePem } from '../../src/pki/pem.ts'
-import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
+import { type CaProcess, createStoryHome, type StoryHome, spawnCa, startCa } from './ca-process.ts'
 import type { Ambush } from './crash-server.ts'
 import { createMember, createToken, type FleetDeps, type Member, type Outcome, registerAgent, revoke } from './fleet.ts'
 import { type Acknowledged, checkInvariants, type Evidence, newestList, noEvidence, readLedger } from './invariants.ts'
@@ -115,7 +115,13 @@ const survive = async (ambush: Ambush): Promise<CaProcess> => {
     await ca.sprung()
     return ca
   }
-  expect(await ca.ended).toEqual({ code: null, signal: 'SIGKILL' })
+  const killed = { code: null, signal: 'SIGKILL' }
+  expect(await ca.ended).toEqual(killed)
+  // Every start makes a list too: here the first one does not survive it.
+  if (ambush.kill === 'both' && ambush.step.startsWith('crl')) {
+    const again: Ambush = { ...ambush, kill: 'core' }
+    expect(await spawnCa(home, 'crash', { STORY_AMBUSH: JSON.stringify(again) }).ended).toEqual(killed)
+  }
   return startCa(home, 'crash')
 }
 
@@ -222,6 +228,10 @@ describe('after all of them', () => {
     const text = execFileSync('openssl', args, { cwd: directory, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
     for (const { serials } of evidence.acknowledged)
       for (const serial of serials) expect(text.toLowerCase()).toContain(`serial number: ${serial}`)
+  })
+
+  it('the signer counts no signature that the ledger does not know of', async () => {
+    expect(await ca.reconcile()).toEqual([])
   })
 
   it('the server ends when it is asked to, and its ledger is whole', { timeout: 60_000 }, async () => {
