@@ -1,17 +1,10 @@
 // Bad input over the wire: each has its status and code, one audit leaf, and leaves the token that came with it usable.
-import { execFileSync } from 'node:child_process'
-import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { signatureAlgorithms } from '../../src/pki/algorithms.ts'
-import { bitString, implicitConstructed, integer, nullValue, oid, sequence } from '../../src/pki/der.ts'
-import { oidOf } from '../../src/pki/oid.ts'
 import { leaf } from '../ca/authority.ts'
+import { badRequests, base64 } from './bad-requests.ts'
 import { type Ask, createKey, createTestFront, type Reply, type TestFront } from './harness.ts'
 
 let front: TestFront
@@ -21,52 +14,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await front?.[Symbol.asyncDispose]()
 })
-
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64')
-
-/** A request made by `openssl req`, with its options and an optional configuration section of extensions. */
-const opensslCsr = (options: readonly string[], extensions = ''): string => {
-  const directory = mkdtempSync(join(tmpdir(), 'agentca-csr-'))
-  try {
-    const config = join(directory, 'req.cnf')
-    const ask = extensions === '' ? '' : 'req_extensions = ext\n'
-    writeFileSync(config, `[req]\ndistinguished_name = dn\nprompt = no\n${ask}[dn]\nCN = x\n[ext]\n${extensions}\n`)
-    const args = ['req', '-new', '-nodes', '-config', config, '-keyout', join(directory, 'key'), ...options]
-    execFileSync('openssl', [...args, '-out', join(directory, 'csr')], { stdio: 'ignore' })
-    return readFileSync(join(directory, 'csr'), 'utf8')
-  } finally {
-    rmSync(directory, { recursive: true, force: true })
-  }
-}
-
-const p256 = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256']
-const curve = (name: string) => ['-newkey', 'ec', '-pkeyopt', `ec_paramgen_curve:${name}`]
-
-/** An RSA key that OpenSSL would not make: the modulus of a good one, the exponent 1, under which anybody can sign. */
-const exponentOne = (): Uint8Array => {
-  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
-  const modulus = Buffer.from(publicKey.export({ format: 'jwk' }).n as string, 'base64url')
-  const rsaKey = sequence(integer(new Uint8Array([0, ...modulus])), integer(1))
-  return requestOver(sequence(sequence(oid(oidOf.rsaEncryption), nullValue()), bitString(rsaKey)), privateKey)
-}
-
-const requestOver = (spkiDer: Uint8Array, privateKey: KeyObject): Uint8Array => {
-  const info = sequence(integer(0), sequence(), spkiDer, implicitConstructed(0))
-  const { der } = signatureAlgorithms.sha256WithRSAEncryption
-  return sequence(info, der, bitString(new Uint8Array(sign('sha256', info, privateKey))))
-}
-
-const changed = (bytes: Uint8Array, at: number): Uint8Array => {
-  const copy = bytes.slice()
-  copy[at]! ^= 1
-  return copy
-}
-
-/** The request's outer length in one octet more than it needs (X.690 §10.1). */
-const nonMinimal = (der: Uint8Array): Uint8Array => {
-  expect(der[1]).toBe(0x82)
-  return new Uint8Array([0x30, 0x83, 0x00, ...der.subarray(2)])
-}
 
 const verdict = ({ status, body }: Reply) => [status, body?.code ?? 'ok']
 
@@ -78,56 +25,13 @@ const expectRefusal = (reply: Reply, expected: readonly [number, string], subjec
 }
 
 describe('a certification request', () => {
-  let good: Uint8Array
-  beforeAll(async () => {
-    // With its length in two octets, which nonMinimal makes three.
-    const { csr } = await createKey([{ kind: 'dns', value: `${'x'.repeat(60)}.example` }])
-    good = csr
-  })
-
-  const cases: readonly [string, () => string, readonly [number, string]][] = [
-    ['garbage', () => 'garbage!', [400, 'csr_malformed']],
-    ['garbage in base64', () => base64(Buffer.from('garbage')), [400, 'csr_malformed']],
-    ['truncated', () => base64(good.subarray(0, -1)), [400, 'csr_malformed']],
-    ['with trailing bytes', () => base64(new Uint8Array([...good, 0])), [400, 'csr_malformed']],
-    ['with a length that is not minimal', () => base64(nonMinimal(good)), [400, 'csr_malformed']],
-    ['PEM without an end', () => '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n', [400, 'pem_malformed']],
-    ['a certificate', () => '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n', [400, 'pem_wrong_label']],
-    ['a private key', () => '-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n', [400, 'pem_private_key']],
-    ['of 9 KiB', () => base64(new Uint8Array(9216)), [413, 'csr_too_large']],
-    ['of P-224', () => opensslCsr(curve('secp224r1')), [422, 'key_not_allowed']],
-    ['of secp256k1', () => opensslCsr(curve('secp256k1')), [422, 'key_not_allowed']],
-    ['of RSA 1024', () => opensslCsr(['-newkey', 'rsa:1024']), [422, 'key_not_allowed']],
-    ['of RSA with exponent 1', () => base64(exponentOne()), [422, 'key_not_allowed']],
-    ['asking for CA:TRUE', () => opensslCsr(p256, 'basicConstraints = critical,CA:TRUE'), [422, 'csr_requests_ca']],
-    [
-      'asking for the name of another agent',
-      () => opensslCsr(p256, 'subjectAltName = URI:spiffe://example.org/agent/other/i/1'),
-      [403, 'name_not_granted'],
-    ],
-  ]
-  it.each(cases)('that is %s is refused', async (name, csr, expected) => {
-    const agent = `asks-${cases.findIndex(each => each[0] === name)}`
+  it.each(badRequests)('that is $is is refused', async ({ is, text, answer, refusedAs }) => {
+    const agent = `asks-${badRequests.findIndex(each => each.is === is)}`
     const token = await front.createToken(agent)
-    const reply = await front.call('/v1/enroll', { body: front.enrolBody(token, csr()) })
-    // What cannot be decoded at all is refused before anybody looks for the token.
-    const early = ['garbage', 'PEM without an end', 'a certificate', 'a private key', 'of 9 KiB'].includes(name)
-    expectRefusal(reply, expected, early ? null : `agent:${agent}`)
+    const reply = await front.call('/v1/enroll', { body: front.enrolBody(token, text()) })
+    expectRefusal(reply, answer, refusedAs === 'text' ? null : `agent:${agent}`)
     const key = await createKey()
     expect(verdict(await front.call('/v1/enroll', { body: front.enrolBody(token, key.csrText) }))).toEqual([201, 'ok'])
-  })
-
-  it('with a point off its curve, or signed by another key, is refused', async () => {
-    const { csr, publicKey } = await createKey()
-    const point = Buffer.from(publicKey.export({ type: 'spki', format: 'der' })).subarray(-64)
-    const at = Buffer.from(csr).indexOf(point)
-    const token = await front.createToken('off-curve')
-    const offCurve = await front.call('/v1/enroll', { body: front.enrolBody(token, base64(changed(csr, at + 63))) })
-    expectRefusal(offCurve, [422, 'key_not_allowed'], 'agent:off-curve')
-    const badSignature = await front.call('/v1/enroll', {
-      body: front.enrolBody(token, base64(changed(csr, csr.length - 1))),
-    })
-    expectRefusal(badSignature, [422, 'csr_signature_invalid'], 'agent:off-curve')
   })
 })
 
