@@ -84,15 +84,34 @@ const archiveOf = (deps: LifecycleDeps, { kind, name }: Subject): readonly [numb
   return first === undefined || last === undefined ? null : [first.index, last.index]
 }
 
+const activeOperators = (deps: LifecycleDeps): readonly Registration[] =>
+  deps.registrations.list({ kind: 'operator', state: 'active', limit: 1000 })
+
+/** Whose certificate can be renewed: nobody's, whose owner is gone. */
+const isAbleAdmin =
+  (deps: LifecycleDeps) =>
+  ({ operatorRole, owner }: Registration): boolean =>
+    operatorRole === 'admin' && (owner === null || deps.owners.find(owner)?.state !== 'gone')
+
 /** With operators left but no admin among them, nobody could make another one in production. */
 const refuseLastAdmin = (deps: LifecycleDeps, { kind, name }: Subject): void => {
   if (kind !== 'operator') return
-  const active = deps.registrations.list({ kind, state: 'active', limit: 1000 })
+  const active = activeOperators(deps)
   const others = active.filter(each => each.name !== name)
   if (active.find(each => each.name === name)?.operatorRole !== 'admin') return
-  if (others.length === 0 || others.some(each => each.operatorRole === 'admin')) return
+  if (others.length === 0 || others.some(isAbleAdmin(deps))) return
   throw new CaError('conflict', `operator ${name} is the last admin`, {
     hint: 'agentca operator create NAME --role admin',
+  })
+}
+
+/** The same, as slowly as the certificates of its admins end. @throws CaError `conflict` */
+const refuseOwnerOfLastAdmins = (deps: LifecycleDeps, owner: string): void => {
+  const admins = activeOperators(deps).filter(isAbleAdmin(deps))
+  if (admins.length === 0 || admins.some(each => each.owner !== owner)) return
+  throw new CaError('conflict', `every admin belongs to ${owner}, and none could renew its certificate any more`, {
+    facts: { admins: admins.map(each => each.name) },
+    hint: 'agentca operator create NAME --role admin --owner WHO',
   })
 }
 
@@ -120,8 +139,8 @@ const retireNow = async (
 
 const retire = async (deps: LifecycleDeps, subject: Subject, options: ChangeOptions): Promise<ChangeOutcome> => {
   if (options.why !== undefined) checkText('why', options.why)
-  refuseLastAdmin(deps, subject)
-  return retireNow(deps, subject, options, () => {})
+  // Asked under the ledger's lock: two admins who retire each other at once must not both find the other one there.
+  return retireNow(deps, subject, options, () => refuseLastAdmin(deps, subject))
 }
 
 const ownerGone = async (deps: LifecycleDeps, owner: string, options: ChangeOptions): Promise<BlastRadius> => {
@@ -129,6 +148,7 @@ const ownerGone = async (deps: LifecycleDeps, owner: string, options: ChangeOpti
   if (options.why !== undefined) checkText('why', options.why)
   if (deps.owners.find(owner)?.state === 'gone')
     throw new CaError('conflict', `owner ${owner} is gone already`, { hint: 'agentca owner list' })
+  refuseOwnerOfLastAdmins(deps, owner)
   return abandonable<BlastRadius>(abandon =>
     deps.owners.gone(owner, at, radius => {
       checkExpected(radius, options.expected)

@@ -117,6 +117,14 @@ describe('retirement', () => {
     expect(await retire('eve')).toBe('fulfilled')
   })
 
+  it('of two admins at once by each other ends one of them', async () => {
+    const ops = await makeOperations()
+    for (const name of ['root', 'eve']) await ops.register('operator', name, { operatorRole: 'admin' })
+    await ops.register('operator', 'bob')
+    const retire = (name: string) => codeOf(ops.lifecycle.retire({ kind: 'operator', name }, options))
+    expect((await Promise.all([retire('root'), retire('eve')])).sort()).toEqual(['conflict', 'fulfilled'])
+  })
+
   it('comes by itself at the end date, and not before', async () => {
     const { ops, intents } = await withCertificates(1)
     await ops.registry.update(billing, { until: now + day }, options)
@@ -166,6 +174,20 @@ describe('an owner who is gone', () => {
     expect(ops.leaves()).toMatchObject([{ event: 'owner_gone', certificates: 2, why: 'left' }])
     expect(await codeOf(ops.lifecycle.ownerGone('finance', options))).toBe('conflict')
     expect(await codeOf(ops.lifecycle.ownerGone('nobody', options))).toBe('not_found')
+  })
+
+  it('takes no admin with him while there is no other whose certificate can be renewed', async () => {
+    const ops = await makeOperations()
+    await ops.register('operator', 'root', { operatorRole: 'admin', owner: 'operators' })
+    await ops.register('operator', 'bob', { owner: 'search' })
+    const gone = (owner: string, dryRun = false) => codeOf(ops.lifecycle.ownerGone(owner, { context, dryRun }))
+    expect([await gone('operators', true), await gone('operators')]).toEqual(['conflict', 'conflict'])
+    expect(await gone('search')).toBe('fulfilled')
+    await ops.register('operator', 'eve', { operatorRole: 'admin', owner: 'security' })
+    expect(await gone('operators')).toBe('fulfilled')
+    expect(await gone('security')).toBe('conflict')
+    const retire = (name: string) => codeOf(ops.lifecycle.retire({ kind: 'operator', name }, options))
+    expect([await retire('eve'), await retire('root')]).toEqual(['conflict', 'fulfilled'])
   })
 })
 
