@@ -100,8 +100,8 @@ const checkMode = (path: string, mode: '700' | '600'): readonly Check[] => {
   return [failed('permissions', `${path} is ${found}, expected ${mode}`, `chmod ${mode} ${path}`)]
 }
 
-/** PINs, tokens and the API's own key: whoever reads them needs no HSM. */
-const secretName = /\.(?:pin|token)$|^credential-bundle\.pem$/
+/** PINs, tokens and the API's own keys: whoever reads them needs no HSM. */
+const secretName = /\.(?:pin|token)$|^(?:credential-bundle|next-key)\.pem$/
 
 const secretFiles = (directory: string): readonly string[] => {
   if (!existsSync(directory)) return []
