@@ -1,7 +1,7 @@
 // What README.md, SECURITY.md and docs/ promise: every command block is run, in order, against a CA of its own; configurations load; links lead
 // somewhere.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { root } from '../../scripts/bootstrap.mjs'
@@ -92,6 +92,15 @@ describe('blocks that are not run here', () => {
   })
 })
 
+describe('the map in README.md', () => {
+  it('has every folder of src/, and no other', () => {
+    const tracked = execFileSync('git', ['ls-files', 'src'], { cwd: root, encoding: 'utf8' }).trim().split('\n')
+    const folders = new Set(tracked.map(name => name.split('/')[1]))
+    const rows = [...textOf('README.md').matchAll(/^\| `(\w+)` \|/gm)].map(match => match[1])
+    expect(rows.toSorted()).toEqual([...folders].toSorted())
+  })
+})
+
 describe('configurations', () => {
   it.each(
     documents
@@ -107,7 +116,7 @@ describe('configurations', () => {
     const [unit] = blocksOf('docs/operations.md').filter(block => block.language === 'ini')
     expect(unit).toBeDefined()
     const file = join(ca.directory, 'agentca.service')
-    execFileSync('tee', [file], { input: unit!.text.replace(/^ExecStart=.*$/m, 'ExecStart=/bin/true') })
+    writeFileSync(file, unit!.text.replace(/^ExecStart=.*$/m, 'ExecStart=/bin/true'))
     execFileSync(systemd!, ['verify', file])
   })
 })
