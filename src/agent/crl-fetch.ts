@@ -1,5 +1,7 @@
 // The CRLs of every CA above a certificate, as one PEM file for programs that check revocation by OpenSSL. Lists are signed, so they
 // come over plain HTTP; what does not verify against the chain is not handed on, because it would make such programs refuse everybody.
+// Lists of other CAs go along as they are: during a rotation peers come with certificates of both issuing CAs, and programs that meet
+// them want a list of each. Whoever uses such a list checks its signature, and nobody's list is another CA's.
 import { request } from 'undici'
 import { isAgentCaError, messageOf } from '../base/errors.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
@@ -58,8 +60,10 @@ const parseInSlices = async (der: Uint8Array): Promise<Crl> => {
   }
 }
 
-const checkCrl = (crl: Crl, issuers: readonly Certificate[], now: number): void => {
+/** @returns false for a list of another CA */
+const checkCrl = (crl: Crl, issuers: readonly Certificate[], now: number): boolean => {
   const named = issuers.filter(issuer => equalNames(issuer.subjectDer, crl.issuerName))
+  if (named.length === 0) return false
   const signed = named.some(({ spki }) => {
     try {
       checkSignature(spki, crl.signatureAlgorithm, crl.tbs, crl.signature)
@@ -68,13 +72,15 @@ const checkCrl = (crl: Crl, issuers: readonly Certificate[], now: number): void 
       return false
     }
   })
-  if (!signed) throw AgentError.of('answer_not_verified', 'a revocation list is of no CA of this chain')
+  if (!signed)
+    throw AgentError.of('answer_not_verified', 'a revocation list is not by the CA of this chain that it names')
   if (crl.nextUpdate !== null && crl.nextUpdate <= now)
     throw AgentError.of('answer_not_verified', `a revocation list ended at ${new Date(crl.nextUpdate).toISOString()}`)
+  return true
 }
 
 /**
- * @returns PEM of the lists, each verified; null for a certificate that names none
+ * @returns PEM of the lists, those of the chain verified and first; null for a certificate that names none
  * @throws AgentError `ca_unreachable`, `answer_malformed`, `answer_not_verified`; the signal's reason
  */
 export const fetchCrls = async (credential: Credential, now: number, signal: AbortSignal): Promise<string | null> => {
@@ -84,15 +90,16 @@ export const fetchCrls = async (credential: Credential, now: number, signal: Abo
   const text = await download(url, signal)
   const issuers = parseCertificates(credential.chainPem + credential.bundlePem)
   try {
-    const lists = parsePem(text, 'X509 CRL', maxBytes)
+    const [ofChain, others]: [Uint8Array[], Uint8Array[]] = [[], []]
     let ofLeaf = false
-    for (const der of lists) {
+    for (const der of parsePem(text, 'X509 CRL', maxBytes)) {
       const crl = await parseInSlices(der)
-      checkCrl(crl, issuers, now)
+      if (checkCrl(crl, issuers, now)) ofChain.push(der)
+      else others.push(der)
       ofLeaf ||= equalNames(crl.issuerName, leaf.issuerDer)
     }
     if (!ofLeaf) throw AgentError.of('answer_not_verified', 'the revocation list of the issuing CA is missing')
-    return lists.map(der => encodePem('X509 CRL', der)).join('')
+    return [...ofChain, ...others].map(der => encodePem('X509 CRL', der)).join('')
   } catch (error) {
     if (error instanceof AgentError || !isAgentCaError(error)) throw error
     throw AgentError.of('answer_malformed', `the revocation lists from ${url} cannot be read: ${error.message}`, {

@@ -91,6 +91,15 @@ describe('the revocation lists of an identity', () => {
     expect(await fetchCrls(credential, Date.now(), signal)).toContain('BEGIN X509 CRL')
   })
 
+  it('are followed by those of other CAs, whose certificates peers have during a rotation', async () => {
+    const [own, foreign] = [await published(), await madeCrl()]
+    for (const text of [own + foreign, foreign + own]) {
+      ca.publish(async () => text)
+      expect(await fetchCrls(credential, Date.now(), signal)).toBe(own + foreign)
+    }
+    ca.publish(published)
+  })
+
   it('are not taken after their end', async () => {
     expect(await codeOf(fetchCrls(credential, Date.now() + 30 * 86_400_000, signal))).toBe('answer_not_verified')
   })
