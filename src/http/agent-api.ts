@@ -43,7 +43,7 @@ export const mountAgentApi = (router: IRouter, deps: AgentIssuanceDeps, jsonBody
   post(agentPaths.enroll, enrol)
   post(agentPaths.recover, recover)
   get(agentPaths.self, (_request, response) =>
-    sendJson(response, 200, selfAnswer(peerOf(response), deps.issuers, deps.clock.now())),
+    sendJson(response, 200, selfAnswer(peerOf(response), deps, deps.clock.now())),
   )
   get(agentPaths.bundle, (_request, response) => sendPem(response, deps.issuers.bundlePem()))
   get(agentPaths.capabilities, (_request, response) => sendJson(response, 200, capabilities))

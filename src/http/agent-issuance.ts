@@ -21,7 +21,7 @@ import { parseCsrText } from './csr-text.ts'
 import { HttpError } from './errors.ts'
 import { missingCertificate } from './front.ts'
 import { createIdempotencyKeys } from './idempotency.ts'
-import { identityAnswer } from './identity-answer.ts'
+import { identityAnswer, type LogIdentity } from './identity-answer.ts'
 import type { InFlight } from './limits.ts'
 import { exitCodeOf } from './problem.ts'
 
@@ -30,6 +30,8 @@ export interface AgentIssuanceDeps {
   readonly metrics: Metrics
   readonly issuance: Pick<Issuance, 'issue'>
   readonly issuers: Issuers
+  /** undefined: this server has no log key. */
+  readonly logIdentity?: LogIdentity | undefined
   readonly tokens: Pick<TokensPort, 'byHash'>
   readonly certificates: Pick<CertificatesPort, 'list'>
   readonly inFlight: InFlight
@@ -132,7 +134,7 @@ const createIssue = (deps: AgentIssuanceDeps) => {
     const issued = await deps.inFlight.run(() =>
       idempotency.run(holder, idempotencyKey, csr, () => measured(operation, () => deps.issuance.issue(request))),
     )
-    sendJson(response, issued.answer === 'new' ? 201 : 200, identityAnswer(issued, deps.issuers, deps.clock.now()))
+    sendJson(response, issued.answer === 'new' ? 201 : 200, identityAnswer(issued, deps, deps.clock.now()))
   }
 }
 

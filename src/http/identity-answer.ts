@@ -25,10 +25,23 @@ export interface AnsweredCertificate extends Pick<IssuedCertificate, 'certificat
   readonly record: RecordedFacts
 }
 
+/** What the log key's signatures are verified by. */
+export interface LogIdentity {
+  readonly caId: string
+  /** PEM PUBLIC KEY. */
+  readonly logKey: string
+}
+
+export interface IdentityContext {
+  readonly issuers: Pick<Issuers, 'chainPem' | 'bundlePem'>
+  /** undefined: this server has no log key. */
+  readonly logIdentity?: LogIdentity | undefined
+}
+
 /** @param now milliseconds since the epoch */
 export const identityAnswer = (
   issued: AnsweredCertificate,
-  issuers: Pick<Issuers, 'chainPem' | 'bundlePem'>,
+  { issuers, logIdentity }: IdentityContext,
   now: number,
 ): IdentityAnswer => {
   const { record, certificate, registration } = issued
@@ -55,5 +68,6 @@ export const identityAnswer = (
     chain: issuers.chainPem(record.issuerId),
     bundle: issuers.bundlePem(),
     notGranted: issued.notGranted,
+    ...logIdentity,
   }
 }

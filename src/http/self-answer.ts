@@ -1,8 +1,7 @@
 // `GET /v1/self`: what this CA knows of the caller, and the identity that the caller has.
-import type { Issuers } from '../ca/issuers.ts'
 import type { IdentityAnswer } from '../schema/admin-answers.ts'
 import type { VerifiedCaller } from './call.ts'
-import { identityAnswer } from './identity-answer.ts'
+import { type IdentityContext, identityAnswer } from './identity-answer.ts'
 
 export interface SelfAnswer extends IdentityAnswer {
   readonly kind: 'agent' | 'service' | 'operator'
@@ -23,11 +22,11 @@ export interface SelfAnswer extends IdentityAnswer {
   readonly scopes: readonly string[]
 }
 
-export const selfAnswer = (caller: VerifiedCaller, issuers: Issuers, now: number): SelfAnswer => {
+export const selfAnswer = (caller: VerifiedCaller, context: IdentityContext, now: number): SelfAnswer => {
   const { record, registration, instance, certificate } = caller
   const { name, owner, purpose, profile, roles, attributes, until, state, version } = registration
   return {
-    ...identityAnswer({ record, certificate: certificate.der, registration, notGranted: [] }, issuers, now),
+    ...identityAnswer({ record, certificate: certificate.der, registration, notGranted: [] }, context, now),
     kind: registration.kind,
     state: instance.state,
     registration: {

@@ -272,6 +272,10 @@ export interface IdentityAnswer {
   /** PEM of the roots. */
   readonly bundle: string
   readonly notGranted: readonly string[]
+  /** Whose log and state it is: with them what the log key signed is verified wherever it comes from. */
+  readonly caId?: string
+  /** PEM PUBLIC KEY. */
+  readonly logKey?: string
 }
 
 export interface HsmKeyAnswer {

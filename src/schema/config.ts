@@ -116,6 +116,15 @@ const schema = z.strictObject({
       unknownBudget: whole(0, 100_000).default(50),
     })
     .prefault({}),
+  feed: z
+    .strictObject({
+      heartbeat: duration.prefault('5s'),
+      /** So long after a heartbeat a verifier relies on what it knows: it may miss two. */
+      lease: duration.prefault('15s'),
+      /** The signed state is published after each change, and at the latest after this long. */
+      stateEvery: duration.prefault('30s'),
+    })
+    .prefault({}),
   audit: z
     .strictObject({
       checkpointEvery: duration.prefault('1m'),
@@ -217,6 +226,10 @@ export const parseConfig = ({ text, source, env, flags = {} }: ConfigSources): C
   if (config.crl.refreshBefore >= config.crl.lifetime)
     throw new SchemaError(source, [
       { path: 'crl.refreshBefore', problem: `expected less than crl.lifetime (${config.crl.lifetime}s)` },
+    ])
+  if (config.feed.heartbeat >= config.feed.lease)
+    throw new SchemaError(source, [
+      { path: 'feed.heartbeat', problem: `expected less than feed.lease (${config.feed.lease}s)` },
     ])
   return config
 }

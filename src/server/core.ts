@@ -21,6 +21,8 @@ import { createIssuanceEvents } from '../ca/issuance-events.ts'
 import { createIssuance } from '../ca/issue.ts'
 import { createIssuers, type Issuers, type StatusUrls, statusUrls } from '../ca/issuers.ts'
 import { createOcspResponder, type OcspResponder } from '../ca/ocsp-responder.ts'
+import type { Feed } from '../feed/feed.ts'
+import type { StatePublisher } from '../feed/state-publisher.ts'
 import { parseTrustDomain, type TrustDomain } from '../pki/spiffe.ts'
 import type { ProfileBook } from '../policy/profile-book.ts'
 import type { Config } from '../schema/config.ts'
@@ -29,6 +31,7 @@ import { createSignerClient, type SignerClient } from '../signer/client.ts'
 import { createSignerSupervisor, type SignerSupervisor } from '../signer/supervisor.ts'
 import type { Ledger } from '../store/ports.ts'
 import { openSqliteLedger } from '../store/sqlite/open.ts'
+import { openCoreFeed } from './core-feed.ts'
 import { ServerError } from './errors.ts'
 import type { HomePaths } from './home.ts'
 import { checkListeners } from './listener-rules.ts'
@@ -70,6 +73,8 @@ export interface Core extends AsyncDisposable {
   readonly crls: CrlPublisher
   readonly ocsp: OcspResponder
   readonly checkpoints: Checkpointer
+  readonly feed: Feed
+  readonly state: StatePublisher
   /** SHA-256 of the log key's SubjectPublicKeyInfo goes with every checkpoint; this is the key itself, DER. */
   readonly logKeySpki: Uint8Array
   profiles(): ProfileBook
@@ -213,6 +218,8 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
   })
   const issuance = observeIssuance({ issuance: unobserved, metrics, presign: ocsp.presign })
   const logKeySpki = readOnlineKey(paths, logKeyLabel).der
+  const signNote = (tbs: Uint8Array): Promise<Uint8Array> =>
+    signer.sign({ purpose: 'checkpoint', key: logKeyLabel, tbs, priority: 'status', deadlineMs: signDeadlineMs })
   const checkpoints = createCheckpointer({
     clock,
     log,
@@ -220,15 +227,28 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     audit: ledger.audit,
     sampler,
     logKey: { origin: originOf(caId), spki: logKeySpki },
-    sign: tbs =>
-      signer.sign({ purpose: 'checkpoint', key: logKeyLabel, tbs, priority: 'status', deadlineMs: signDeadlineMs }),
+    sign: signNote,
     everySeconds: config.audit.checkpointEvery,
     file: config.audit.checkpointFile ?? join(paths.log, 'checkpoints'),
   })
 
+  const { feed, state } = await openCoreFeed({
+    // Neither receipts nor states are to be dated ahead.
+    clock: { now: clockGuard.now, monotonic: () => clock.monotonic() },
+    log,
+    metrics,
+    ledger,
+    config: config.feed,
+    directory: paths.status,
+    caId,
+    logKeySpki,
+    sign: signNote,
+  })
+
   const close = async (): Promise<void> => {
+    await feed.close()
     await checkpoints.close()
-    await Promise.all([crls.close(), ocsp.close()])
+    await Promise.all([crls.close(), ocsp.close(), state.close()])
     await clockGuard.close()
     await ledger.audit
       .append([coreStopped({ at: clock.now(), who: 'system' }, { epoch })])
@@ -254,6 +274,8 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     crls,
     ocsp,
     checkpoints,
+    feed,
+    state,
     logKeySpki,
     profiles: () => book,
     setProfiles: next => {

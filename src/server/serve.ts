@@ -7,6 +7,7 @@ import { createInFlight, createLimits } from '../http/limits.ts'
 import { createListener, createPlainServer, type Listener } from '../http/listener.ts'
 import { createOpsHandler } from '../http/ops.ts'
 import { createTlsServer } from '../http/tls-server.ts'
+import { encodePem } from '../pki/pem.ts'
 import type { Address } from '../schema/config.ts'
 import { createStatusServer } from '../status/listener.ts'
 import type { RenderedMetrics } from '../telemetry/metrics.ts'
@@ -101,6 +102,7 @@ const composeServer = async (
     closing.push(() => listener.close(graceMs))
     return listener
   }
+  const logKeyPem = encodePem('PUBLIC KEY', core.logKeySpki)
   const { server: statusServer } = createStatusServer({
     clock,
     log,
@@ -108,6 +110,8 @@ const composeServer = async (
     ocsp: core.ocsp,
     issuers: core.issuers,
     latestCheckpoint: () => core.checkpoints.latest()?.note ?? null,
+    logKeyPem,
+    stateFile: core.state.file,
   })
   const status = opened(createListener(statusServer))
   const statusPort = await listenNear(status, 'listen.status', {
@@ -148,7 +152,11 @@ const composeServer = async (
     limits: createLimits(clock, config.limits),
     inFlight: createInFlight(config.issuance.maxInFlight),
     publicUrl: core.publicUrls.api,
+    logIdentity: { caId: core.caId, logKey: logKeyPem },
+    feed: core.feed,
   }
+  // Streams would keep the listener from closing.
+  closing.push(() => core.feed.close())
   const adminRouter = createAdminRouter(operations)
   const api = opened(
     createTlsServer({ credentials: credential, handler: createApp({ face: 'tls', deps, adminRouter }) }),

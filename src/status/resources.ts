@@ -14,6 +14,16 @@ export interface ResourcesDeps {
   readonly issuers: Pick<Issuers, 'all' | 'byName' | 'bundlePem'>
   /** The signed note; null: none yet. */
   readonly latestCheckpoint: () => string | null
+  /** The log key, PEM PUBLIC KEY; undefined: this server shows none. */
+  readonly logKeyPem?: string | undefined
+  /** Files of the signed state by their names; null: there is none. Undefined: this server publishes none. */
+  readonly stateFile?: ((name: string) => StateFile | null) | undefined
+}
+
+export interface StateFile {
+  readonly bytes: Uint8Array
+  /** What is under this name never changes. */
+  readonly immutable: boolean
 }
 
 /** null: there is nothing now. */
@@ -27,15 +37,18 @@ export interface Resources {
 /** So long at most may a cache hold back a revocation, or a new root. */
 const maxAgeSeconds = 300
 const checkpointMaxAgeSeconds = 10
+/** Published again twice a minute, and after each change. */
+const stateHeadMaxAgeSeconds = 5
+const immutableMaxAgeSeconds = 31_536_000
 /** A CA's certificate never changes. */
 const certificateMaxAgeSeconds = 86_400
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-const plain = (type: string, bytes: Uint8Array, maxAge: number): Content => ({
+const plain = (type: string, bytes: Uint8Array, maxAge: number, tag = sha256(bytes)): Content => ({
   type,
   bytes,
-  tag: sha256(bytes),
+  tag,
   lastModified: null,
   goodUntil: null,
   maxAgeSeconds: maxAge,
@@ -59,7 +72,26 @@ const crlContent = (type: string, bytes: Uint8Array, { sha256: tag, thisUpdate, 
 
 const pemType = 'application/x-pem-file'
 
-export const createResources = ({ clock, crls, issuers, latestCheckpoint }: ResourcesDeps): Resources => {
+const stateContent = (name: string, { bytes, immutable }: StateFile): Content =>
+  immutable
+    ? { ...plain('application/jsonl', bytes, immutableMaxAgeSeconds, name), directives: 'immutable' }
+    : plain(name.endsWith('.json') ? 'application/json' : 'text/plain; charset=utf-8', bytes, stateHeadMaxAgeSeconds)
+
+/** Names come and go, and a file may be large: what is made of it lives as long as its bytes. */
+const createStateFiles = ({ clock, stateFile }: Pick<ResourcesDeps, 'clock' | 'stateFile'>) => {
+  const made = new WeakMap<Uint8Array, Representation>()
+  return (name: string): Representation | null => {
+    const file = stateFile?.(name) ?? null
+    if (file === null) return null
+    const known = made.get(file.bytes) ?? represent(stateContent(name, file), clock.now(), null)
+    made.set(file.bytes, known)
+    return known
+  }
+}
+
+export const createResources = (deps: ResourcesDeps): Resources => {
+  const { clock, crls, issuers, latestCheckpoint, logKeyPem } = deps
+  const stateFiles = createStateFiles(deps)
   const resource = <T extends object | string>(read: () => T | null, contentOf: (value: T) => Content): Resource => {
     let value: T | null = null
     let made: Representation | null = null
@@ -102,6 +134,14 @@ export const createResources = ({ clock, crls, issuers, latestCheckpoint }: Reso
       resource(latestCheckpoint, note => plain('text/plain; charset=utf-8', utf8(note), checkpointMaxAgeSeconds)),
     ],
   ])
+  if (logKeyPem !== undefined)
+    known.set(
+      '/log/key',
+      resource(
+        () => logKeyPem,
+        pem => plain(pemType, utf8(pem), maxAgeSeconds),
+      ),
+    )
 
   const ofIssuer = (path: string): Resource | null => {
     const [, folder, name = ''] = /^\/(crl|aia)\/([^/]+)\.(?:crl|cer)$/.exec(path) ?? []
@@ -113,6 +153,8 @@ export const createResources = ({ clock, crls, issuers, latestCheckpoint }: Reso
     find: path => {
       const found = known.get(path)
       if (found !== undefined) return found
+      const [, state] = /^\/state\/([^/]+)$/.exec(path) ?? []
+      if (state !== undefined) return () => stateFiles(state)
       const made = ofIssuer(path)
       if (made !== null) known.set(path, made)
       return made

@@ -60,8 +60,12 @@ export interface StateHead {
 }
 
 export const stateOriginOf = (caId: string): string => `agentca-state/${caId}`
-export const snapshotFileName = ({ epoch, n }: FeedPosition): string => `snapshot-${epoch}-${n}.jsonl`
-export const deltaFileName = (epoch: string, from: number, to: number): string => `delta-${epoch}-${from}-${to}.jsonl`
+/** Part of their hash is in the names of files: whatever a cache keeps under a name is that file. */
+const mark = (sha256: string): string => sha256.slice(0, 16)
+export const snapshotFileName = ({ epoch, n }: FeedPosition, sha256: string): string =>
+  `snapshot-${epoch}-${n}-${mark(sha256)}.jsonl`
+export const deltaFileName = (epoch: string, from: number, to: number, sha256: string): string =>
+  `delta-${epoch}-${from}-${to}-${mark(sha256)}.jsonl`
 
 export const encodeStateHead = (head: StateHead): string => `${JSON.stringify(head)}\n`
 
@@ -76,11 +80,12 @@ const whole = (members: Members, name: string): number => {
   return value as number
 }
 
-const fileOf = (members: Members, name: string) => {
+const fileOf = (members: Members, nameOf: (sha256: string) => string) => {
   const { sha256 } = members
-  // Names are made from what is signed, never taken: they become paths.
+  if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) throw malformed('a file without its hash')
+  // Names are made from what else is signed, never taken: they become paths.
+  const name = nameOf(sha256)
   if (members.name !== name) throw malformed(`a file that is not called ${name}`)
-  if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) throw malformed(`no hash of ${name}`)
   return { name, sha256, bytes: whole(members, 'bytes') }
 }
 
@@ -90,7 +95,7 @@ const deltasOf = (value: unknown, epoch: string): readonly DeltaFile[] => {
     const members = membersOf(each, 'a delta')
     const [from, to] = [whole(members, 'from'), whole(members, 'to')]
     if (from >= to) throw malformed(`a delta from ${from} to ${to}`)
-    return { ...fileOf(members, deltaFileName(epoch, from, to)), from, to }
+    return { ...fileOf(members, sha256 => deltaFileName(epoch, from, to, sha256)), from, to }
   })
 }
 
@@ -121,7 +126,7 @@ const parseHead = (json: string): StateHead => {
     n: whole(members, 'n'),
     at: whole(members, 'at'),
     nextUpdate: whole(members, 'nextUpdate'),
-    snapshot: { ...fileOf(file, snapshotFileName({ epoch, n })), n },
+    snapshot: { ...fileOf(file, sha256 => snapshotFileName({ epoch, n }, sha256)), n },
     deltas: deltasOf(members.deltas, epoch),
   }
   checkReach(head)

@@ -102,7 +102,7 @@ const answerOf = (serial: string, now: number) => {
     notGranted: [],
     answer: 'new',
   }
-  return identityAnswer(issued, issuers, now)
+  return identityAnswer(issued, { issuers }, now)
 }
 
 describe('an identity', () => {

@@ -103,6 +103,7 @@ unknown: 1
 
   test('a CRL that would be refreshed all the time is refused', () => {
     expect(faultsOf(() => parse('crl: { lifetime: 12h }'))).toEqual(['crl.refreshBefore'])
+    expect(faultsOf(() => parse('feed: { heartbeat: 15s }'))).toEqual(['feed.heartbeat'])
   })
 })
 

@@ -26,13 +26,13 @@ const trust: StateTrust = { caId: 'ca-1', logKeySpki, notOlderThan: null, now: a
 
 const hashOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 const snapshotOf = (n: number, bytes: Uint8Array = utf8('')) => ({
-  name: snapshotFileName({ epoch, n }),
+  name: snapshotFileName({ epoch, n }, hashOf(bytes)),
   n,
   sha256: hashOf(bytes),
   bytes: bytes.length,
 })
 const deltaOf = (from: number, to: number, bytes: Uint8Array = utf8('')) => ({
-  name: deltaFileName(epoch, from, to),
+  name: deltaFileName(epoch, from, to, hashOf(bytes)),
   from,
   to,
   sha256: hashOf(bytes),
@@ -114,7 +114,7 @@ describe('the head of a published state', () => {
     ['a snapshot of later', { snapshot: snapshotOf(10) }],
     ['a delta backwards', { deltas: [deltaOf(9, 9)] }],
     ['a name that climbs', { snapshot: { ...snapshotOf(5), name: '../../etc/passwd' } }],
-    ['the name of another file', { deltas: [{ ...deltaOf(2, 9), name: deltaFileName(epoch, 2, 8) }] }],
+    ['the name of another file', { deltas: [{ ...deltaOf(2, 9), name: deltaOf(2, 8).name }] }],
     ['another epoch in a name', { epoch: 'fedcba9876543210' }],
     ['no epoch', { epoch: 'x' }],
     ['a hash that is none', { snapshot: { ...snapshotOf(5), sha256: 'ab' } }],

@@ -60,7 +60,8 @@ const issue = async (deps: AdminDeps, { body, actor, context }: AdminCall<'certi
   } as const
   if (dryRun) return previewAnswer(deps, deps.previewIssuance(request))
   try {
-    return identityAnswer(await deps.issuance.issue(request), deps.issuers, deps.clock.now())
+    const logIdentity = { caId: deps.about.caId, logKey: deps.checkpoints.publicKeyPem }
+    return identityAnswer(await deps.issuance.issue(request), { issuers: deps.issuers, logIdentity }, deps.clock.now())
   } catch (error) {
     if (isAgentCaError(error) && hasLeaf(error)) markRecorded(error)
     throw error
