@@ -25,6 +25,7 @@ export type HttpErrorCode =
   | 'jws_not_current'
   | 'jws_wrong_audience'
   | 'jws_replayed'
+  | 'pin_refused'
 
 export class HttpError extends AgentCaError<HttpErrorCode> {
   constructor(code: HttpErrorCode, message: string, options: ErrorOptionsOf = {}) {

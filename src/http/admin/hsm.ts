@@ -1,10 +1,12 @@
 // The signer and its token, as far as an operator may look and help.
 import { operatorAction } from '../../audit/events.ts'
+import { isAgentCaError } from '../../base/errors.ts'
 import { CaError } from '../../ca/errors.ts'
 import type { RequestContext } from '../../ca/issuance.ts'
 import { leafContextOf } from '../../ca/leaf-context.ts'
 import type { HsmKeyAnswer, HsmStatusAnswer } from '../../schema/admin-answers.ts'
 import type { SignerHealth } from '../../signer/port.ts'
+import { HttpError } from '../errors.ts'
 import { time, wholeList } from './answers.ts'
 import type { AdminDeps, HsmInspection } from './deps.ts'
 import type { Handlers } from './handler.ts'
@@ -39,6 +41,17 @@ const checkTestKey = ({ state, keys }: SignerHealth, label: string | undefined):
     throw new CaError('conflict', `key ${label} does not sign tests`, { facts: { purposes: key.purposes }, hint })
 }
 
+/** @throws HttpError `pin_refused`; what the signer throws for other reasons */
+const unlock = async (hsm: AdminDeps['hsm'], pin: string | undefined): Promise<SignerHealth> => {
+  try {
+    return await hsm.unlock(pin)
+  } catch (cause) {
+    if (!isAgentCaError(cause) || cause.code !== 'pin_latched') throw cause
+    const { message, hint } = cause
+    throw new HttpError('pin_refused', message, { cause, ...(hint === undefined ? {} : { hint }) })
+  }
+}
+
 type Names = 'hsmStatus' | 'hsmKeys' | 'hsmTestSign' | 'hsmUnlock'
 
 export const hsmHandlers = (deps: AdminDeps): Pick<Handlers, Names> => {
@@ -64,7 +77,7 @@ export const hsmHandlers = (deps: AdminDeps): Pick<Handlers, Names> => {
     },
     hsmUnlock: async ({ body: { pin }, context }) => {
       await note(context, 'hsm_unlock', { pin: pin === undefined ? 'pin-source' : 'given' })
-      return statusAnswer(await hsm.unlock(pin), hsm.restarts())
+      return statusAnswer(await unlock(hsm, pin), hsm.restarts())
     },
   }
 }
