@@ -49,6 +49,8 @@ export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents =>
       op: request.operation,
       instance: intent.instanceId,
       serial: intent.serial,
+      // Revoked with its release: no other leaf says so.
+      supersedes: intent.supersedes ?? undefined,
       key: intent.keyHash,
       tbs: sha256Hex(intent.tbs),
       profile: intent.profile,

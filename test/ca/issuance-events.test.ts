@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { createSampler, defaultSamplerLimits } from '../../src/audit/sampler.ts'
 import type { IssuanceRequest } from '../../src/ca/issuance.ts'
 import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
+import type { IntentRecord } from '../../src/store/ports.ts'
 import type { Registration } from '../../src/store/records.ts'
 
 const at = 1_000_000
@@ -16,6 +17,17 @@ const requestOf = (who: string, operation: IssuanceRequest['operation'], source:
   csr: new Uint8Array(0),
   context: { requestId: 'r', who, source },
 })
+
+const recorded = {
+  serial: '03',
+  instanceId: 'i',
+  keyHash: '00',
+  tbs: new Uint8Array(1),
+  profile: 'agent',
+  profileHash: 'c0ffee',
+  registrationVersion: 3,
+  createdAt: at,
+} as IntentRecord
 
 const events = () => createIssuanceEvents(createSampler({ now: () => 0, monotonic: () => 0 }).admit)
 
@@ -71,4 +83,15 @@ test('a leaf is found by whom it is about, and a refusal says under which profil
     profileHash: 'c0ffee',
     version: 3,
   })
+})
+
+test('the intent of a replacement names the certificate that its release revokes, and no other intent names one', () => {
+  const { intentRecorded } = events()
+  const factsOf = (supersedes: string | null) => {
+    const intent = { ...recorded, supersedes }
+    const leaf = intentRecorded(requestOf('token:a', 'renew', '192.0.2.1'), intent, agent)
+    return JSON.parse(new TextDecoder().decode(leaf.bytes))
+  }
+  expect(factsOf('02')).toMatchObject({ serial: '03', supersedes: '02' })
+  expect(Object.keys(factsOf(null))).not.toContain('supersedes')
 })
