@@ -28,6 +28,8 @@ const say = (value: object): void => {
 }
 
 const main = async (): Promise<void> => {
+  // A core that was killed reads nothing more: saying so in vain must not keep its signer from writing its counts and ending in order.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   const log = stderrLog({ process: 'signer' })
   const { values } = parseArgs({
     options: { config: { type: 'string' }, 'exit-with-stdin': { type: 'boolean', default: false } },

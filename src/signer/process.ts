@@ -158,8 +158,9 @@ export const runSignerProcess = async (
     service,
     async close() {
       clearInterval(watch)
-      server.close()
+      // The socket says that somebody is here, until the counts are written: whoever follows reads them.
       await service.close()
+      server.close()
       for (const socket of sockets) socket.destroy()
       rmSync(config.socket, { force: true })
     },

@@ -80,10 +80,11 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
   })
   let queue: SignQueue = createSignQueue({ slots: config.sessions, clock })
   let lastSignAt = clock.monotonic()
+  let closing = false
   let shown: { state: SignerState; sinceMs: number } = { state: 'down', sinceMs: clock.now() }
 
   const currentState = (): { state: SignerState; detail: string } => {
-    const base = hsm.state()
+    const base = closing ? ({ state: 'down', detail: 'shutting down' } as const) : hsm.state()
     const { stuck, oldestStuckMs } = queue.state()
     const state = stuck > 0 && base.state === 'ready' ? 'down' : base.state
     if (state !== shown.state) shown = { state, sinceMs: clock.now() }
@@ -191,6 +192,7 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
       await queue.submit(work).catch(error => log.warn({ reason: messageOf(error) }, 'the probe signature failed'))
     },
     async close() {
+      closing = true
       queue.stop(new SignerError('signer_unavailable', 'the signer is shutting down', { hsmCalled: 'no' }))
       const end = clock.monotonic() + 2000
       while (queue.state().busy > queue.state().stuck && clock.monotonic() < end)
