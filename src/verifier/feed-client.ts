@@ -1,0 +1,149 @@
+// Holds a feed stream open under the backend's own identity: events go to `take` one by one, what was applied is acknowledged, and a stream
+// that ends, breaks or does not follow is opened again from where it stood, or from a snapshot.
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { AgentIdentity } from '../agent/identity.ts'
+import { AgentCaError, messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import { createEventStreamReader } from '../verify/event-stream.ts'
+import { encodePosition, type FeedEvent, type FeedPosition, parseFeedEvent } from '../verify/feed-event.ts'
+import type { Applied } from '../verify/revocation-state.ts'
+
+export interface FeedClientDeps {
+  readonly identity: AgentIdentity
+  readonly log: Log
+  readonly subscriber: string
+  readonly maxStalenessSeconds: number
+  readonly position: () => FeedPosition | null
+  /** Applies one event, sockets cut included: what returns here is acknowledged. */
+  readonly take: (event: FeedEvent) => Applied
+  /** 0 to 1, for the jitter of reconnects. */
+  readonly random: () => number
+}
+
+export interface FeedClient {
+  readonly connected: boolean
+  close(): Promise<void>
+}
+
+/** A first reconnect comes soon, so that a restart of the CA is hardly felt; a thousand of them do not come at once. */
+const backoffMs = [200, 500, 1000, 2000, 5000, 10_000]
+/** Longer than the CA's heartbeats: a stream that says nothing for so long is dead, whatever TCP thinks. */
+const silenceMs = 20_000
+
+export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
+  const { identity, log } = deps
+  const ended = new AbortController()
+  let stream = new AbortController()
+  let connected = false
+  let fromSnapshot = false
+  let failures = 0
+
+  const peer = (): string => `spiffe://${identity.current().trustDomain}/service/agentca`
+  const url = (path: string): string => `${identity.current().url}${path}`
+
+  let acknowledging: Promise<void> | null = null
+  let owed: FeedPosition | null = null
+  /** The newest position; while one is on its way the next one waits, and only the newest of those is said. */
+  const acknowledge = (position: FeedPosition): void => {
+    owed = position
+    acknowledging ??= (async () => {
+      while (owed !== null && !ended.signal.aborted) {
+        const id = encodePosition(owed)
+        owed = null
+        try {
+          const answer = await identity.fetch(url('/v1/feed/ack'), {
+            peer: peer(),
+            method: 'POST',
+            headers: { 'content-type': 'application/json' },
+            body: JSON.stringify({ id, subscriber: deps.subscriber }),
+            signal: ended.signal,
+          })
+          await answer.text()
+        } catch (error) {
+          log.debug({ reason: messageOf(error) }, 'an acknowledgement did not arrive')
+        }
+      }
+      acknowledging = null
+    })()
+  }
+
+  const takeAll = (events: readonly { event: string; id: string; data: string }[]): void => {
+    for (const { event, id, data } of events) {
+      if (event === 'end') throw new AgentCaError('feed_ended', `the CA ended the stream: ${data.slice(0, 200)}`)
+      const parsed = parseFeedEvent(event, id, data)
+      const applied = deps.take(parsed)
+      if (applied === 'resync') {
+        // Once from the position that is known; when that does not help, everything.
+        fromSnapshot = parsed.type !== 'heartbeat' || fromSnapshot
+        throw new AgentCaError('feed_ended', `event ${id} does not follow what is known`)
+      }
+      if (applied === 'applied') {
+        failures = 0
+        fromSnapshot = false
+        if (parsed.type !== 'heartbeat') acknowledge(parsed.position)
+      }
+    }
+  }
+
+  const readStream = async (): Promise<void> => {
+    stream = new AbortController()
+    const signal = AbortSignal.any([ended.signal, stream.signal])
+    const position = fromSnapshot ? null : deps.position()
+    const query = new URLSearchParams({
+      subscriber: deps.subscriber,
+      maxStaleness: String(deps.maxStalenessSeconds),
+    })
+    const answer = await identity.fetch(url(`/v1/feed?${query}`), {
+      peer: peer(),
+      headers: {
+        accept: 'text/event-stream',
+        ...(position === null ? {} : { 'last-event-id': encodePosition(position) }),
+      },
+      signal,
+    })
+    if (answer.status !== 200 || answer.body === null)
+      throw new AgentCaError('feed_ended', `the CA answered ${answer.status}: ${(await answer.text()).slice(0, 300)}`)
+    const reader = createEventStreamReader()
+    let silence = setTimeout(() => stream.abort(new Error('the feed is silent')), silenceMs)
+    try {
+      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+        clearTimeout(silence)
+        silence = setTimeout(() => stream.abort(new Error('the feed is silent')), silenceMs)
+        connected = true
+        takeAll(reader.push(chunk))
+      }
+    } finally {
+      clearTimeout(silence)
+      connected = false
+      stream.abort()
+    }
+  }
+
+  // The stream of an older generation would end with its certificate: a new one is opened while the lease of the old one still runs.
+  const unfollow = identity.onChange(() => stream.abort(new Error('the identity was renewed')))
+
+  const running = (async () => {
+    while (!ended.signal.aborted) {
+      try {
+        await readStream()
+      } catch (error) {
+        if (!ended.signal.aborted) log.warn({ reason: messageOf(error) }, 'the feed is interrupted')
+      }
+      if (ended.signal.aborted) return
+      const wait = backoffMs[Math.min(failures++, backoffMs.length - 1)] as number
+      await sleep(wait * (0.5 + deps.random()), undefined, { signal: ended.signal }).catch(() => {})
+    }
+  })()
+
+  return {
+    get connected() {
+      return connected
+    },
+    close: async () => {
+      unfollow()
+      ended.abort()
+      await running
+      await acknowledging
+    },
+  }
+}

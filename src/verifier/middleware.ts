@@ -1,0 +1,85 @@
+// The verifier in frameworks: Express (and whatever takes `(request, response, next)`), Fastify's `onRequest` hook, and plain node:http
+// listeners. Frameworks are the caller's: shapes, no packages.
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { VerifiedPeer } from '../verify/decision.ts'
+import { refusalAnswer } from './problem.ts'
+import type { Demand } from './verifier.ts'
+
+/** What a handler reads of its caller. */
+export interface RequestAgent {
+  readonly spiffeId: string
+  readonly kind: string
+  /** Name of the registration. */
+  readonly agent: string
+  readonly instance: string | null
+  readonly serial: string
+  readonly roles: readonly string[]
+  readonly scopes: readonly string[]
+  readonly attributes: Readonly<Record<string, string>>
+}
+
+export type WithAgent = IncomingMessage & { agent?: RequestAgent }
+export type Handler = (request: WithAgent, response: ServerResponse, next: (error?: unknown) => void) => void
+
+interface FastifyRequestLike {
+  readonly raw: IncomingMessage
+}
+interface FastifyReplyLike {
+  code(status: number): FastifyReplyLike
+  type(contentType: string): FastifyReplyLike
+  send(body: string): unknown
+}
+
+export interface Middleware {
+  /** Sets `request.agent`, or answers 401 or 403. */
+  express(): Handler
+  /** The same with what this route demands: scopes, all of them. */
+  require(...scopes: readonly string[]): Handler
+  /** The same with roles. */
+  requireRole(...roles: readonly string[]): Handler
+  /** For `fastify.addHook('onRequest', verifier.fastify())`; the caller is at `request.raw.agent`. */
+  fastify(demand?: Demand): (request: FastifyRequestLike, reply: FastifyReplyLike) => Promise<void>
+}
+
+const agentOf = (peer: VerifiedPeer): RequestAgent => ({
+  spiffeId: peer.spiffeId,
+  kind: peer.kind,
+  agent: peer.name,
+  instance: peer.instance,
+  serial: peer.serial,
+  roles: peer.roles,
+  scopes: peer.scopes,
+  attributes: peer.attributes,
+})
+
+export const createMiddleware = (
+  verify: (request: Pick<IncomingMessage, 'socket'>, demand?: Demand) => VerifiedPeer,
+): Middleware => {
+  const handler =
+    (demand?: Demand): Handler =>
+    (request, response, next) => {
+      try {
+        request.agent = agentOf(verify(request, demand))
+      } catch (error) {
+        const { status, contentType, body } = refusalAnswer(error)
+        response.statusCode = status
+        response.setHeader('Content-Type', contentType)
+        response.end(body)
+        return
+      }
+      next()
+    }
+  return {
+    express: () => handler(),
+    require: (...scopes) => handler({ scopes }),
+    requireRole: (...roles) => handler({ roles }),
+    fastify: demand => async (request, reply) => {
+      try {
+        ;(request.raw as WithAgent).agent = agentOf(verify(request.raw, demand))
+      } catch (error) {
+        const { status, contentType, body } = refusalAnswer(error)
+        reply.code(status).type(contentType).send(body)
+      }
+    },
+  }
+}

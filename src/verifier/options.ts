@@ -1,0 +1,51 @@
+// What a verifier is made from, and what it means by it.
+import type { AgentIdentity } from '../agent/identity.ts'
+import { AgentCaError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { PrincipalKind } from '../verify/feed-event.ts'
+import type { StalenessPolicy } from '../verify/freshness.ts'
+
+export interface AgentVerifierOptions {
+  /** The backend's own identity: what it answers with, whom it trusts, and how it hears of revocations. */
+  readonly identity: AgentIdentity
+  /** Once nothing vouches for the revocation state any more. */
+  readonly onStale: 'refuse' | 'allow'
+  /** `90s`, `5m`, `1h`: how long after the last contact the state is relied on all the same; the bound for a revoked caller. */
+  readonly maxStaleness: string
+  /** Who may call at all; default: agents and services. */
+  readonly kinds?: readonly PrincipalKind[]
+  /** Name of this replica among those of the service; default: the identity's instance. */
+  readonly subscriber?: string
+  /** Directory of the last good state (0700), for a start while the CA is away. Without it such a start refuses everybody. */
+  readonly stateDirectory?: string
+  /** Connections are cut after so long; default `1h`. */
+  readonly maxConnectionAge?: string
+  readonly log?: Log
+  /** Each call that was refused, with the rule. Must not throw. */
+  readonly onRefused?: (refusal: { readonly rule: string; readonly peer: string | null }) => void
+}
+
+export interface VerifierSettings extends StalenessPolicy {
+  readonly kinds: readonly PrincipalKind[]
+  readonly maxConnectionAgeMs: number
+}
+
+const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+const durationMs = (name: string, text: string): number => {
+  const match = /^([1-9][0-9]{0,6})([smhd])$/.exec(text)
+  if (match !== null) return Number(match[1]) * (unitMs[match[2] as string] as number)
+  throw new AgentCaError('option_invalid', `${name}: expected a duration such as 90s, 5m or 1h, got "${text}"`)
+}
+
+/** @throws AgentCaError `option_invalid` */
+export const readVerifierOptions = (options: AgentVerifierOptions): VerifierSettings => {
+  if (options.onStale !== 'refuse' && options.onStale !== 'allow')
+    throw new AgentCaError('option_invalid', `onStale: expected refuse or allow, got ${String(options.onStale)}`)
+  return {
+    onStale: options.onStale,
+    maxStalenessMs: durationMs('maxStaleness', options.maxStaleness),
+    kinds: options.kinds ?? ['agent', 'service'],
+    maxConnectionAgeMs: durationMs('maxConnectionAge', options.maxConnectionAge ?? '1h'),
+  }
+}

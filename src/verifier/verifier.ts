@@ -1,0 +1,185 @@
+// `agentVerifier()`: everything a backend needs to know who calls, and to stop a caller at once. It owns the state, the feed, the
+// connections of the servers it made or was attached to, and the rotation of their certificate.
+import { constants } from 'node:crypto'
+import type { IncomingMessage, RequestListener } from 'node:http'
+import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
+import { createServer, type Server as HttpsServer } from 'node:https'
+import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import { tlsMaterialOf } from '../agent/credential.ts'
+import { systemClock } from '../base/clock.ts'
+import { silentLog } from '../base/log.ts'
+import { parseCertificate } from '../pki/certificate.ts'
+import { parsePem } from '../pki/pem.ts'
+import { parseTrustDomain } from '../pki/spiffe.ts'
+import { decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
+import type { FeedEvent } from '../verify/feed-event.ts'
+import type { Freshness } from '../verify/freshness.ts'
+import { anchorOf } from '../verify/trust-anchor.ts'
+import { type Connection, createConnections, type Trust } from './connections.ts'
+import { startFeedClient } from './feed-client.ts'
+import { createKeeper } from './keeper.ts'
+import { createMiddleware, type Middleware } from './middleware.ts'
+import { type AgentVerifierOptions, readVerifierOptions } from './options.ts'
+import { ruleOf } from './problem.ts'
+
+export interface Demand {
+  readonly roles?: readonly string[]
+  readonly scopes?: readonly string[]
+}
+
+export interface VerifierStatus {
+  readonly freshness: Freshness
+  /** Of the feed; null before the first state. */
+  readonly position: string | null
+  readonly connected: boolean
+  /** Serials known to be revoked or held. */
+  readonly entries: number
+  readonly connections: number
+}
+
+export interface AgentVerifier extends AsyncDisposable, Middleware {
+  /** An HTTPS server that asks for client certificates, rotates its own, and whose connections are cut. */
+  createServer(listener: RequestListener): HttpsServer
+  /** The same for HTTP/2, with HTTP/1.1 for those who speak nothing else. */
+  createSecureServer(listener: (request: never, response: never) => void): Http2SecureServer
+  /** For a TLS server made elsewhere with `tlsOptions()`. */
+  attach(server: HttpsServer | Http2SecureServer): void
+  tlsOptions(): SecureServerOptions
+  /** Judges one request, now. @throws CallRefused, VerifyError: the rule that was broken */
+  verifyRequest(request: Pick<IncomingMessage, 'socket'>, demand?: Demand): VerifiedPeer
+  /** Resolves once there is a verified state. */
+  ready(): Promise<void>
+  status(): VerifierStatus
+}
+
+const sweepMs = 1000
+const saveMs = 5000
+const maxTimerMs = 2_147_000_000
+
+export const agentVerifier = async (options: AgentVerifierOptions): Promise<AgentVerifier> => {
+  const settings = readVerifierOptions(options)
+  const { identity, log = silentLog, onRefused } = options
+  const clock = systemClock
+  const keeper = createKeeper({ clock, log, policy: settings, directory: options.stateDirectory ?? null })
+
+  let trust = trustOf()
+  function trustOf(): Trust {
+    const { bundlePem, chainPem, trustDomain } = identity.current()
+    return {
+      trustDomain: parseTrustDomain(trustDomain),
+      anchors: parsePem(bundlePem, 'CERTIFICATE').map(der => anchorOf(parseCertificate(der), 'name-and-key')),
+      intermediates: chainPem === '' ? [] : parsePem(chainPem, 'CERTIFICATE').map(der => parseCertificate(der)),
+    }
+  }
+  const connections = createConnections(() => trust)
+
+  const judge = (peer: Peer, demand: Demand = {}): VerifiedPeer =>
+    decideCall({
+      peer,
+      state: keeper.state,
+      freshness: keeper.freshness(),
+      now: clock.now(),
+      rules: { kinds: settings.kinds, roles: demand.roles ?? [], scopes: demand.scopes ?? [] },
+    })
+
+  /** Cuts what may not call any more. A connection that never proved anything is not cut: its requests hear why. */
+  const cut = (connection: Connection): void => {
+    const { proof, socket, openedAt } = connection
+    if ('refused' in proof) return
+    try {
+      if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
+      judge(proof.peer)
+    } catch {
+      socket.destroy()
+    }
+  }
+  const cutAll = (): void => {
+    for (const connection of [...connections.all()]) cut(connection)
+  }
+
+  const waiting = new Set<() => void>()
+  const take = (event: FeedEvent) => {
+    const applied = keeper.take(event)
+    if (applied === 'applied' && event.type !== 'heartbeat') cutAll()
+    if (keeper.position() !== null) {
+      for (const ready of waiting) ready()
+      waiting.clear()
+    }
+    return applied
+  }
+  const feed = startFeedClient({
+    identity,
+    log,
+    subscriber: options.subscriber ?? identity.current().facts.instance,
+    maxStalenessSeconds: Math.ceil(settings.maxStalenessMs / 1000),
+    position: keeper.position,
+    take,
+    random: Math.random,
+  })
+  const sweep = setInterval(cutAll, Math.min(sweepMs, maxTimerMs)).unref()
+  const save = setInterval(keeper.save, saveMs).unref()
+
+  const servers = new Set<HttpsServer | Http2SecureServer>()
+  const tlsOptions = (): SecureServerOptions => ({
+    ...tlsMaterialOf(identity.current()),
+    minVersion: 'TLSv1.3',
+    // No tickets, and no listener that could resume by id: every connection is a handshake in which the key is proved.
+    secureOptions: constants.SSL_OP_NO_TICKET,
+    requestCert: true,
+    // OpenSSL's verdict is about a handshake; ours is about each request.
+    rejectUnauthorized: false,
+  })
+  const unfollow = identity.onChange(() => {
+    trust = trustOf()
+    for (const server of servers) server.setSecureContext(tlsOptions())
+  })
+  const attach = (server: HttpsServer | Http2SecureServer): void => {
+    servers.add(server)
+    server.on('secureConnection', (socket: TLSSocket) => connections.opened(socket, clock.monotonic(), clock.now()))
+    server.once('close', () => servers.delete(server))
+  }
+  const attached = <S extends HttpsServer | Http2SecureServer>(server: S): S => {
+    attach(server)
+    return server
+  }
+
+  const verifyRequest: AgentVerifier['verifyRequest'] = (request, demand) => {
+    let peer: Peer | null = null
+    try {
+      peer = connections.peerOf(request.socket as Socket, clock.now())
+      return judge(peer, demand)
+    } catch (error) {
+      onRefused?.({ rule: ruleOf(error), peer: peer?.spiffeId ?? null })
+      throw error
+    }
+  }
+
+  return {
+    ...createMiddleware(verifyRequest),
+    createServer: listener => attached(createServer(tlsOptions(), listener)),
+    createSecureServer: listener =>
+      attached(createSecureServer({ ...tlsOptions(), allowHTTP1: true }, listener as never)),
+    attach,
+    tlsOptions,
+    verifyRequest,
+    ready: () => (keeper.position() === null ? new Promise<void>(resolve => waiting.add(resolve)) : Promise.resolve()),
+    status: () => {
+      const position = keeper.position()
+      return {
+        freshness: keeper.freshness(),
+        position: position === null ? null : `${position.epoch}.${position.n}`,
+        connected: feed.connected,
+        entries: keeper.state.size,
+        connections: connections.size,
+      }
+    },
+    [Symbol.asyncDispose]: async () => {
+      clearInterval(sweep)
+      clearInterval(save)
+      unfollow()
+      await feed.close()
+      keeper.save()
+    },
+  }
+}
