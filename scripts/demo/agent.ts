@@ -15,8 +15,13 @@ const { spiffeId, facts } = identity.current()
 say('enrolled', { spiffeId, serial: facts.serial, notAfter: facts.notAfter })
 process.once('SIGTERM', () => process.exit(0))
 for (;;) {
-  const answer = await identity.fetch(url, { peer })
-  await answer.text()
-  say('called', { status: answer.status })
+  try {
+    const answer = await identity.fetch(url, { peer })
+    await answer.text()
+    say('called', { status: answer.status })
+  } catch (error) {
+    // A call under way when its caller was revoked ends with its connection.
+    say('cut', { reason: (error as Error).message })
+  }
   await sleep(100)
 }
