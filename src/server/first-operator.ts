@@ -1,8 +1,9 @@
 // The first operator's way in: a join token in a 0600 file of the home, made at `init` and good before the server ever ran. In production
 // the admin socket changes nothing, so without it nobody could become the first to do so.
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import type { Clock } from '../base/clock.ts'
 import { createTokenOperations } from '../ca/tokens.ts'
+import { writeDurably } from '../signer/durable-file.ts'
 import type { Ledger } from '../store/ports.ts'
 import type { HomePaths } from './home.ts'
 
@@ -34,5 +35,5 @@ export const writeFirstOperatorToken = async (deps: FirstOperatorDeps): Promise<
     { kind: 'operator', name: firstOperatorName, ttlSeconds, uses: 1, boundKeyHash: null },
     { context: { requestId: 'init', who: 'system', source: 'local' }, dryRun: false },
   )
-  writeFileSync(paths.firstOperatorToken, `${text}\n`, { mode: 0o600, flush: true })
+  writeDurably(paths.firstOperatorToken, `${text}\n`)
 }
