@@ -1,6 +1,7 @@
 // `agentca clock …`: the core refuses to sign after its clock went back or jumped ahead, until a person says that it is right.
 import { Command } from 'commander'
 import type { ClockAnswer } from '../schema/admin-answers.ts'
+import { withDryRun } from './confirmation.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
 import { members, type View, writeOne } from './output.ts'
@@ -23,12 +24,17 @@ export const clockCommand = (io: CommandIo): Command =>
       }),
     )
     .addCommand(
-      online<{ readonly why?: string }>(
+      online<{ readonly why?: string; readonly dryRun?: true }>(
         io,
-        new Command('accept')
-          .description('say that the clock is right now: signing goes on from here')
-          .option('--why <text>', 'for the audit log'),
-        async ({ client, options, format }) =>
-          writeOne(io, format, await client.call('clockAccept', { body: { why: options.why } }), clockView),
+        withDryRun(
+          new Command('accept')
+            .description('say that the clock is right now: signing goes on from here')
+            .option('--why <text>', 'for the audit log'),
+        ),
+        async ({ client, options: { why, dryRun }, format }) => {
+          const clock = dryRun ? await client.call('clockShow') : await client.call('clockAccept', { body: { why } })
+          writeOne(io, format, clock, clockView)
+          if (dryRun) io.err('dry run, nothing was accepted\n')
+        },
       ),
     )

@@ -11,6 +11,7 @@ import { checkSignature } from '../pki/signature.ts'
 import type { CrlAnswer } from '../schema/admin-answers.ts'
 import { createAdminClient } from './admin-client.ts'
 import { readCertificates } from './certificate-files.ts'
+import { withDryRun } from './confirmation.ts'
 import { type ConnectionOptions, openConnection } from './connection.ts'
 import { CliError } from './errors.ts'
 import { fetchOk } from './fetch-url.ts'
@@ -42,10 +43,15 @@ const statusCommand = (io: CommandIo): Command =>
   })
 
 const publishCommand = (io: CommandIo): Command =>
-  online(io, new Command('publish').description('sign and publish new CRLs now'), async ({ client, format }) => {
-    const { items } = await client.call('crlPublish', { body: {} })
-    writeRows(io, format, items, crlView(Date.now()))
-  })
+  online<{ readonly dryRun?: true }>(
+    io,
+    withDryRun(new Command('publish').description('sign and publish new CRLs now')),
+    async ({ client, options: { dryRun }, format }) => {
+      const { items } = dryRun ? await client.call('crlStatus') : await client.call('crlPublish', { body: {} })
+      writeRows(io, format, items, crlView(Date.now()))
+      if (dryRun) io.err('dry run, nothing was signed: these are followed by new ones\n')
+    },
+  )
 
 interface FetchedCrl {
   readonly url: string

@@ -1,6 +1,7 @@
 // `agentca hsm …`: the signer process and its token.
 import { Command, Option } from 'commander'
 import type { HsmKeyAnswer, HsmStatusAnswer, TestSignatureAnswer } from '../schema/admin-answers.ts'
+import { withDryRun } from './confirmation.ts'
 import { readSecret } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
@@ -59,14 +60,18 @@ const testView: View<TestSignatureAnswer> = {
 }
 
 const unlockCommand = (io: CommandIo): Command =>
-  online<{ readonly pinFile?: string }>(
+  online<{ readonly pinFile?: string; readonly dryRun?: true }>(
     io,
-    new Command('unlock')
-      .description('clear the PIN latch and log in once; without a file the signer reads its own PIN source again')
-      .addOption(new Option('--pin-file <file>', 'file with the PIN, or - for standard input')),
-    async ({ client, options, format }) => {
-      const pin = options.pinFile === undefined ? undefined : await readSecret(io, options.pinFile)
-      writeStatus(io, format, await client.call('hsmUnlock', { body: { pin } }))
+    withDryRun(
+      new Command('unlock')
+        .description('clear the PIN latch and log in once; without a file the signer reads its own PIN source again')
+        .addOption(new Option('--pin-file <file>', 'file with the PIN, or - for standard input')),
+    ),
+    async ({ client, options: { pinFile, dryRun }, format }) => {
+      const pin = pinFile === undefined ? undefined : await readSecret(io, pinFile)
+      if (!dryRun) return writeStatus(io, format, await client.call('hsmUnlock', { body: { pin } }))
+      writeOne(io, format, await client.call('hsmStatus'), statusView)
+      io.err('dry run, no PIN was tried\n')
     },
   )
 

@@ -146,4 +146,15 @@ describe('a dry run', () => {
     expect(server.calls).toHaveLength(1)
     expect(err).toContain('dry run')
   })
+
+  it.each([
+    ['clock accept --dry-run', 'clockShow'],
+    ['crl publish --dry-run', 'crlStatus'],
+    ['hsm unlock --dry-run', 'hsmStatus'],
+  ] as const)('%s only looks', async (line, route) => {
+    const { code, err } = await run(line)
+    expect(code).toBe(0)
+    expect(server.calls.map(call => call.name)).toEqual([route])
+    expect(err).toContain('dry run')
+  })
 })
