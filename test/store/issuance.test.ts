@@ -404,3 +404,24 @@ test('counts the signatures that came back and the intents that may have been si
   await world.ledger.issuance.recordVoid([{ serial: intent.serial, leaf: w.leaf('void') }])
   expect(signatures()).toEqual({ recorded: 2, doubtful: 0 })
 })
+
+test('an intent that was revoked may have been signed, until its signature comes or certainly never will', async () => {
+  const world = await w.makeWorld()
+  const signatures = () => world.ledger.issuance.signatures(world.issuer.id)
+  const [late, never, lost] = [w.intentOf(world), w.intentOf(world), w.intentOf(world)]
+  for (const intent of [late, never, lost]) await w.recordIntent(world, intent)
+  const released = await w.issue(world)
+  for (const { serial } of [late, never, lost, released])
+    await world.ledger.revocations.revoke({
+      selector: { by: 'serial', value: serial },
+      reason: 'keyCompromise',
+      at: w.now,
+      expected: null,
+      leaf: () => w.leaf('revoked'),
+    })
+  expect(signatures()).toEqual({ recorded: 1, doubtful: 3 })
+  expect(await w.recordIssued(world, late)).toBe('refused')
+  expect(signatures()).toEqual({ recorded: 2, doubtful: 2 })
+  await world.ledger.issuance.recordVoid([{ serial: never.serial, leaf: w.leaf('void') }])
+  expect(signatures()).toEqual({ recorded: 2, doubtful: 1 })
+})

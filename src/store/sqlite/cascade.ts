@@ -81,6 +81,7 @@ export interface StatusMark {
 export const markHits = (db: Connection, mark: StatusMark): void => {
   const reason = codes.reasons.code(mark.reason)
   const cause = codes.causes.code(mark.cause)
+  if (mark.state === codes.REVOKED) countDoubtful(db)
   db.run(
     `UPDATE certificate SET state = ?, revoked_at = ?, reason = ?, cause = ? WHERE row IN (SELECT row FROM temp.hit)`,
     mark.state,
@@ -90,6 +91,23 @@ export const markHits = (db: Connection, mark: StatusMark): void => {
   )
   writeStatus(db, true)
   if (mark.state !== codes.HELD) refreshLiveUntil(db)
+}
+
+/**
+ * An intent that is revoked may be signed all the same, and its signature may be lost with the process that waits for it: counted, so
+ * that it can be held against the signer's count without looking through everything that was ever revoked.
+ */
+const countDoubtful = (db: Connection): void => {
+  db.run(
+    `INSERT INTO counter(name, value) SELECT 'doubtful/' || c.issuer_id, count(*) FROM temp.hit h JOIN certificate c ON c.row = h.row
+     WHERE c.state = ${codes.INTENT} AND substr(c.signature, 1, 1) = x'00' GROUP BY c.issuer_id
+     ON CONFLICT (name) DO UPDATE SET value = value + excluded.value`,
+  )
+}
+
+/** Its signature came after all, or certainly never will. */
+export const settleDoubtful = (db: Connection, issuerId: number): void => {
+  db.run('UPDATE counter SET value = value - 1 WHERE name = ?', `doubtful/${issuerId}`)
 }
 
 /** Held rows become issued again; their entry stays behind, unlisted, so that caches learn of the change. */

@@ -39,15 +39,20 @@ export const createIssuance = (parts: Parts): IssuancePort => {
           orphanOne(parts, row, at)
         }
       }),
-    signatures: issuerId => ({
-      recorded:
-        db.get<{ value: number }>(`SELECT value FROM counter WHERE name = 'signed/' || ?`, issuerId)?.value ?? 0,
-      doubtful: db.get<{ n: number }>(
+    signatures: issuerId => {
+      const unsettled = db.get<{ n: number }>(
         `SELECT count(*) AS n FROM certificate
          WHERE state IN (${codes.INTENT}, ${codes.ORPHANED}) AND state <> 1 AND issuer_id = +?`,
         issuerId,
-      )!.n,
-    }),
+      )!.n
+      // A number is bound as REAL, so that the first name ends in `.0`.
+      const counted = (where: string, value: number | string): number =>
+        db.get<{ value: number }>(`SELECT value FROM counter WHERE name = ${where}`, value)?.value ?? 0
+      return {
+        recorded: counted(`'signed/' || ?`, issuerId),
+        doubtful: unsettled + counted('?', `doubtful/${issuerId}`),
+      }
+    },
     sweepIntents: sweep =>
       commit.write(() => {
         const due = db.all<rows.CertificateRow>(
@@ -242,6 +247,7 @@ const refuseRelease = (parts: Parts, command: IssuedCommand): 'refused' => {
   // Released before: a second call for it changes nothing.
   if (row.issued_at !== null) return 'refused'
   countSignature(parts, row.issuer_id)
+  if (row.state === codes.REVOKED) cascade.settleDoubtful(db, row.issuer_id)
   db.run('UPDATE certificate SET signature = ? WHERE row = +?', command.signature, row.row)
   // Void means that the HSM was never called; a signature shows that it was.
   if (row.state === codes.INTENT || row.state === codes.VOID) {
@@ -284,6 +290,7 @@ const voidOne = (parts: Parts, serial: string, leaf: LeafDraft): void => {
   const row = rows.certificateBySerial(db, serial)
   if (row === undefined) throw new StoreError('not_found', `no certificate has serial ${serial}`)
   // Revoked or swept meanwhile: the stricter state stays.
+  if (row.state === codes.REVOKED) cascade.settleDoubtful(db, row.issuer_id)
   if (row.state !== codes.INTENT) return
   db.run(`UPDATE certificate SET state = ${codes.VOID} WHERE row = +?`, row.row)
   const token = row.token
