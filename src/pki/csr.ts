@@ -31,6 +31,8 @@ export interface CertificationRequest {
   readonly signature: Uint8Array
 }
 
+const howToMakeOne = 'openssl req -new makes one, openssl req -in FILE -noout -text shows what can be read of it'
+
 const renamed = (code: 'csr_malformed', parse: () => CertificationRequest): CertificationRequest => {
   try {
     return parse()
@@ -38,11 +40,25 @@ const renamed = (code: 'csr_malformed', parse: () => CertificationRequest): Cert
     // Faults of syntax get the request's name; refusals keep theirs.
     if (!(error instanceof PkiError)) throw error
     if (error.code === 'extension_duplicate')
-      throw new PkiError('csr_duplicate_extension', `the request asks for an ${error.message}`, { facts: error.facts })
+      throw new PkiError('csr_duplicate_extension', `the request asks for an ${error.message}`, {
+        facts: error.facts,
+        hint: 'ask for each extension once',
+      })
     if (!/_malformed$/.test(error.code) || error.code === code) throw error
-    throw new PkiError(code, `not a certification request: ${error.message}`, { cause: error })
+    throw new PkiError(code, `not a certification request: ${error.message}`, { cause: error, hint: howToMakeOne })
   }
 }
+
+export const csrTooLarge = (bytes: number): PkiError =>
+  new PkiError('csr_too_large', `a certification request has at most ${maxCsrBytes} bytes, got ${bytes}`, {
+    hint: 'a public key and a few names are all it needs',
+  })
+
+/** For text that is not even the encoding of bytes. */
+export const csrUnreadable = (): PkiError =>
+  new PkiError('csr_malformed', 'expected a certification request as PEM, or as base64 of its DER', {
+    hint: howToMakeOne,
+  })
 
 /**
  * The signature is not checked: `checkCertificationRequestSignature` does, after authentication of the sender.
@@ -50,8 +66,7 @@ const renamed = (code: 'csr_malformed', parse: () => CertificationRequest): Cert
  * csr_requests_name_constraints, key_not_allowed, algorithm_not_allowed
  */
 export const parseCertificationRequest = (der: Uint8Array): CertificationRequest => {
-  if (der.length > maxCsrBytes)
-    throw new PkiError('csr_too_large', `a certification request has at most ${maxCsrBytes} bytes, got ${der.length}`)
+  if (der.length > maxCsrBytes) throw csrTooLarge(der.length)
   return renamed('csr_malformed', () => readRequest(der))
 }
 
@@ -108,7 +123,9 @@ const readAttributes = (attributes: DerReader): ext.Extension[] => {
 const checkRequestedExtensions = (extensions: readonly ext.Extension[]): void => {
   for (const { oid: dotted, value } of extensions) {
     if (dotted === oidOf.nameConstraints)
-      throw new PkiError('csr_requests_name_constraints', 'the request asks for nameConstraints, which only CAs have')
+      throw new PkiError('csr_requests_name_constraints', 'the request asks for nameConstraints, which only CAs have', {
+        hint: 'leave nameConstraints out',
+      })
     if (dotted === oidOf.basicConstraints && ext.parseBasicConstraints(value).isCa)
       throw new PkiError('csr_requests_ca', 'the request asks to be a CA', { hint: 'leave basicConstraints out' })
   }
@@ -117,7 +134,9 @@ const checkRequestedExtensions = (extensions: readonly ext.Extension[]): void =>
 /** Proof of possession. @throws PkiError csr_signature_invalid */
 export const checkCertificationRequestSignature = (csr: CertificationRequest): void => {
   if (!verifySignature(csr.spki, csr.signatureAlgorithm, csr.info, csr.signature))
-    throw new PkiError('csr_signature_invalid', 'the request is not signed by the key it names')
+    throw new PkiError('csr_signature_invalid', 'the request is not signed by the key it names', {
+      hint: 'sign it with the private key that belongs to its public key',
+    })
 }
 
 export interface RequestDraft {

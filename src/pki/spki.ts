@@ -21,7 +21,10 @@ export const minRsaBits = 2048
 export const maxRsaBits = 8192
 
 const refuse = (reason: string, message: string): PkiError =>
-  new PkiError('key_not_allowed', message, { facts: { reason } })
+  new PkiError('key_not_allowed', message, {
+    facts: { reason },
+    hint: `use a P-256, P-384, Ed25519 or RSA key, RSA of ${minRsaBits} bits or more`,
+  })
 
 const bigOf = (bytes: Uint8Array): bigint => BigInt(`0x${toHex(bytes)}`)
 
