@@ -10,7 +10,8 @@ import type { CertificateAnswer, InstanceAnswer, LeafAnswer, ProfileAnswer } fro
 import { createAnswerCutter } from './answer-cutter.ts'
 import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
 import { createCandidate, type Holder, outcomeOf } from './holder.ts'
-import { createOperator, type Operator, until } from './operator.ts'
+import { createOperator, type Operator } from './operator.ts'
+import { until } from './until.ts'
 
 let home: StoryHome
 let profiles: string
@@ -249,13 +250,13 @@ describe('a profile', () => {
   const reload = async (name: string): Promise<void> => {
     const { hash } = await show(name)
     server.child.kill('SIGHUP')
-    await until(async () => (await show(name)).hash !== hash)
+    await until(`another profile ${name}`, async () => (await show(name)).hash !== hash)
   }
 
   it('that becomes tighter changes the very next renewal', async () => {
     write('tightened', 'kind: agent\nlifetime: 1h\n')
     server.child.kill('SIGHUP')
-    await until(async () => (await operator.run('profile show tightened')).code === 0)
+    await until('a new profile', async () => (await operator.run('profile show tightened')).code === 0)
     await operator.json('agent create tightened --owner stories --profile tightened')
     const holder = await (await candidate('tightened')).enrol()
     const lifeOf = ({ facts }: Credential): number => (Date.parse(facts.notAfter) - Date.parse(facts.notBefore)) / 1000
@@ -277,7 +278,7 @@ describe('a profile', () => {
     write('worse', 'kind: robot\n')
     const log = home.log().length
     server.child.kill('SIGHUP')
-    await until(() => home.log().slice(log).includes('profiles not reloaded'))
+    await until('a refusal in the log', () => home.log().slice(log).includes('profiles not reloaded'))
     const said = home.log().slice(log)
     for (const fault of ['agent.yaml:keyAlgorithms', 'agent.yaml:colour', 'worse.yaml:kind'])
       expect(said).toContain(fault)
@@ -288,7 +289,7 @@ describe('a profile', () => {
     rmSync(join(profiles, 'worse.yaml'))
     write('better', 'kind: agent\n')
     server.child.kill('SIGHUP')
-    await until(async () => (await operator.run('profile show better')).code === 0)
+    await until('a new profile', async () => (await operator.run('profile show better')).code === 0)
     expect(await outcomeOf(holder.renew())).toBe('ok')
   })
 })

@@ -25,8 +25,3 @@ export const createOperator = (
     },
   }
 }
-
-/** Asks until it is so; the test's own time-out is the limit. */
-export const until = async (condition: () => Promise<boolean> | boolean): Promise<void> => {
-  while (!(await condition())) await new Promise(resolve => setTimeout(resolve, 20))
-}

@@ -13,8 +13,9 @@ import type { CertificateAnswer, CrlAnswer, IssuerAnswer } from '../../src/schem
 import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
 import { createMember, createToken, type FleetDeps, type Member, registerAgent, revoke } from './fleet.ts'
 import { checkInvariants, type Evidence, noEvidence } from './invariants.ts'
-import { createOperator, type Operator, until } from './operator.ts'
+import { createOperator, type Operator } from './operator.ts'
 import { createRelyingParty, type RelyingParty, type Watch, watchStatus } from './relying-party.ts'
+import { until } from './until.ts'
 
 const agents = 20
 
@@ -86,7 +87,7 @@ afterAll(async () => {
 /** Many more certificates than can have been in work. @returns the issuers of the last ones */
 const goesOn = async (): Promise<ReadonlySet<string>> => {
   const before = evidence.received.length
-  await until(() => evidence.received.length >= before + 3 * agents)
+  await until('more certificates', () => evidence.received.length >= before + 3 * agents)
   return new Set(evidence.received.slice(before + agents).map(each => issuerOf(each.der)))
 }
 const issuerOf = (der: Uint8Array): string => nameToString(parseName(parseCertificate(der).issuerDer))
@@ -181,7 +182,8 @@ describe('a rotation of the issuing CA under load', { timeout: 120_000 }, () => 
   it('revokes leaves of both, each on the list of its issuer and by its OCSP answers', async () => {
     const freshToRevoke = await enrolAside('fresh-to-revoke')
     for (const member of [oldToRevoke, freshToRevoke]) await revoke(aside, { by: 'agent', value: member.agent })
-    for (const issuer of ['issuing-1', 'issuing-2']) await until(async () => (await listOf(issuer)).entries === 1)
+    for (const issuer of ['issuing-1', 'issuing-2'])
+      await until(`the list of ${issuer}`, async () => (await listOf(issuer)).entries === 1)
     for (const member of [oldToRevoke, freshToRevoke]) {
       expect(await judge(credentialOf(member))).toContain('certificate revoked')
       expect(await askOcsp(credentialOf(member))).toBe('revoked')
