@@ -246,7 +246,7 @@ describe('10,000 refusals that a stranger causes', () => {
     agent.destroy()
     await flushed()
     const leaves = await leavesFrom(before.size)
-    const own = leaves.filter(({ event }) => event === 'request_refused')
+    const own = leaves.filter(({ content }) => content.code === 'token_unknown')
     const [summary, ...more] = leaves.filter(({ event }) => event === 'refusals_summary')
     expect(more).toEqual([])
     expect(summary?.content).toMatchObject({
