@@ -1,4 +1,4 @@
-// Signs the head of the log from time to time and on demand: recorded in the ledger, kept as the latest, appended to a file. What
+// Signs the head of the log from time to time and on demand: kept as the latest, recorded in the ledger, appended to a file. What
 // was signed once is never taken back: a log that does not continue its last checkpoint gets none.
 
 import { equalBytes } from '../base/bytes.ts'
@@ -14,7 +14,10 @@ import { appendNote, lastNoteOf } from './checkpoint-file.ts'
 import { emptyHead } from './leaf.ts'
 import type { Sampler } from './sampler.ts'
 
-/** A log that stands still is signed again after this long, so that its age says that somebody is there. */
+/**
+ * A log that stands still is signed again each time, so that the age of the latest says that somebody is there; ledger and file, which
+ * keep everything for ever, get one of those after this long.
+ */
 const idleMs = 3_600_000
 
 export interface CheckpointerDeps {
@@ -46,6 +49,7 @@ export const createCheckpointer = (deps: CheckpointerDeps): Checkpointer => {
   const { origin } = deps.logKey
   // Changed only by the upkeep's work, which never runs twice at once.
   let latest: CheckpointRecord | null = audit.checkpoints({ limit: 1 })[0] ?? null
+  let recorded = latest
   let signedInFile: Checkpoint | null = null
   let fileBehind = false
   let asked = false
@@ -62,14 +66,16 @@ export const createCheckpointer = (deps: CheckpointerDeps): Checkpointer => {
       log.error({ file: deps.file, reason: messageOf(error) }, 'earlier checkpoints cannot be read from their file')
     }
   }
-  const sign = async (head: { readonly size: number; readonly head: Uint8Array }): Promise<void> => {
+  const sign = async (head: { readonly size: number; readonly head: Uint8Array }): Promise<CheckpointRecord> => {
     const at = Math.floor(clock.now() / 1000) * 1000
     const text = encodeCheckpoint({ origin, size: head.size, head: head.head, at })
     const note = encodeNote(text, origin, await deps.sign(text))
     verifyNote(note, deps.logKey)
-    const record: CheckpointRecord = { size: head.size, head: head.head, at, note }
-    await audit.recordCheckpoint(record)
-    latest = record
+    return { size: head.size, head: head.head, at, note }
+  }
+  const record = async (checkpoint: CheckpointRecord): Promise<void> => {
+    await audit.recordCheckpoint(checkpoint)
+    recorded = checkpoint
     fileBehind = deps.file !== null
   }
   const work = async (): Promise<void> => {
@@ -81,12 +87,14 @@ export const createCheckpointer = (deps: CheckpointerDeps): Checkpointer => {
       const head = audit.head()
       checkGoesOn(audit, latest)
       checkGoesOn(audit, signedInFile)
-      const stale = latest === null || latest.size !== head.size || clock.now() - latest.at >= idleMs
-      if (demanded || stale) await sign(head)
+      const checkpoint = await sign(head)
+      const behind = recorded === null || recorded.size !== head.size || clock.now() - recorded.at >= idleMs
+      if (demanded || behind) await record(checkpoint)
+      latest = checkpoint
       doneAt = clock.monotonic()
     }
-    if (!fileBehind || deps.file === null || latest === null) return
-    await appendNote(deps.file, origin, latest.note)
+    if (!fileBehind || deps.file === null || recorded === null) return
+    await appendNote(deps.file, origin, recorded.note)
     fileBehind = false
   }
 

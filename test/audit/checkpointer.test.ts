@@ -104,32 +104,27 @@ describe('a checkpoint', () => {
     expect(judged.toString()).toBe('Verified OK\n')
   })
 
-  it('is made by itself: at the start, when the log grew, and once an hour when it did not', async () => {
+  it('is made by itself each time; the ledger gets those of a log that grew, and one an hour when it did not', async () => {
     const log = await newLog()
     const clock: Clock & { offset: number } = {
       offset: 0,
       now: () => Date.now() + clock.offset,
       monotonic: () => performance.now(),
     }
-    let looked = 0
-    const head = () => {
-      looked++
-      return log.ledger.audit.head()
-    }
-    const audit = { ...log.ledger.audit, head }
-    await using checkpointer = log.open({ clock, audit, everySeconds: 0.02 })
-    await eventually('the first', () => checkpointer.latest()?.size === 1)
-    looked = 0
-    await eventually('it looked five times', () => looked >= 5)
-    expect(log.state.signatures).toBe(1)
+    const recorded = () => log.ledger.audit.checkpoints({ limit: 100 })
+    await using checkpointer = log.open({ clock, everySeconds: 0.02 })
+    await eventually('five of them', () => log.state.signatures >= 5)
+    expect(recorded().map(({ size }) => size)).toEqual([1])
+    clock.offset = 5000
+    await eventually('a later one', () => (checkpointer.latest()?.at ?? 0) > recorded()[0]!.at)
+    expect(verifyNote(checkpointer.latest()!.note, log.logKey)).toMatchObject({ size: 1 })
     await log.grow('second')
     await eventually('the second', () => checkpointer.latest()?.size === 2)
-    looked = 0
-    await eventually('it looked five times more', () => looked >= 5)
-    expect(log.state.signatures).toBe(2)
-    clock.offset = 3_600_000
-    await eventually('one for the hour', () => log.state.signatures === 3)
-    expect(checkpointer.latest()).toMatchObject({ size: 2 })
+    expect(recorded().map(({ size }) => size)).toEqual([2, 1])
+    clock.offset = 3_700_000
+    await eventually('one for the hour', () => recorded().length === 3)
+    expect(recorded()[0]).toMatchObject({ size: 2 })
+    await eventually('the file has them too', () => notesOf(log.file()).length === 3)
   })
 
   it('covers the summary of refusals that were not written one by one', async () => {
