@@ -20,6 +20,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
   'Certificates:': {
     cert: async () => (await import('./cert.ts')).certCommand,
     revoke: async () => (await import('./revoke.ts')).revokeCommand,
+    feed: async () => (await import('./feed.ts')).feedCommand,
     crl: async () => (await import('./crl.ts')).crlCommand,
     ocsp: async () => (await import('./ocsp.ts')).ocspCommand,
     bundle: async () => (await import('./bundle.ts')).bundleCommand,

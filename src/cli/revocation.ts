@@ -2,8 +2,9 @@
 // have got.
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { isRevocationReason, revocationReasons } from '../pki/crl-reasons.ts'
-import type { RevocationAnswer } from '../schema/admin-answers.ts'
+import type { FeedAppliedAnswer, RevocationAnswer } from '../schema/admin-answers.ts'
 import type { AdminBodyInput } from '../schema/admin-api.ts'
+import { appliedText, awaitApplied } from './applied.ts'
 import { secondsArgument } from './arguments.ts'
 import { confirmName, confirmRadius, describeRadius, hitCount, withDryRun } from './confirmation.ts'
 import { CliError } from './errors.ts'
@@ -44,7 +45,11 @@ export const withRevocation = (command: Command): Command =>
   withDryRun(command)
     .addOption(reasonOption())
     .option('--why <text>', 'for the audit log')
-    .option('--wait <duration>', 'wait until it is seen on the published CRLs, for instance 5s', secondsArgument)
+    .option(
+      '--wait <duration>',
+      'wait until every service that follows the feed has applied it, or, where none does, until the published CRLs show it',
+      secondsArgument,
+    )
     .option('-y, --yes', 'do not ask, where at most one certificate is hit')
     .option('--confirm <count>', 'how many certificates you saw and accept to be hit; for a CA its name')
 
@@ -73,14 +78,27 @@ const consent = async (
   )
 }
 
-const writeRevocation = (
-  io: CommandIo,
-  format: Format,
-  answer: RevocationAnswer,
-  publication: Publication | null,
-): void => {
+/** How far it is known to have got; neither where nobody waits for it. */
+interface Reached {
+  readonly applied?: FeedAppliedAnswer
+  readonly publication?: Publication
+}
+
+const awaitReached = async (
+  client: Session<RevocationOptions>['client'],
+  { feed, radius }: RevocationAnswer,
+  waitSeconds: number | undefined,
+): Promise<Reached> => {
+  if (waitSeconds === undefined) return {}
+  const applied = feed === null ? null : await awaitApplied(client, feed.n, waitSeconds)
+  if (applied !== null) return { applied }
+  return { publication: await awaitPublication(client, radius.serials, waitSeconds) }
+}
+
+const writeRevocation = (io: CommandIo, format: Format, answer: RevocationAnswer, reached: Reached): void => {
+  const { applied, publication } = reached
   if (format === 'json' || format === 'jsonl') {
-    writeJson(io, publication === null ? answer : { ...answer, publication }, format)
+    writeJson(io, { ...answer, ...reached }, format)
     return
   }
   if (format === 'name') {
@@ -95,8 +113,15 @@ const writeRevocation = (
     ['tokens', answer.radius.tokens],
     ['at', answer.at],
     ['feed', answer.feed === null ? null : `${answer.feed.epoch}.${answer.feed.n}`],
-    ...(publication === null ? [] : [['crl', `${publication.state} after ${publication.afterMs} ms`] as const]),
+    ...(applied === undefined ? [] : [['verifiers', appliedText(applied)] as const]),
+    ...(publication === undefined ? [] : [['crl', `${publication.state} after ${publication.afterMs} ms`] as const]),
   ])
+}
+
+const tellApplied = (io: CommandIo, { missing }: FeedAppliedAnswer): void => {
+  if (missing.length === 0) return
+  io.setExitCode(8)
+  io.err(`revoked and recorded; not applied everywhere yet: ${missing.length} stale\n  hint: agentca feed status\n`)
 }
 
 const tellPublication = (io: CommandIo, publication: Publication): void => {
@@ -123,13 +148,13 @@ export const performRevocation = async (
   const preview = await revoke(true)
   io.err(`${options.dryRun ? 'dry run: ' : ''}this ends ${describeRadius(preview.radius)}\n`)
   if (options.dryRun === true) {
-    writeRevocation(io, format, preview, null)
+    writeRevocation(io, format, preview, {})
     return
   }
   const expected = await consent(io, selector, preview, `${command} --reason ${options.reason}`, options)
   const answer = await revoke(false, expected)
-  const publication =
-    options.wait === undefined ? null : await awaitPublication(client, answer.radius.serials, options.wait)
-  writeRevocation(io, format, answer, publication)
-  if (publication !== null) tellPublication(io, publication)
+  const reached = await awaitReached(client, answer, options.wait)
+  writeRevocation(io, format, answer, reached)
+  if (reached.applied !== undefined) tellApplied(io, reached.applied)
+  if (reached.publication !== undefined) tellPublication(io, reached.publication)
 }

@@ -140,6 +140,50 @@ export interface RevocationAnswer {
   readonly dryRun: boolean
 }
 
+export interface SubscriberAnswer {
+  /** `name/replica` */
+  readonly subscriber: string
+  readonly kind: SubjectKindName
+  /** `live` has applied everything, `lagging` hears and has not, `stale` does not hear. */
+  readonly state: 'live' | 'lagging' | 'stale'
+  /** Number of the last entry that it was sent. */
+  readonly sent: number
+  /** Number of the last entry that it said it applied; null: it never said. */
+  readonly acked: number | null
+  /** Entries that it has not applied. */
+  readonly lag: number | null
+  readonly connectedAt: string
+  readonly ackedAt: string | null
+  readonly heartbeatAt: string | null
+  readonly staleSince: string | null
+  /** From then on it refuses everybody if it hears nothing more. */
+  readonly coveredUntil: string
+}
+
+export interface FeedStatusAnswer {
+  readonly epoch: string
+  readonly n: number
+  /** Number of the oldest entry that is kept: who is further behind gets a snapshot. */
+  readonly oldest: number
+  readonly heartbeatSeconds: number
+  readonly leaseSeconds: number
+  readonly subscribers: readonly SubscriberAnswer[]
+}
+
+export interface FeedAppliedAnswer {
+  readonly n: number
+  /** Services that it concerns, and how many of them applied it. */
+  readonly of: number
+  readonly applied: number
+  /** Milliseconds to the slowest of those; null: nobody yet, or not known any more. */
+  readonly afterMs: number | null
+  readonly missing: readonly {
+    readonly subscriber: string
+    readonly staleSince: string
+    readonly coveredUntil: string
+  }[]
+}
+
 export interface CrlAnswer {
   readonly issuer: string
   readonly number: string

@@ -169,6 +169,16 @@ export const adminRoutes = {
 
   revoke: post('/revoke', 'security', revoke),
 
+  feedStatus: get('/feed', 'viewer'),
+  /** Answers once every subscriber has applied entry `n`, or after `waitMs`. */
+  feedApplied: {
+    ...get('/feed/applied', 'viewer'),
+    query: z.strictObject({
+      n: z.coerce.number().int().min(0),
+      waitMs: z.coerce.number().int().min(0).max(20_000).default(0),
+    }),
+  },
+
   crlStatus: get('/crl', 'viewer'),
   crlPublish: post('/crl/publish', 'operator', z.strictObject({})),
 
@@ -246,6 +256,8 @@ export interface AdminAnswers {
   readonly certificatesList: answers.List<answers.CertificateAnswer>
   readonly certificatesShow: answers.CertificateDetail
   readonly revoke: answers.RevocationAnswer
+  readonly feedStatus: answers.FeedStatusAnswer
+  readonly feedApplied: answers.FeedAppliedAnswer
   readonly crlStatus: answers.List<answers.CrlAnswer>
   readonly crlPublish: answers.List<answers.CrlAnswer>
   readonly issuersList: answers.List<answers.IssuerAnswer>

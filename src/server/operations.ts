@@ -77,6 +77,7 @@ export const createOperations = (
     }),
     issuers,
     profiles: () => core.profiles().list(),
+    feed: core.feed,
     crl: core.crls,
     crlUrl: core.urls.crl,
     hsm: {

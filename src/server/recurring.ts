@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Lifecycle } from '../ca/lifecycle.ts'
+import { pruneFeed } from '../feed/prune.ts'
 import type { Check } from '../http/ops.ts'
 import type { ProfileBook } from '../policy/profile-book.ts'
 import type { LeafDraft } from '../store/records.ts'
@@ -16,6 +17,7 @@ const sweepEveryMs = 5 * seconds
 const endDatesEveryMs = 10 * seconds
 const renewEveryMs = 60 * seconds
 const reconcileEveryMs = 60 * seconds
+const pruneFeedEveryMs = 300 * seconds
 
 export interface RecurringWork {
   readonly clock: Clock
@@ -39,6 +41,7 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
   jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(core.clockGuard.now()))
   jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
   jobs.every('reconcile signatures', reconcileEveryMs, reconciler.run)
+  jobs.every('prune the feed', pruneFeedEveryMs, () => pruneFeed(core.ledger.feed, { now: core.clockGuard.now }))
 }
 
 /** For /readyz: everything that must hold before agents should come here. */

@@ -306,6 +306,14 @@ export const cases: Readonly<Record<string, Case>> = {
     wrongCode: 2,
     says: 'expected one of --serial',
   },
+  'feed status': {
+    good: 'feed status',
+    asks: [['feedStatus']],
+    shows: 'orders/2',
+    wrong: 'feed status orders',
+    wrongCode: 2,
+    says: 'too many arguments',
+  },
   'crl status': {
     good: 'crl status',
     asks: [['crlStatus']],

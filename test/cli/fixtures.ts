@@ -233,6 +233,21 @@ export const status = (): answers.StatusAnswer => ({
   rates: { issuedPerMinute: 12, refusedPerMinute: 1, revokedPerMinute: 0 },
 })
 
+export const subscriber = (name: string, more: Partial<answers.SubscriberAnswer> = {}): answers.SubscriberAnswer => ({
+  subscriber: name,
+  kind: 'service',
+  state: 'live',
+  sent: 8,
+  acked: 8,
+  lag: 0,
+  connectedAt: at,
+  ackedAt: at,
+  heartbeatAt: at,
+  staleSince: null,
+  coveredUntil: at,
+  ...more,
+})
+
 const list = <T>(items: readonly T[], next: string | null = null): answers.List<T> => ({ items, next })
 
 const identity = (dryRun: boolean): answers.IdentityAnswer => ({
@@ -352,6 +367,16 @@ export const fixtures: Handlers = {
     at,
     dryRun: body.dryRun,
   }),
+
+  feedStatus: () => ({
+    epoch: 'e1',
+    n: 8,
+    oldest: 1,
+    heartbeatSeconds: 5,
+    leaseSeconds: 15,
+    subscribers: [subscriber('orders/1'), subscriber('orders/2', { state: 'lagging', lag: 1, acked: 7 })],
+  }),
+  feedApplied: ({ query }) => ({ n: query.n, of: 0, applied: 0, afterMs: null, missing: [] }),
 
   crlStatus: () => list([crl('root-1'), crl('issuing-1')]),
   crlPublish: () => list([crl('issuing-1')]),

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { runCommand, type Surroundings } from './command.ts'
-import { at, crl, issuing, leaf, pemOf, radius, serial } from './fixtures.ts'
+import { at, crl, issuing, leaf, pemOf, radius, serial, subscriber } from './fixtures.ts'
 import { startServer, type TestServer } from './server.ts'
 import { type StatusServer, startStatusServer } from './status-server.ts'
 
@@ -149,6 +149,68 @@ describe('how far a revocation got', () => {
     const { code, err } = await run(`revoke --serial ${serial} --reason superseded --yes --wait 1s`)
     expect(code).toBe(8)
     expect(err).toContain('cannot be seen from here')
+  })
+})
+
+describe('how far a revocation got among those who follow the feed', () => {
+  const late = Array.from({ length: 12 }, (_, i) => ({
+    subscriber: `billing/${i + 1}`,
+    staleSince: '2026-11-24T12:01:00.000Z',
+    coveredUntil: '2026-11-24T12:06:15.000Z',
+  }))
+  const revokeAndWait = (more = '') => run(`revoke --serial ${serial} --reason superseded --yes --wait 1s${more}`)
+
+  it('is applied where every service said so, and no CRL is looked at', async () => {
+    server.answer('feedApplied', ({ query }) => ({ n: query.n, of: 41, applied: 41, afterMs: 38, missing: [] }))
+    const { code, out } = await revokeAndWait()
+    expect([code, server.calls.filter(({ name }) => name === 'crlStatus')]).toEqual([0, []])
+    expect(out).toMatch(/^verifiers +applied at 41 of 41 after 38 ms$/m)
+    expect(server.calls.at(-1)).toMatchObject({ name: 'feedApplied', query: { n: 8, waitMs: 1000 } })
+  })
+
+  it('is partly done, exit code 8, while any is stale; the answer says until when that one is covered', async () => {
+    server.answer('feedApplied', ({ query }) => ({
+      ...{ n: query.n, of: 41, applied: 40, afterMs: 38 },
+      missing: late.slice(0, 1),
+    }))
+    const { code, out, err } = await revokeAndWait()
+    expect(code).toBe(8)
+    expect(out).toContain('applied at 40 of 41 after 38 ms; billing/1 stale since 12:01:00Z, covered until 12:06:15Z')
+    expect(err).toContain('hint: agentca feed status')
+  })
+
+  it('names ten of many, and has all in its JSON', async () => {
+    server.answer('feedApplied', ({ query }) => ({ n: query.n, of: 12, applied: 0, afterMs: null, missing: late }))
+    expect((await revokeAndWait()).out).toMatch(/applied at 0 of 12; billing\/1 .*; billing\/10 .*; 2 more$/m)
+    const { code, out } = await revokeAndWait(' -o json')
+    expect([code, JSON.parse(out).applied.missing]).toEqual([8, late])
+  })
+
+  it('asks again until the time is over, never for longer than a connection may be silent', async () => {
+    let asked = 0
+    server.answer('feedApplied', ({ query }) => {
+      const missing = ++asked < 3 ? late.slice(0, 1) : []
+      return { n: query.n, of: 1, applied: missing.length === 0 ? 1 : 0, afterMs: 9, missing }
+    })
+    const { code } = await run(`revoke --serial ${serial} --reason superseded --yes --wait 60s`)
+    expect([code, asked]).toEqual([0, 3])
+    const waits = server.calls.flatMap(({ name, query }) => (name === 'feedApplied' ? [query] : []))
+    expect(waits).toEqual(Array.from({ length: 3 }, () => ({ n: 8, waitMs: 20_000 })))
+  })
+})
+
+describe('the subscribers of the feed', () => {
+  it('are warned of, exit code 10, when a service does not hear', async () => {
+    const subscribers = [subscriber('orders/1', { state: 'stale', staleSince: at }), subscriber('orders/2')]
+    server.answer('feedStatus', () => ({
+      ...{ epoch: 'e1', n: 8, oldest: 1, heartbeatSeconds: 5, leaseSeconds: 15 },
+      subscribers,
+    }))
+    const { code, out, err } = await run('feed status')
+    expect([code, err]).toEqual([10, 'not connected: orders/1\n'])
+    expect(out).toContain('e1.8')
+    expect(JSON.parse((await run('feed status -o json')).out).subscribers).toEqual(subscribers)
+    expect((await run('feed status -o name')).out).toBe('orders/1\norders/2\n')
   })
 })
 

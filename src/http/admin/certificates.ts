@@ -22,6 +22,8 @@ import type { AdminCall, Handlers } from './handler.ts'
 import { filled, namedRegistration, registrationsById, soughtRegistration } from './query.ts'
 
 /** The identity as it would be: no serial, no certificate, because none was made. */
+const logIdentityOf = ({ about, checkpoints }: AdminDeps) => ({ caId: about.caId, logKey: checkpoints.publicKeyPem })
+
 const previewAnswer = (deps: AdminDeps, { registration, draft }: IssuancePreview): IdentityAnswer => {
   const { notBefore, notAfter, spiffeId, notGranted } = draft
   const now = deps.clock.now()
@@ -42,6 +44,7 @@ const previewAnswer = (deps: AdminDeps, { registration, draft }: IssuancePreview
     chain: deps.issuers.chainPem(draft.issuer.id),
     bundle: deps.issuers.bundlePem(),
     notGranted,
+    ...logIdentityOf(deps),
   }
 }
 
@@ -60,8 +63,8 @@ const issue = async (deps: AdminDeps, { body, actor, context }: AdminCall<'certi
   } as const
   if (dryRun) return previewAnswer(deps, deps.previewIssuance(request))
   try {
-    const logIdentity = { caId: deps.about.caId, logKey: deps.checkpoints.publicKeyPem }
-    return identityAnswer(await deps.issuance.issue(request), { issuers: deps.issuers, logIdentity }, deps.clock.now())
+    const issued = await deps.issuance.issue(request)
+    return identityAnswer(issued, { issuers: deps.issuers, logIdentity: logIdentityOf(deps) }, deps.clock.now())
   } catch (error) {
     if (isAgentCaError(error) && hasLeaf(error)) markRecorded(error)
     throw error

@@ -11,6 +11,7 @@ import type { Registry } from '../../ca/registry.ts'
 import type { Revoke } from '../../ca/revoke.ts'
 import type { CrlSource } from '../../ca/status-answers.ts'
 import type { TokenOperations } from '../../ca/tokens.ts'
+import type { Feed } from '../../feed/feed.ts'
 import type { TrustDomain } from '../../pki/spiffe.ts'
 import type { HsmKeyAnswer, StatusAnswer } from '../../schema/admin-answers.ts'
 import type { SignerHealth } from '../../signer/port.ts'
@@ -83,6 +84,7 @@ export interface AdminDeps {
   readonly issuers: Issuers
   /** Those in force now: a reload replaces them. */
   readonly profiles: () => readonly ProfileView[]
+  readonly feed: Pick<Feed, 'status' | 'applied'>
   readonly crl: Pick<CrlSource, 'byIssuer'> & { publish(): Promise<unknown> }
   /** Where a CA's list is published; null: nowhere. */
   readonly crlUrl: (issuer: string) => string | null

@@ -11,6 +11,7 @@ import { auditHandlers } from './audit.ts'
 import { type Actor, authorize } from './authorize.ts'
 import { certificateHandlers } from './certificates.ts'
 import type { AdminDeps } from './deps.ts'
+import { feedHandlers } from './feed.ts'
 import type { AdminCall, Handlers } from './handler.ts'
 import { hsmHandlers } from './hsm.ts'
 import { instanceHandlers } from './instances.ts'
@@ -27,6 +28,7 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...tokenHandlers(deps),
   ...certificateHandlers(deps),
   ...issuerHandlers(deps),
+  ...feedHandlers(deps),
   ...hsmHandlers(deps),
   ...auditHandlers(deps),
 })

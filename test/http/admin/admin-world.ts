@@ -13,6 +13,7 @@ import { createLifecycle } from '../../../src/ca/lifecycle.ts'
 import { createRegistry } from '../../../src/ca/registry.ts'
 import { createRevoke } from '../../../src/ca/revoke.ts'
 import { createTokenOperations } from '../../../src/ca/tokens.ts'
+import { createFeed } from '../../../src/feed/feed.ts'
 import type { AdminDeps, Mode } from '../../../src/http/admin/deps.ts'
 import { createAdminRouter } from '../../../src/http/admin/router.ts'
 import { createApp } from '../../../src/http/app.ts'
@@ -77,6 +78,7 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     previewIssuance: createPreviewIssuance({ clock, issuance: ledger.issuance, drafter, caId }),
     issuers,
     profiles: profiles.list,
+    feed: createFeed({ ...common, heartbeatSeconds: 3600, leaseSeconds: 15 }),
     crl: {
       byIssuer: name => {
         const record = issuers.byName(name)?.record

@@ -22,6 +22,8 @@ const expectedRoles = {
     'tokensList',
     'certificatesList',
     'certificatesShow',
+    'feedStatus',
+    'feedApplied',
     'crlStatus',
     'issuersList',
     'issuersShow',

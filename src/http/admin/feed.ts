@@ -1,0 +1,43 @@
+// The feed as operators see it: who follows it and how far each has got, and where a revocation is applied.
+import type { AppliedStatus } from '../../feed/applied.ts'
+import type { SubscriberStatus } from '../../feed/feed.ts'
+import type { FeedAppliedAnswer, SubscriberAnswer } from '../../schema/admin-answers.ts'
+import { time } from './answers.ts'
+import type { AdminDeps } from './deps.ts'
+import type { Handlers } from './handler.ts'
+
+const timeOrNull = (ms: number | null): string | null => (ms === null ? null : time(ms))
+
+const subscriberAnswer = ({ subscriber, state, lag, coveredUntil }: SubscriberStatus): SubscriberAnswer => ({
+  subscriber: subscriber.label,
+  kind: subscriber.kind,
+  state,
+  sent: subscriber.sent,
+  acked: subscriber.acked,
+  lag,
+  connectedAt: time(subscriber.connectedAt),
+  ackedAt: timeOrNull(subscriber.ackedAt),
+  heartbeatAt: timeOrNull(subscriber.heartbeatAt),
+  staleSince: timeOrNull(subscriber.disconnectedAt),
+  coveredUntil: time(coveredUntil),
+})
+
+const appliedAnswer = (n: number, { of, afterMs, missing }: AppliedStatus): FeedAppliedAnswer => ({
+  n,
+  of,
+  applied: of - missing.length,
+  afterMs,
+  missing: missing.map(({ subscriber, staleSince, coveredUntil }) => ({
+    subscriber,
+    staleSince: time(staleSince),
+    coveredUntil: time(coveredUntil),
+  })),
+})
+
+export const feedHandlers = ({ feed }: AdminDeps): Pick<Handlers, 'feedStatus' | 'feedApplied'> => ({
+  feedStatus: () => {
+    const { head, oldest, heartbeatSeconds, leaseSeconds, subscribers } = feed.status()
+    return { ...head, oldest, heartbeatSeconds, leaseSeconds, subscribers: subscribers.map(subscriberAnswer) }
+  },
+  feedApplied: async ({ query: { n, waitMs } }) => appliedAnswer(n, await feed.applied(n, waitMs)),
+})
