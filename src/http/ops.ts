@@ -2,6 +2,7 @@
 // Express: probes must not depend on more than they ask about.
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import type { Log } from '../base/log.ts'
+import { jitteredSeconds } from './problem.ts'
 
 export interface Check {
   readonly name: string
@@ -31,6 +32,7 @@ const answerReady = (checks: readonly Check[], verbose: boolean, response: Serve
   const failed = checks.filter(check => !check.ok)
   const shown = verbose ? checks : failed
   const verdict = failed.length === 0 ? 'ready\n' : 'not ready\n'
+  if (failed.length > 0) response.setHeader('Retry-After', jitteredSeconds(Math.random))
   answer(response, failed.length === 0 ? 200 : 503, shown.map(line).join('') + verdict)
 }
 

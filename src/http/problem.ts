@@ -201,11 +201,14 @@ const hiddenDetail = (status: number): string =>
     ? 'the service cannot answer now; ask again later'
     : 'internal error; the request id finds it in the log'
 
-/** Seconds in Retry-After, jittered so that a fleet does not come back at once. @returns null where the answer carries none */
+/** Jittered so that a fleet does not come back at once. */
+export const jitteredSeconds = (random: () => number): number => 1 + Math.floor(random() * 4)
+
+/** Seconds in Retry-After. @returns null where the answer carries none */
 export const retryAfterSeconds = (problem: Pick<Problem, 'status' | 'code'>, random: () => number): number | null => {
   if (problem.code === 'issuance_in_progress') return 1
   if (problem.status !== 429 && problem.status !== 503) return null
-  return 1 + Math.floor(random() * 4)
+  return jitteredSeconds(random)
 }
 
 /** What the caller gets for anything that was thrown; never a stack, a path or a cause. */

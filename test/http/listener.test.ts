@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { request } from 'node:http'
+import { type IncomingHttpHeaders, request } from 'node:http'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,12 +21,12 @@ const get = (
   at: { readonly socketPath: string } | { readonly port: number },
   path: string,
   method = 'GET',
-): Promise<{ readonly status: number; readonly text: string; readonly allow: string | undefined }> =>
+): Promise<{ readonly status: number; readonly text: string; readonly headers: IncomingHttpHeaders }> =>
   new Promise((resolve, reject) => {
     const asked = request({ host: '127.0.0.1', ...at, path, method, agent: false }, async response => {
       let text = ''
       for await (const chunk of response) text += chunk
-      resolve({ status: response.statusCode ?? 0, text, allow: response.headers.allow })
+      resolve({ status: response.statusCode ?? 0, text, headers: response.headers })
     })
     asked.on('error', reject).end()
   })
@@ -97,7 +97,11 @@ describe('the ops listener', () => {
     expect(await ops.get('/readyz')).toMatchObject({ status: 200, text: 'ready\n' })
     expect((await ops.get('/readyz?verbose')).text).toBe('[+] signer ok: connected\nready\n')
     checks = [good, bad]
-    expect(await ops.get('/readyz')).toMatchObject({ status: 503, text: '[-] ledger failed: disk full\nnot ready\n' })
+    expect(await ops.get('/readyz')).toMatchObject({
+      status: 503,
+      headers: { 'retry-after': expect.stringMatching(/^[1-4]$/) },
+      text: '[-] ledger failed: disk full\nnot ready\n',
+    })
     expect((await ops.get('/readyz?verbose')).text).toContain('[+] signer ok: connected\n[-] ledger failed')
   })
 
@@ -116,6 +120,6 @@ describe('the ops listener', () => {
   it('has nothing else, and takes nothing', async () => {
     await using ops = await start(() => [])
     expect((await ops.get('/')).status).toBe(404)
-    expect(await ops.get('/livez', 'POST')).toMatchObject({ status: 405, allow: 'GET, HEAD' })
+    expect(await ops.get('/livez', 'POST')).toMatchObject({ status: 405, headers: { allow: 'GET, HEAD' } })
   })
 })
