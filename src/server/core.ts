@@ -250,8 +250,10 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     await checkpoints.close()
     await Promise.all([crls.close(), ocsp.close(), state.close()])
     await clockGuard.close()
+    // What was only counted is written with the end: nobody would ever know of it.
+    const summary = sampler.flush()
     await ledger.audit
-      .append([coreStopped({ at: clock.now(), who: 'system' }, { epoch })])
+      .append([...(summary === null ? [] : [summary]), coreStopped({ at: clock.now(), who: 'system' }, { epoch })])
       .catch(error => log.error({ reason: messageOf(error) }, 'the end could not be recorded'))
     await supervisor.close()
     await signer.close()
