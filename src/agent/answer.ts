@@ -26,6 +26,9 @@ export interface IdentityFacts {
   readonly renewInSeconds: number
   readonly expiresInSeconds: number
   readonly notGranted: readonly string[]
+  /** Whose log and published state it is, and the key (PEM PUBLIC KEY) that signs them; absent where the CA did not say. */
+  readonly caId?: string
+  readonly logKey?: string
 }
 
 export interface IdentityAnswer extends IdentityFacts {
@@ -39,6 +42,7 @@ export interface IdentityAnswer extends IdentityFacts {
 
 type Check = (value: unknown) => boolean
 const text: Check = value => typeof value === 'string' && value.length > 0
+const optionalText: Check = value => value === undefined || text(value)
 const seconds: Check = value => typeof value === 'number' && Number.isFinite(value)
 const instant: Check = value =>
   typeof value === 'string' &&
@@ -58,6 +62,8 @@ const factChecks: Readonly<Record<keyof IdentityFacts, Check>> = {
   renewInSeconds: seconds,
   expiresInSeconds: seconds,
   notGranted: value => Array.isArray(value) && value.every(item => typeof item === 'string'),
+  caId: optionalText,
+  logKey: optionalText,
 }
 
 const answerChecks: Readonly<Record<keyof IdentityAnswer, Check>> = {
@@ -74,7 +80,8 @@ const pick = <T>(value: unknown, checks: Readonly<Record<keyof T & string, Check
   const wrong = names.filter(name => !checks[name](members[name]))
   if (wrong.length > 0)
     throw AgentError.of('answer_malformed', `${what} lacks, or has of another type: ${wrong.join(', ')}`)
-  return Object.fromEntries(names.map(name => [name, members[name]])) as T
+  const present = names.filter(name => members[name] !== undefined)
+  return Object.fromEntries(present.map(name => [name, members[name]])) as T
 }
 
 /** @throws AgentError `answer_malformed` naming every member */

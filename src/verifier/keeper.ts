@@ -1,19 +1,13 @@
-// The state a verifier judges by and what vouches for it: events from the feed go in, the ladder's answer comes out, and the last good
-// state lies on disk for a start without the CA. Never backwards: what is on disk is replaced only by what came after it.
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
+// The state a verifier judges by and what vouches for it: events from the feed and published states go in, the ladder's answer comes out.
+// Never backwards: a published state takes the place of another only when it comes after it. What lies on disk is kept-state.ts.
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import {
-  encodeFeedData,
-  encodePosition,
-  type FeedEvent,
-  type FeedPosition,
-  parseFeedEvent,
-} from '../verify/feed-event.ts'
+import { encodePosition, type FeedEvent, type FeedPosition } from '../verify/feed-event.ts'
 import { type Freshness, freshnessAt, type StalenessPolicy } from '../verify/freshness.ts'
 import { type Applied, createRevocationState, type RevocationState } from '../verify/revocation-state.ts'
+import type { StateHead } from '../verify/signed-state.ts'
+import { type Confirmed, readKept, writeConfirmed, writeState } from './kept-state.ts'
 
 export interface KeeperDeps {
   readonly clock: Clock
@@ -25,104 +19,155 @@ export interface KeeperDeps {
 
 export interface Keeper {
   readonly state: RevocationState
+  position(): FeedPosition | null
+  freshness(): Freshness
   /** A live event. A heartbeat that confirms the state renews its lease. */
   take(event: FeedEvent): Applied
-  freshness(): Freshness
-  position(): FeedPosition | null
-  /** Writes the state, if it changed since. */
+  /** `at` of the newest head that was accepted: older ones are replays. */
+  notOlderThan(): number | null
+  /** Whether a published state is not behind what is known. */
+  isAhead(head: StateHead): boolean
+  /** An event of a published state that follows what is known. */
+  follow(event: FeedEvent): Applied
+  /** A whole published state, in the place of what is known. @returns false when what is known has overtaken it meanwhile */
+  replace(state: RevocationState, head: StateHead): boolean
+  /** The head vouches for what is known, once that has reached it. @returns whether it has */
+  vouch(head: StateHead): boolean
+  /** Forgets the serials of certificates that have ended. */
+  expire(): void
+  /** Writes what changed since. */
   save(): void
 }
 
-const fileName = 'revocation-state.jsonl'
+/** Between confirmations on disk. */
+const confirmEveryMs = 5000
+/** Clocks may differ by so much before an ended certificate that is forgotten here could be taken for a valid one. */
+const expireLateMs = 3_600_000
 
-/** First line of the file: when the state was last confirmed, on the wall clock, because the monotonic one ends with its process. */
-interface FileHead {
-  readonly version: 1
-  readonly confirmedAt: number
+/** What is known of the state's age. Monotonic times are of this process. */
+interface Ground {
+  readonly confirmedAt: number | null
+  readonly leaseUntil: number | null
+  readonly publishedUntil: number | null
+  /** Monotonic: the published state's whole life from when it was accepted, so that a clock that goes back does not stretch it. */
+  readonly publishedDeadline: number
+  readonly headAt: number | null
+  readonly caTime: number
 }
 
-const writeDurably = (directory: string, text: string): void => {
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const path = join(directory, fileName)
-  const file = openSync(`${path}.new`, 'w', 0o600)
+const noGround: Ground = {
+  confirmedAt: null,
+  leaseUntil: null,
+  publishedUntil: null,
+  publishedDeadline: 0,
+  headAt: null,
+  caTime: 0,
+}
+
+const load = ({ clock, log, policy, directory }: KeeperDeps): { readonly state: RevocationState; ground: Ground } => {
+  const nothing = { state: createRevocationState(), ground: noGround }
+  if (directory === null) return nothing
   try {
-    writeSync(file, text)
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
-  }
-  renameSync(`${path}.new`, path)
-}
-
-const readFile = (directory: string): { readonly head: FileHead; readonly events: readonly FeedEvent[] } | null => {
-  const path = join(directory, fileName)
-  if (!existsSync(path)) return null
-  const [first, ...lines] = readFileSync(path, 'utf8').trimEnd().split('\n')
-  const head = JSON.parse(first ?? '') as FileHead
-  if (head.version !== 1 || !Number.isSafeInteger(head.confirmedAt)) throw new Error('of another version')
-  const events = lines.map(line => {
-    const { id, data } = JSON.parse(line) as { readonly id: string; readonly data: unknown }
-    return parseFeedEvent('snapshot', id, JSON.stringify(data))
-  })
-  return { head, events }
-}
-
-export const createKeeper = ({ clock, log, policy, directory }: KeeperDeps): Keeper => {
-  const state = createRevocationState()
-  // Monotonic, owned by this closure.
-  let confirmedAt: number | null = null
-  let leaseUntil: number | null = null
-  let saved = ''
-
-  const load = (): void => {
-    if (directory === null) return
-    try {
-      const found = readFile(directory)
-      if (found === null) return
-      for (const event of found.events) state.apply(event)
-      const age = clock.now() - found.head.confirmedAt
-      // A clock that went back must not make an old state young.
-      confirmedAt = clock.monotonic() - (age >= 0 ? age : policy.maxStalenessMs + 1)
-      log.info({ position: describe(state.position()), ageMs: age }, 'the last revocation state was read')
-    } catch (error) {
-      log.error({ directory, reason: messageOf(error) }, 'the last revocation state cannot be read; waiting for the CA')
+    const kept = readKept(directory)
+    if (kept === null) return nothing
+    const { at, publishedUntil, headAt, caTime } = kept.confirmed
+    const age = clock.now() - at
+    log.info({ position: positionText(kept.state), ageMs: age }, 'the last revocation state was read')
+    // A clock that went back must not make an old state young.
+    const isKnown = age >= 0
+    return {
+      state: kept.state,
+      ground: {
+        confirmedAt: clock.monotonic() - (isKnown ? age : policy.maxStalenessMs + 1),
+        leaseUntil: null,
+        publishedUntil: isKnown ? publishedUntil : null,
+        publishedDeadline: clock.monotonic() + (publishedUntil === null ? 0 : publishedUntil - clock.now()),
+        headAt,
+        caTime,
+      },
     }
+  } catch (error) {
+    log.error({ directory, reason: messageOf(error) }, 'the last revocation state cannot be read; waiting for the CA')
+    return nothing
   }
-  load()
+}
 
-  const confirm = (): void => {
-    confirmedAt = clock.monotonic()
+export const createKeeper = (deps: KeeperDeps): Keeper => {
+  const { clock, log, policy, directory } = deps
+  // Owned by this closure.
+  let { state, ground } = load(deps)
+  let savedPosition = positionText(state)
+  let savedAt = Number.NEGATIVE_INFINITY
+
+  const confirm = (changes: Partial<Ground>): void => {
+    ground = { ...ground, ...changes, caTime: Math.max(ground.caTime, changes.caTime ?? 0) }
   }
+  const isAhead = ({ epoch, n, at }: StateHead): boolean => {
+    const known = state.position()
+    if (known === null) return true
+    // Between epochs only the CA's time tells which came after which.
+    return known.epoch === epoch ? n >= known.n : at > ground.caTime
+  }
+  const confirmedNow = (confirmedAt: number): Confirmed => ({
+    at: Math.round(clock.now() - (clock.monotonic() - confirmedAt)),
+    publishedUntil: ground.publishedUntil,
+    headAt: ground.headAt,
+    caTime: ground.caTime,
+  })
 
   return {
-    state,
+    get state() {
+      return state
+    },
+    position: () => state.position(),
+    freshness: () => {
+      const now = { wall: clock.now(), monotonic: clock.monotonic() }
+      const publishedUntil = now.monotonic < ground.publishedDeadline ? ground.publishedUntil : null
+      return freshnessAt({ ...ground, publishedUntil }, policy, now)
+    },
     take: event => {
       const applied = state.apply(event)
       if (applied !== 'applied') return applied
-      confirm()
-      if (event.type === 'heartbeat') leaseUntil = clock.monotonic() + event.leaseSeconds * 1000
+      const confirmedAt = clock.monotonic()
+      const lease = event.type === 'heartbeat' ? { leaseUntil: confirmedAt + event.leaseSeconds * 1000 } : {}
+      confirm({ confirmedAt, caTime: event.at, ...lease })
       return applied
     },
-    freshness: () =>
-      freshnessAt({ confirmedAt, leaseUntil, publishedUntil: null }, policy, {
-        wall: clock.now(),
-        monotonic: clock.monotonic(),
-      }),
-    position: state.position,
+    notOlderThan: () => ground.headAt,
+    isAhead,
+    follow: event => state.apply(event),
+    replace: (next, head) => {
+      if (!isAhead(head)) return false
+      state = next
+      return true
+    },
+    vouch: head => {
+      const known = state.position()
+      if (known === null || known.epoch !== head.epoch || known.n < head.n) return false
+      const now = clock.monotonic()
+      const age = Math.max(0, clock.now() - head.at)
+      confirm({
+        // A head says how things were when it was signed, not when it was fetched.
+        confirmedAt: Math.max(ground.confirmedAt ?? Number.NEGATIVE_INFINITY, now - age),
+        publishedUntil: head.nextUpdate,
+        publishedDeadline: now + (head.nextUpdate - head.at),
+        headAt: head.at,
+        caTime: head.at,
+      })
+      return true
+    },
+    // By the CA's time, not by a local clock that may have run ahead: what is forgotten is not refused any more.
+    expire: () => state.expire(Math.min(clock.now(), ground.caTime) - expireLateMs),
     save: () => {
-      const position = state.position()
-      if (directory === null || position === null || confirmedAt === null) return
-      const now = clock.now()
-      const head: FileHead = { version: 1, confirmedAt: now - Math.round(clock.monotonic() - confirmedAt) }
-      const mark = `${encodePosition(position)} ${Math.floor(head.confirmedAt / 5000)}`
-      if (mark === saved) return
-      state.expire(now)
-      const lines = (state.snapshot(now) ?? []).map(
-        part => `{"id":"${encodePosition(part.position)}","data":${encodeFeedData(part)}}`,
-      )
+      const { confirmedAt } = ground
+      if (directory === null || confirmedAt === null) return
+      const position = positionText(state)
+      if (position === savedPosition && clock.monotonic() - savedAt < confirmEveryMs) return
       try {
-        writeDurably(directory, `${[JSON.stringify(head), ...lines].join('\n')}\n`)
-        saved = mark
+        if (position !== savedPosition) writeState(directory, state, confirmedNow(confirmedAt))
+        writeConfirmed(directory, state, confirmedNow(confirmedAt))
+        savedPosition = position
+        savedAt = clock.monotonic()
       } catch (error) {
         log.error({ directory, reason: messageOf(error) }, 'the revocation state could not be written')
       }
@@ -130,4 +175,7 @@ export const createKeeper = ({ clock, log, policy, directory }: KeeperDeps): Kee
   }
 }
 
-const describe = (position: FeedPosition | null): string => (position === null ? 'none' : encodePosition(position))
+const positionText = (state: RevocationState): string => {
+  const position = state.position()
+  return position === null ? '' : encodePosition(position)
+}

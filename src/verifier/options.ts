@@ -18,6 +18,8 @@ export interface AgentVerifierOptions {
   readonly subscriber?: string
   /** Directory of the last good state (0700), for a start while the CA is away. Without it such a start refuses everybody. */
   readonly stateDirectory?: string
+  /** Where signed states are fetched while the feed is away; default: the status listener that the backend's certificate names. */
+  readonly statusUrl?: string
   /** Connections are cut after so long; default `1h`. */
   readonly maxConnectionAge?: string
   readonly log?: Log
@@ -28,6 +30,7 @@ export interface AgentVerifierOptions {
 export interface VerifierSettings extends StalenessPolicy {
   readonly kinds: readonly PrincipalKind[]
   readonly maxConnectionAgeMs: number
+  readonly statusUrl: string | null
 }
 
 const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
@@ -36,6 +39,11 @@ const durationMs = (name: string, text: string): number => {
   const match = /^([1-9][0-9]{0,6})([smhd])$/.exec(text)
   if (match !== null) return Number(match[1]) * (unitMs[match[2] as string] as number)
   throw new AgentCaError('option_invalid', `${name}: expected a duration such as 90s, 5m or 1h, got "${text}"`)
+}
+
+const httpUrl = (name: string, text: string): string => {
+  if (/^https?:/.test(text) && URL.canParse(text)) return text
+  throw new AgentCaError('option_invalid', `${name}: expected an http or https URL, got "${text}"`)
 }
 
 /** @throws AgentCaError `option_invalid` */
@@ -47,5 +55,6 @@ export const readVerifierOptions = (options: AgentVerifierOptions): VerifierSett
     maxStalenessMs: durationMs('maxStaleness', options.maxStaleness),
     kinds: options.kinds ?? ['agent', 'service'],
     maxConnectionAgeMs: durationMs('maxConnectionAge', options.maxConnectionAge ?? '1h'),
+    statusUrl: options.statusUrl === undefined ? null : httpUrl('statusUrl', options.statusUrl),
   }
 }

@@ -6,8 +6,8 @@ import { createSecureServer, type Http2SecureServer, type SecureServerOptions } 
 import { createServer, type Server as HttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { tlsMaterialOf } from '../agent/credential.ts'
-import { systemClock } from '../base/clock.ts'
 import { silentLog } from '../base/log.ts'
 import { parseCertificate } from '../pki/certificate.ts'
 import { parsePem } from '../pki/pem.ts'
@@ -22,6 +22,7 @@ import { createKeeper } from './keeper.ts'
 import { createMiddleware, type Middleware } from './middleware.ts'
 import { type AgentVerifierOptions, readVerifierOptions } from './options.ts'
 import { ruleOf } from './problem.ts'
+import { startPublishedStatePolling } from './published-state.ts'
 
 export interface Demand {
   readonly roles?: readonly string[]
@@ -55,12 +56,21 @@ export interface AgentVerifier extends AsyncDisposable, Middleware {
 
 const sweepMs = 1000
 const saveMs = 5000
-const maxTimerMs = 2_147_000_000
+const expireMs = 600_000
 
-export const agentVerifier = async (options: AgentVerifierOptions): Promise<AgentVerifier> => {
+/** What a test replaces. */
+export interface VerifierSurroundings {
+  readonly timing: Timing
+}
+
+/** @throws AgentCaError `option_invalid` */
+export const agentVerifier = async (
+  options: AgentVerifierOptions,
+  { timing }: VerifierSurroundings = { timing: systemTiming },
+): Promise<AgentVerifier> => {
   const settings = readVerifierOptions(options)
   const { identity, log = silentLog, onRefused } = options
-  const clock = systemClock
+  const { clock, random } = timing
   const keeper = createKeeper({ clock, log, policy: settings, directory: options.stateDirectory ?? null })
 
   let trust = trustOf()
@@ -99,13 +109,15 @@ export const agentVerifier = async (options: AgentVerifierOptions): Promise<Agen
   }
 
   const waiting = new Set<() => void>()
+  const changed = (): void => {
+    cutAll()
+    if (keeper.position() === null) return
+    for (const ready of waiting) ready()
+    waiting.clear()
+  }
   const take = (event: FeedEvent) => {
     const applied = keeper.take(event)
-    if (applied === 'applied' && event.type !== 'heartbeat') cutAll()
-    if (keeper.position() !== null) {
-      for (const ready of waiting) ready()
-      waiting.clear()
-    }
+    if (applied === 'applied' && event.type !== 'heartbeat') changed()
     return applied
   }
   const feed = startFeedClient({
@@ -115,10 +127,22 @@ export const agentVerifier = async (options: AgentVerifierOptions): Promise<Agen
     maxStalenessSeconds: Math.ceil(settings.maxStalenessMs / 1000),
     position: keeper.position,
     take,
-    random: Math.random,
+    random,
   })
-  const sweep = setInterval(cutAll, Math.min(sweepMs, maxTimerMs)).unref()
-  const save = setInterval(keeper.save, saveMs).unref()
+  const published = startPublishedStatePolling({
+    identity,
+    keeper,
+    timing,
+    log,
+    statusUrl: settings.statusUrl,
+    isLive: () => keeper.freshness().rung === 'live',
+    changed,
+  })
+  const timers = [
+    setInterval(cutAll, sweepMs),
+    setInterval(keeper.save, saveMs),
+    setInterval(keeper.expire, expireMs),
+  ].map(timer => timer.unref())
 
   const servers = new Set<HttpsServer | Http2SecureServer>()
   const tlsOptions = (): SecureServerOptions => ({
@@ -175,10 +199,9 @@ export const agentVerifier = async (options: AgentVerifierOptions): Promise<Agen
       }
     },
     [Symbol.asyncDispose]: async () => {
-      clearInterval(sweep)
-      clearInterval(save)
+      for (const timer of timers) clearInterval(timer)
       unfollow()
-      await feed.close()
+      await Promise.all([feed.close(), published.close()])
       keeper.save()
     },
   }

@@ -1,7 +1,8 @@
 // A backend behind `agentca/verifier`, a real CA with its feed, real agents: who may call is let in, and a caller that is revoked or held
 // is cut off while it is connected, whatever it speaks.
+import { once } from 'node:events'
 import { type ClientHttp2Session, connect } from 'node:http2'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect as connectTcp, createServer as createTcpServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -173,6 +174,28 @@ describe('a backend behind the verifier', () => {
     await until(async () => (await call(learner, '/readers')) === '200 learner')
   })
 
+  it('stays fresh by the published state while its feed is blocked, and learns of a revocation by it', async () => {
+    const api = await openDoor(Number(new URL(ca.urls.api).port))
+    const direct = backend.current()
+    // The backend's own identity on a way to the CA that can be closed.
+    const identity: AgentIdentity = {
+      ...backend,
+      current: () => ({ ...direct, url: `https://127.0.0.1:${api.port}` }),
+    }
+    const blocked = await agentVerifier({ identity, subscriber: 'blocked', onStale: 'refuse', maxStaleness: '1s' })
+    await blocked.ready()
+    await until(async () => blocked.status().freshness.rung === 'live')
+    const before = blocked.status().entries
+    api.close()
+    await until(async () => !blocked.status().connected)
+    const caught = await agentOf('caught')
+    await ca.agentcaJson('revoke', '--serial', caught.current().facts.serial, '--reason', 'keyCompromise', '--yes')
+    await until(async () => blocked.status().entries === before + 1, 60_000)
+    await until(async () => blocked.status().freshness.rung === 'published', 60_000)
+    expect(blocked.status().connected).toBe(false)
+    await blocked[Symbol.asyncDispose]()
+  }, 180_000)
+
   it('goes on without the CA within its bound, and a new verifier starts from the last state', async () => {
     const survivor = await agentOf('survivor')
     expect(await call(survivor)).toBe('200 survivor')
@@ -195,10 +218,28 @@ describe('a backend behind the verifier', () => {
   })
 })
 
-const until = async (holds: () => Promise<boolean>): Promise<void> => {
-  for (let i = 0; i < 500; i++) {
+const until = async (holds: () => Promise<boolean>, withinMs = 10_000): Promise<void> => {
+  for (let i = 0; i < withinMs / 20; i++) {
     if (await holds().catch(() => false)) return
     await new Promise(resolve => setTimeout(resolve, 20))
   }
   throw new Error('it never held')
+}
+
+/** A way to a port of this machine that closes for good, with whoever is on it. */
+const openDoor = async (target: number): Promise<{ readonly port: number; close(): void }> => {
+  const sockets = new Set<Socket>()
+  const server = createTcpServer(socket => {
+    const onward = connectTcp(target, '127.0.0.1')
+    for (const each of [socket, onward]) sockets.add(each.on('error', () => {}))
+    socket.pipe(onward).pipe(socket)
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: () => {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
 }
