@@ -5,41 +5,25 @@ import { Agent } from 'node:https'
 import { dirname } from 'node:path'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { systemClock } from '../../src/base/clock.ts'
-import { noSteps } from '../../src/base/steps.ts'
-import { loadConfig } from '../../src/cli/config-file.ts'
 import type { LeafAnswer, StatusAnswer } from '../../src/schema/admin-answers.ts'
-import { type RunningServer, startServer } from '../../src/server/serve.ts'
-import { createLog } from '../../src/telemetry/log.ts'
-import { createMetrics } from '../../src/telemetry/metrics.ts'
+import type { RunningServer } from '../../src/server/serve.ts'
 import { badRequests } from '../http/bad-requests.ts'
 import { type Ask, ask, createKey, type Reply, type Shown, selfSigned } from '../http/harness.ts'
 import { createStoryHome, type StoryHome } from './ca-process.ts'
 import { createOperator, type Operator } from './operator.ts'
+import { type StoryTime, serveHere } from './served-here.ts'
 
 let home: StoryHome
 let server: RunningServer
 let operator: Operator
-/** What both clocks of the CA are ahead of the machine's. Only forwards: a clock that goes back stops the CA from signing. */
-const time = { aheadMs: 0 }
+const time: StoryTime = { aheadMs: 0 }
 let slowBody: ReturnType<typeof heard>
 let slowHeaders: ReturnType<typeof heard>
 
 beforeAll(async () => {
   home = await createStoryHome({ AGENTCA_AUDIT_CHECKPOINTEVERY: '1h' })
-  const around = { env: home.env, cwd: dirname(home.paths.home) }
-  const { config, profiles } = loadConfig(around, undefined)
-  server = await startServer({
-    config,
-    paths: home.paths,
-    profilesDirectory: profiles,
-    clock: { now: () => Date.now() + time.aheadMs, monotonic: () => systemClock.monotonic() + time.aheadMs },
-    log: createLog({ level: 'error', destination: 2 }),
-    metrics: createMetrics(),
-    reached: noSteps,
-    version: 'story',
-  })
-  operator = createOperator(around.env, around.cwd)
+  server = await serveHere(home, time)
+  operator = createOperator(home.env, dirname(home.paths.home))
   // The server's patience is ten seconds and more: it runs out while the others are tested.
   const head = 'POST /v1/enroll HTTP/1.1\r\nHost: ca\r\nContent-Type: application/json\r\n'
   slowBody = heard(`${head}Content-Length: 100\r\n\r\n{"csr":`)
