@@ -333,9 +333,10 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
 
   const issue = async (request: IssuanceRequest): Promise<IssuedCertificate> => {
     const now = deps.clock.now()
-    deps.checkClock(now)
-    // Step 1 and 2: evidence before parsing, the signature check only for those who may have a certificate.
+    // Step 1 and 2: evidence before parsing, the signature check only for those who may have a certificate. Strangers do not get to the
+    // clock either: being asked, it takes the present time for one at which something was signed.
     authenticate(request)
+    deps.checkClock(now)
     const csr = parseCertificationRequest(request.csr)
     const prepared: Prepared = {
       request,

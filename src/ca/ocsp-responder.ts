@@ -104,8 +104,10 @@ export const createOcspResponder = (deps: OcspResponderDeps): OcspResponder => {
       // The ledger told of each change already; this is for the one it may have failed to tell.
       memory.follow()
       await certificates.renew(issuers.live())
-      if (!canSign()) return
-      for (const due of memory.due()) background.add(cacheKeyOf(due.certIdDer), due)
+      // Asked about the clock only for what will be signed: each question counts as a signing, which a clock set right must not be behind.
+      const due = memory.due()
+      if (due.length === 0 || !canSign()) return
+      for (const each of due) background.add(cacheKeyOf(each.certIdDer), each)
     } catch (error) {
       log.error({ err: error }, 'the upkeep of the OCSP responder failed')
     }

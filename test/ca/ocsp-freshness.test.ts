@@ -323,6 +323,18 @@ describe('while nothing can be signed', () => {
     expect(await saysNow(responder, uncached)).toBe('good')
   })
 
+  it('and without anything to sign the clock is not asked: being asked counts as a signing', async () => {
+    let asked = 0
+    const responder = ca.createResponder({ checkClock: () => void asked++ })
+    const serial = await issued()
+    expect(await saysNow(responder, serial)).toBe('good')
+    // Makes what is missing: a responder certificate for each issuer.
+    await responder.maintain()
+    const before = asked
+    for (let i = 0; i < 3; i++) await responder.maintain()
+    expect(asked).toBe(before)
+  })
+
   it('because the ledger is away, the same; and what it says without sense is internalError', async () => {
     let fault: 'none' | 'away' | 'senseless' = 'none'
     const responder = ca.createResponder({
