@@ -62,7 +62,7 @@ export const idleUntil = async (timing: Timing, deadline: number, signal: AbortS
   }
 }
 
-/** A request that met a dying HSM is answered when the CA has given the first attempt up: about 40 s. */
+/** Longer than a CA takes to be started again, or an HSM to come back after a fault. */
 export const defaultPatienceSeconds = 120
 
 export interface Patience {
