@@ -129,7 +129,7 @@ const findPath = (validation: Validation, question: Question): Found => {
       try {
         return judge(validation, question, path)
       } catch (error) {
-        if (!(error instanceof VerifyError) || error.code === 'budget_exceeded') throw error
+        if (!isRefusal(error)) throw error
         refused = moreSpecific(refused, error)
       }
   } catch (error) {
@@ -138,6 +138,10 @@ const findPath = (validation: Validation, question: Question): Found => {
   }
   throw refused ?? refusal({ depth: 0, certificate: leaf }, 'issuer_unknown', 'no path leads to a trust anchor')
 }
+
+/** Of one path; others may hold. What is no refusal ends the search: work that ran out, and faults of this program. */
+const isRefusal = (error: unknown): error is VerifyError =>
+  error instanceof VerifyError && error.code !== 'budget_exceeded'
 
 /** Signatures first: nothing is said about certificates that the anchor does not vouch for. */
 const judge = (validation: Validation, question: Question, path: CandidatePath): Found => {
@@ -174,7 +178,7 @@ const currentUntilOf = (validation: Validation, { underway, rules }: Question, p
       })
       return true
     } catch (error) {
-      if (!(error instanceof VerifyError) || error.code === 'budget_exceeded') throw error
+      if (!isRefusal(error)) throw error
       return false
     }
   }

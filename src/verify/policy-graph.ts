@@ -71,7 +71,8 @@ const nextLevel = (last: Level, policies: readonly string[], takesAnyPolicy: boo
     else if (any !== undefined) level.set(policy, nodeOf(policy, [any]))
   }
   if (takesAnyPolicy && policies.includes(anyPolicy))
-    for (const [policy, parents] of expecting) if (!level.has(policy)) level.set(policy, nodeOf(policy, parents))
+    // Those that are named have these parents already.
+    for (const [policy, parents] of expecting) level.set(policy, nodeOf(policy, parents))
   return level
 }
 
@@ -107,7 +108,7 @@ const constrainedPolicies = (last: Level, initialPolicies: readonly string[] | '
   return initialPolicies.filter(policy => authority.has(policy) || authority.has(anyPolicy))
 }
 
-/** Policies in the words of the anchor's domain: those that stem from anyPolicy and from nothing else. */
+/** Policies in the words of the anchor's domain: those that stem from anyPolicy, and anyPolicy itself where it reaches the last level. */
 const authorityConstrainedPolicies = (last: Level): ReadonlySet<string> => {
   const policies = new Set<string>()
   const seen = new Set<Node>()
@@ -115,10 +116,8 @@ const authorityConstrainedPolicies = (last: Level): ReadonlySet<string> => {
   for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
     if (seen.has(node)) continue
     seen.add(node)
-    if (node.policy === anyPolicy) continue
     if (node.parents.every(parent => parent.policy === anyPolicy)) policies.add(node.policy)
     else waiting.push(...node.parents)
   }
-  if (last.has(anyPolicy)) policies.add(anyPolicy)
   return policies
 }

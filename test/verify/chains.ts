@@ -2,21 +2,15 @@
 // software keys.
 import { expect } from 'vitest'
 import { isAgentCaError } from '../../src/base/errors.ts'
-import { signatureAlgorithmFor } from '../../src/pki/algorithms.ts'
+import { encodeSignatureAlgorithm, signatureAlgorithmFor } from '../../src/pki/algorithms.ts'
 import {
   assembleCertificate,
   type Certificate,
   encodeTbsCertificate,
   parseCertificate,
 } from '../../src/pki/certificate.ts'
-import {
-  assembleCrl,
-  type Crl,
-  type CrlFields,
-  encodeTbsCertList,
-  parseCrl,
-  type RevokedEntry,
-} from '../../src/pki/crl.ts'
+import { assembleCrl, type Crl, encodeRevokedEntry, parseCrl, type RevokedEntry } from '../../src/pki/crl.ts'
+import { explicit, integer, sequence, time } from '../../src/pki/der.ts'
 import * as ext from '../../src/pki/extensions.ts'
 import type { GeneralName } from '../../src/pki/general-names.ts'
 import { encodeName } from '../../src/pki/names.ts'
@@ -52,6 +46,8 @@ export interface Wish {
   readonly names?: readonly GeneralName[]
   readonly constraints?: ext.NameConstraints
   readonly extensions?: readonly ext.Extension[]
+  /** Subject and authority key identifier are there unless they are not wanted. */
+  readonly keyIds?: 'none'
   readonly notBefore?: number
   readonly notAfter?: number
   /** By whom it is really signed, where that is not the issuer. */
@@ -77,8 +73,9 @@ const extensionsOf = (wish: Wish, key: TestKey, issuerKey: TestKey): readonly ex
     ...(wish.extendedKeyUsage === undefined
       ? []
       : [ext.extendedKeyUsage(wish.extendedKeyUsage.map(name => oidOf[name]))]),
-    ext.subjectKeyIdentifier(keyIdentifier(key.spki)),
-    ext.authorityKeyIdentifier(keyIdentifier(issuerKey.spki)),
+    ...(wish.keyIds === 'none'
+      ? []
+      : [ext.subjectKeyIdentifier(keyIdentifier(key.spki)), ext.authorityKeyIdentifier(keyIdentifier(issuerKey.spki))]),
     ...(wish.names === undefined || wish.names.length === 0 ? [] : [ext.subjectAltName(wish.names)]),
     ...(wish.constraints === undefined ? [] : [ext.nameConstraints(wish.constraints)]),
     ...(wish.extensions ?? []),
@@ -114,24 +111,35 @@ export const ca = (subject: string | Uint8Array, issuer: Entity, wish: Partial<W
 export const leaf = (issuer: Entity, wish: Partial<Wish> = {}): Entity =>
   issue({ subject: 'a leaf', issuer, extendedKeyUsage: ['clientAuth'], ...wish })
 
-/** A list of `issuer`, whose number follows its time. */
-export const crl = (
-  issuer: Entity,
-  entries: readonly RevokedEntry[],
-  fields: Partial<CrlFields> & { readonly signedBy?: TestKey } = {},
-): Crl => {
-  const { signedBy = issuer.key, ...rest } = fields
+export interface ListWish {
+  readonly number?: number
+  readonly thisUpdate?: number
+  readonly nextUpdate?: number
+  /** Beside authority key identifier and number. */
+  readonly extensions?: readonly ext.Extension[]
+  readonly signedBy?: TestKey
+}
+
+/** A list of `issuer`, of any kind. */
+export const crl = (issuer: Entity, entries: readonly RevokedEntry[], wish: ListWish = {}): Crl => {
+  const { number = 7, signedBy = issuer.key } = wish
   const algorithm = signatureAlgorithmFor(signedBy.spki.algorithm)
-  const tbs = encodeTbsCertList({
-    issuerName: issuer.certificate.subjectDer,
-    signatureAlgorithm: algorithm,
-    authorityKeyId: keyIdentifier(issuer.key.spki),
-    crlNumber: BigInt(rest.thisUpdate ?? now),
-    thisUpdate: now - day,
-    nextUpdate: now + day,
-    ...rest,
-    entries,
-  })
+  const tbs = sequence(
+    integer(1),
+    encodeSignatureAlgorithm(algorithm),
+    issuer.certificate.subjectDer,
+    time(wish.thisUpdate ?? now - day),
+    time(wish.nextUpdate ?? now + day),
+    ...(entries.length === 0 ? [] : [sequence(...entries.map(encodeRevokedEntry))]),
+    explicit(
+      0,
+      ext.encodeExtensions([
+        ext.authorityKeyIdentifier(keyIdentifier(issuer.key.spki)),
+        { oid: oidOf.crlNumber, critical: false, value: integer(number) },
+        ...(wish.extensions ?? []),
+      ]),
+    ),
+  )
   return parseCrl(assembleCrl(tbs, algorithm, signedBy.signDer(tbs)))
 }
 

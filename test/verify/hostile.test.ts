@@ -1,6 +1,9 @@
 // Graphs of certificates made to cost: what is presented is the presenter's choice, and none of it may cost more than the budget.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { nullValue } from '../../src/pki/der.ts'
+import type { Extension } from '../../src/pki/extensions.ts'
+import { oidOf } from '../../src/pki/oid.ts'
 import { type Budget, createWork, usualBudget } from '../../src/verify/budget.ts'
 import { candidatePaths, poolOf } from '../../src/verify/build-path.ts'
 import { VerifyError } from '../../src/verify/errors.ts'
@@ -8,7 +11,8 @@ import { validatePath } from '../../src/verify/path.ts'
 import { anyPolicies } from '../../src/verify/policies.ts'
 import { createSignatures, usualAlgorithms } from '../../src/verify/signatures.ts'
 import { anchorOf } from '../../src/verify/trust-anchor.ts'
-import { ca, codeOf, type Entity, factsOf, leaf, now, resultOf, root, validate } from './chains.ts'
+import { createTestKey } from '../pki/keys.ts'
+import { ca, codeOf, type Entity, factsOf, issue, leaf, now, resultOf, root, validate } from './chains.ts'
 
 const top = root()
 const anchors = [anchorOf(top.certificate, 'constraints')]
@@ -66,6 +70,23 @@ describe('many cross certificates of one name', () => {
     const others = Array.from({ length: 200 }, () => ca('issuing', top))
     const intermediates = [...others.slice(0, 100), issuing, ...others.slice(100)].map(each => each.certificate)
     expect(validate([top, leaf(issuing)], { intermediates }).spent.signatures).toBe(2)
+  })
+
+  it('are all tried where key identifiers do not tell them apart, those that cannot be read included', () => {
+    const key = createTestKey('P-256')
+    const keyless = (extensions: readonly Extension[]): Entity => ({
+      key,
+      certificate: issue({ subject: 'issuing', issuer: top, key, ca: { pathLength: null }, keyIds: 'none', extensions })
+        .certificate,
+    })
+    const unreadable: Extension = { oid: oidOf.subjectKeyIdentifier, critical: false, value: nullValue() }
+    const issuers = [ca('issuing', top), keyless([unreadable]), keyless([])]
+    const intermediates = issuers.map(each => each.certificate)
+    const silent = leaf(issuers[2]!, { keyIds: 'none' })
+    expect(resultOf([top, silent], { intermediates })).toBe('valid')
+    expect(resultOf([top, leaf(issuers[2]!)], { intermediates })).toBe('valid')
+    const odd: Extension = { oid: oidOf.authorityKeyIdentifier, critical: false, value: nullValue() }
+    expect(resultOf([top, leaf(issuers[2]!, { keyIds: 'none', extensions: [odd] })], { intermediates })).toBe('valid')
   })
 
   it('that certify each other in a circle are walked once around (RFC 4158 §5.2)', () => {

@@ -1,7 +1,8 @@
 // Path validation rule by rule, on chains of our own; the foreign suite is pkits.test.ts.
 import { describe, expect, it } from 'vitest'
-import { nullValue } from '../../src/pki/der.ts'
+import { implicitPrimitive, nullValue, sequence } from '../../src/pki/der.ts'
 import { uriName } from '../../src/pki/general-names.ts'
+import { oidOf } from '../../src/pki/oid.ts'
 import { usualBudget } from '../../src/verify/budget.ts'
 import { checkPathAt } from '../../src/verify/path.ts'
 import { anyPolicies } from '../../src/verify/policies.ts'
@@ -105,9 +106,12 @@ describe('time', () => {
     const at = (time: number) => codeOf(() => checkPathAt(path, time))
     expect(path).toMatchObject({ notBefore: from, notAfter: until, currentUntil: now + day / 2 })
     expect(at(from - 1)).toBe('certificate_not_yet_valid')
+    expect(at(from)).toBe('valid')
     expect(at(now + day / 2)).toBe('valid')
     expect(at(now + day / 2 + 1)).toBe('revocation_unknown')
-    expect(at(until + 1000)).toBe('certificate_expired')
+    const lasting = validate([top, issuing, timed])
+    expect(codeOf(() => checkPathAt(lasting, until + 999))).toBe('valid')
+    expect(codeOf(() => checkPathAt(lasting, until + 1000))).toBe('certificate_expired')
   })
 })
 
@@ -141,8 +145,17 @@ describe('CAs', () => {
     expect(resultOf(chain, { anchors: [anchorOf(flat.certificate, 'name-and-key')] })).toBe('valid')
   })
 
+  it('that are anchors sign certificates, where the caller honours what they say', () => {
+    const lister = root({ keyUsage: ['cRLSign'] })
+    expect(resultOf([lister, leaf(lister)])).toBe('key_usage')
+    const anchors = [anchorOf(lister.certificate, 'name-and-key')]
+    expect(resultOf([lister, leaf(lister)], { anchors })).toBe('valid')
+    const none = { validity: null, pathLength: null, keyUsage: null, extendedKeyUsage: null, nameConstraints: null }
+    expect(resultOf([lister, leaf(lister)], { anchors: [{ ...anchors[0]!, constraints: none }] })).toBe('valid')
+  })
+
   it('without revocation information do not exist (RFC 9608 §2)', () => {
-    const mute = ca('mute', top, { extensions: [{ oid: '2.5.29.56', critical: false, value: nullValue() }] })
+    const mute = ca('mute', top, { extensions: [{ oid: oidOf.noRevAvail, critical: false, value: nullValue() }] })
     expect(resultOf([top, mute, leaf(mute)])).toBe('certificate_malformed')
   })
 })
@@ -192,7 +205,7 @@ describe('extensions', () => {
   it('that a rule reads have to be readable', () => {
     const broken = leaf(issuing, {
       keyUsage: null,
-      extensions: [{ oid: '2.5.29.15', critical: true, value: nullValue() }],
+      extensions: [{ oid: oidOf.keyUsage, critical: true, value: nullValue() }],
     })
     expect(resultOf([top, issuing, broken])).toBe('certificate_malformed')
     expect(factsOf(() => validate([top, issuing, broken]))).toMatchObject({ depth: 0, reason: 'der_malformed' })
@@ -224,6 +237,12 @@ describe('policies', () => {
     expect(resultOf([top, issuing, agent], { policies: { ...anyPolicies, explicitPolicy: 'required' } })).toBe(
       'policy_missing',
     )
+  })
+
+  it('may be required by the leaf itself (RFC 5280 §6.1.5 (b))', () => {
+    const value = sequence(implicitPrimitive(0, Uint8Array.of(0)))
+    const strict = leaf(issuing, { extensions: [{ oid: oidOf.policyConstraints, critical: true, value }] })
+    expect(resultOf([top, issuing, strict])).toBe('policy_missing')
   })
 })
 
@@ -262,6 +281,23 @@ describe('of several failures', () => {
     expect(among(limited, expired)).toBe('certificate_expired')
     expect(among(limited, unrelated)).toBe('extended_key_usage')
     expect(among(unrelated)).toBe('signature_invalid')
+  })
+
+  it('the first is told of two that are the same', () => {
+    const later = ca('issuing', top, { key, notAfter: now - 2 * day })
+    const call = () => validate([top, end], { intermediates: [expired, later].map(each => each.certificate) })
+    expect(factsOf(call)).toMatchObject({ notAfter: new Date(now - day).toISOString() })
+  })
+
+  it('a fault of the program is none: it ends the search', () => {
+    const good = anchorOf(top.certificate, 'constraints')
+    const broken = { ...good, spki: null as never }
+    const of =
+      (...anchors: readonly (typeof good)[]) =>
+      () =>
+        validate([top, leaf(top)], { anchors })
+    expect(of(broken, good)).toThrow(TypeError)
+    expect(of(anchorOf(root().certificate, 'constraints'), broken)).toThrow(TypeError)
   })
 
   it('none is told while another path holds', () => {

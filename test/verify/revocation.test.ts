@@ -1,8 +1,15 @@
 // CRLs along a path, beyond what the foreign suite has: freshness, shards, lists that somebody else signed, lists that are missing.
 import { describe, expect, it } from 'vitest'
 import type { Crl, RevokedEntry } from '../../src/pki/crl.ts'
-import { nullValue } from '../../src/pki/der.ts'
-import { crlDistributionPoints, noRevAvail } from '../../src/pki/extensions.ts'
+import { explicit, implicitConstructed, implicitPrimitive, integer, nullValue, sequence } from '../../src/pki/der.ts'
+import {
+  crlDistributionPoints,
+  type Extension,
+  issuingDistributionPoint,
+  noRevAvail,
+} from '../../src/pki/extensions.ts'
+import { encodeGeneralName, encodeGeneralNames, type GeneralName, uriName } from '../../src/pki/general-names.ts'
+import { oidOf } from '../../src/pki/oid.ts'
 import { usualBudget } from '../../src/verify/budget.ts'
 import { createTestKey } from '../pki/keys.ts'
 import { ca, crl, day, type Entity, factsOf, leaf, now, resultOf, root, validate } from './chains.ts'
@@ -73,6 +80,12 @@ describe('revocation by CRLs (RFC 5280 §6.3)', () => {
     expect(judged(ofTop, accusing, crl(issuing, []))).toBe('valid')
   })
 
+  it('is unknown for the reason of the list that got furthest', () => {
+    const forged = crl(issuing, [], { signedBy: createTestKey('P-256') })
+    const old = crl(issuing, [], { thisUpdate: now - 3 * day, nextUpdate: now - 2 * day })
+    expect(reasonOf([top, issuing, agent], ofTop, forged, old)).toBe('crl_issuer_not_trusted')
+  })
+
   it('is not for a CA to tell whose key may not sign lists', () => {
     const mute = ca('mute', top, { keyUsage: ['keyCertSign'] })
     expect(resultOf([top, mute, leaf(mute)], { revocation: { crls: [ofTop, crl(mute, [])] } })).toBe(
@@ -88,13 +101,25 @@ describe('revocation by CRLs (RFC 5280 §6.3)', () => {
     expect(spent()).toBe(3)
     expect(spent()).toBe(1)
   })
+
+  it('costs a signature a key for a list that nobody signed, however many certificates it might speak of', () => {
+    const rekeyed = ca('issuing', issuing)
+    const forged = crl(issuing, [], { signedBy: createTestKey('P-256') })
+    const crls = [crl(top, []), forged, crl(issuing, [], { thisUpdate: now - 2 * day })]
+    const first = ca('issuing', top, { key: issuing.key })
+    const path = validate([top, first, rekeyed, leaf(rekeyed)], { revocation: { crls } })
+    // The path 3, the root's list 1; of the issuing CA's two lists each under both of its keys.
+    expect(path.spent.signatures).toBe(3 + 1 + 4)
+  })
 })
 
 describe('shards', () => {
   const uri = 'http://ca.example/crl/issuing/0.crl'
   const sharded = leaf(issuing, { extensions: [crlDistributionPoints([uri])] })
   const shard = (uris: readonly string[], entries: readonly RevokedEntry[]) =>
-    crl(issuing, entries, { distributionPoint: { uris, onlyContains: 'user-certificates' } })
+    crl(issuing, entries, {
+      extensions: [issuingDistributionPoint({ fullName: uris.map(uriName), onlyContainsUserCerts: true })],
+    })
   const of = (chain: readonly Entity[], ...crls: readonly Crl[]) =>
     resultOf(chain, { revocation: { crls: [ofTop, ...crls] } })
 
@@ -115,6 +140,92 @@ describe('shards', () => {
   it('are not needed where there is a whole list', () => {
     expect(of([top, issuing, sharded], crl(issuing, []))).toBe('valid')
     expect(of([top, issuing, sharded], crl(issuing, [revocationOf(sharded)]))).toBe('certificate_revoked')
+  })
+})
+
+describe('points and lists of some reasons', () => {
+  const uri = uriName('http://ca.example/crl/some.crl')
+  const name = explicit(0, implicitConstructed(0, encodeGeneralName(uri)))
+  // keyCompromise alone.
+  const someReasons = implicitPrimitive(1, Uint8Array.of(6, 0x40))
+  const point = (...parts: readonly Uint8Array[]): Extension => ({
+    oid: oidOf.crlDistributionPoints,
+    critical: false,
+    value: sequence(sequence(...parts)),
+  })
+  const end = leaf(issuing, { extensions: [point(name, someReasons)] })
+  const of = (...crls: readonly Crl[]) => resultOf([top, issuing, end], { revocation: { crls: [ofTop, ...crls] } })
+
+  it('decide nothing about the other reasons', () => {
+    const list = crl(issuing, [], { extensions: [issuingDistributionPoint({ fullName: [uri] })] })
+    expect(of(list)).toBe('revocation_unknown')
+    expect(reasonOf([top, issuing, end], ofTop, list)).toBe('crl_reasons_incomplete')
+    expect(of(list, crl(issuing, []))).toBe('valid')
+  })
+
+  it('are asked about a reason until one list, the newest, told', () => {
+    const old = crl(issuing, [revocationOf(end)], { thisUpdate: now - 2 * day })
+    expect(of(old)).toBe('certificate_revoked')
+    expect(of(old, crl(issuing, []))).toBe('valid')
+  })
+
+  it('may name a CRL issuer alone, whose list then has its name (RFC 5280 §6.3.3 (b) (2) (i))', () => {
+    const lister = ca('lister', top, { ca: null, keyUsage: ['cRLSign'] })
+    const listerName: GeneralName = { kind: 'directory', nameDer: lister.certificate.subjectDer }
+    const listed = leaf(issuing, { extensions: [point(encodeGeneralNames([listerName], 0xa2))] })
+    const judgedBy = (list: Parameters<typeof issuingDistributionPoint>[0]) =>
+      resultOf([top, issuing, listed], {
+        intermediates: [issuing, lister].map(each => each.certificate),
+        revocation: { crls: [ofTop, crl(lister, [], { extensions: [issuingDistributionPoint(list)] })] },
+      })
+    expect(judgedBy({ indirectCrl: true })).toBe('valid')
+    expect(judgedBy({ indirectCrl: true, fullName: [listerName] })).toBe('valid')
+    expect(judgedBy({ indirectCrl: true, fullName: [uri] })).toBe('revocation_unknown')
+    expect(judgedBy({ fullName: [listerName] })).toBe('revocation_unknown')
+  })
+})
+
+describe('delta lists (RFC 5280 §5.2.4)', () => {
+  const base = crl(issuing, [], { number: 7 })
+  const delta = (entries: readonly RevokedEntry[], number = 9, from = 7, ...others: readonly Extension[]) =>
+    crl(issuing, entries, {
+      number,
+      thisUpdate: now - 1000,
+      extensions: [{ oid: oidOf.deltaCrlIndicator, critical: true, value: integer(from) }, ...others],
+    })
+
+  it('tell what changed since a list that is at least as new as their base', () => {
+    expect(judged(ofTop, base, delta([revocationOf(agent)]))).toBe('certificate_revoked')
+    expect(judged(ofTop, base, delta([revocationOf(agent)], 9, 8))).toBe('valid')
+    expect(judged(ofTop, base, delta([revocationOf(agent)], 7, 6))).toBe('valid')
+    expect(judged(ofTop, delta([]))).toBe('revocation_unknown')
+  })
+
+  it('take certificates off hold', () => {
+    const held = crl(issuing, [{ ...revocationOf(agent), reason: 'certificateHold' }])
+    expect(judged(ofTop, held)).toBe('certificate_revoked')
+    expect(judged(ofTop, held, delta([]))).toBe('certificate_revoked')
+    expect(judged(ofTop, held, delta([{ ...revocationOf(agent), reason: 'removeFromCRL' }]))).toBe('valid')
+  })
+
+  it('are of the same scope as the list, and signed like it', () => {
+    const scoped = issuingDistributionPoint({ onlyContainsUserCerts: true })
+    const revoking = [revocationOf(agent)]
+    expect(judged(ofTop, base, delta(revoking, 9, 7, scoped))).toBe('valid')
+    const users = crl(issuing, [], { extensions: [scoped] })
+    expect(judged(ofTop, users, delta(revoking))).toBe('valid')
+    expect(judged(ofTop, users, delta(revoking, 9, 7, scoped))).toBe('certificate_revoked')
+  })
+
+  it('end what they were relied upon for with their own nextUpdate', () => {
+    const short = crl(issuing, [], {
+      number: 9,
+      nextUpdate: now + 1000,
+      extensions: [{ oid: oidOf.deltaCrlIndicator, critical: true, value: integer(7) }],
+    })
+    expect(validate([top, issuing, agent], { revocation: { crls: [ofTop, base, short] } }).currentUntil).toBe(
+      now + 1000,
+    )
   })
 })
 
