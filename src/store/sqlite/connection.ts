@@ -113,18 +113,36 @@ export const openConnection = (path: string): Connection => {
     }
     return found
   }
+  // Reads of one turn of the event loop share a transaction: to take and release SQLite's lock costs as much as several look-ups. It
+  // never hides a commit: all are made on this connection, and whatever writes ends it first.
+  let reading = false
+  const endReading = (): void => {
+    if (!reading) return
+    reading = false
+    if (db.open && db.inTransaction) statement('COMMIT').run()
+  }
+  const reader = (sql: string): Database.Statement => {
+    if (!reading && !db.inTransaction) {
+      statement('BEGIN').run()
+      reading = true
+      setImmediate(endReading)
+    }
+    return statement(sql)
+  }
   const connection: Connection = {
     memory,
     get inTransaction() {
-      return db.inTransaction
+      return !reading && db.inTransaction
     },
-    get: <Row>(sql: string, ...values: SqlValue[]) => statement(sql).get(...values) as Row | undefined,
-    all: <Row>(sql: string, ...values: SqlValue[]) => statement(sql).all(...values) as Row[],
+    get: <Row>(sql: string, ...values: SqlValue[]) => reader(sql).get(...values) as Row | undefined,
+    all: <Row>(sql: string, ...values: SqlValue[]) => reader(sql).all(...values) as Row[],
     run: (sql, ...values) => {
+      endReading()
       const result = statement(sql).run(...values)
       return { changes: result.changes, row: Number(result.lastInsertRowid) }
     },
     exec: sql => {
+      endReading()
       db.exec(sql)
     },
     onForget: each => {
@@ -141,12 +159,14 @@ export const openConnection = (path: string): Connection => {
         : translate(() => beginRead(path)),
     reopen: () => {
       if (memory) return forget()
+      endReading()
       statements.clear()
       if (db.open) db.close()
       db = translate(() => open(path))
       forget()
     },
     close: () => {
+      endReading()
       statements.clear()
       if (db.open) db.close()
     },
