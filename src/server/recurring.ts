@@ -8,6 +8,7 @@ import { pruneFeed } from '../feed/prune.ts'
 import type { Check } from '../http/ops.ts'
 import type { ProfileBook } from '../policy/profile-book.ts'
 import type { LeafDraft } from '../store/records.ts'
+import { createAnswersAhead } from './answers-ahead.ts'
 import type { Core } from './core.ts'
 import type { Jobs } from './jobs.ts'
 import { createReconciler } from './reconcile.ts'
@@ -17,6 +18,7 @@ const sweepEveryMs = 5 * seconds
 const endDatesEveryMs = 10 * seconds
 const renewEveryMs = 60 * seconds
 const reconcileEveryMs = 60 * seconds
+const answersEveryMs = seconds
 const pruneFeedEveryMs = 300 * seconds
 
 export interface RecurringWork {
@@ -37,6 +39,13 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
     issuance: core.ledger.issuance,
     audit: core.ledger.audit,
   })
+  const signAhead = createAnswersAhead({
+    clock,
+    certificates: core.ledger.certificates,
+    presign: core.ocsp.presign,
+    canSign: () => core.supervisor.state().state === 'ready' && core.clockGuard.state().state === 'ok',
+  })
+  jobs.every('sign OCSP answers ahead', answersEveryMs, signAhead)
   jobs.every('sweep intents', sweepEveryMs, core.issuance.sweep)
   jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(core.clockGuard.now()))
   jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
