@@ -2,7 +2,6 @@
 // encoding a million entries takes seconds, so it goes in steps between which everything else goes on.
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
-import { coalesced } from '../base/coalesced.ts'
 import type { FeedPort, FeedSnapshot } from '../store/ports.ts'
 import { encodeFeedData, type FeedPosition, type KnownFeedEvent, type StatusChange } from '../verify/feed-event.ts'
 import { stateLineEnd, stateLineStart } from '../verify/signed-state.ts'
@@ -21,8 +20,10 @@ export interface Snapshots {
   recent(maxBehind: number): Promise<Snapshot>
 }
 
-/** Of changes, or of registrations: some 50 KB of JSON, and a few milliseconds. */
-const partSize = 1000
+/** Changes in a part: some 50 KB of JSON, and a few milliseconds. */
+const changesPerPart = 1000
+/** One may have as much as a request's body, 64 KB. */
+const registrationsPerPart = 32
 
 type SnapshotEvent = Extract<KnownFeedEvent, { readonly type: 'snapshot' }>
 
@@ -41,16 +42,16 @@ const pick = (statuses: ReturnType<FeedSnapshot['statuses']>, held: boolean): re
 
 async function* contents(source: FeedSnapshot): AsyncGenerator<Pick<SnapshotEvent, 'revoked' | 'held' | 'principals'>> {
   for (;;) {
-    const registrations = source.registrations(partSize)
+    const registrations = source.registrations(registrationsPerPart)
     if (registrations.length > 0) yield { revoked: [], held: [], principals: registrations.map(principalOf) }
-    if (registrations.length < partSize) break
+    if (registrations.length < registrationsPerPart) break
     await turn()
   }
   for (;;) {
     await turn()
-    const statuses = source.statuses(partSize)
+    const statuses = source.statuses(changesPerPart)
     if (statuses.length > 0) yield { revoked: pick(statuses, false), held: pick(statuses, true), principals: [] }
-    if (statuses.length < partSize) return
+    if (statuses.length < changesPerPart) return
   }
 }
 
@@ -91,16 +92,25 @@ export const createSnapshots = (deps: {
   readonly feed: Pick<FeedPort, 'head' | 'snapshot'>
 }): Snapshots => {
   const { clock, feed } = deps
+  // Owned by this closure. One is taken at a time; who finds it recent enough shares it, who does not waits for the next.
   let latest: Snapshot | null = null
-  const take = coalesced(async () => {
-    latest = await takeSnapshot(feed, clock.now())
-    return latest
-  })
+  let taking: Promise<void> | null = null
+  const take = async (): Promise<void> => {
+    try {
+      latest = await takeSnapshot(feed, clock.now())
+    } finally {
+      taking = null
+    }
+  }
   return {
     recent: async maxBehind => {
-      const { epoch, n } = feed.head()
-      if (latest?.position.epoch === epoch && n - latest.position.n <= maxBehind) return latest
-      return take()
+      let wanted = feed.head()
+      for (;;) {
+        if (latest?.position.epoch === wanted.epoch && wanted.n - latest.position.n <= maxBehind) return latest
+        taking ??= take()
+        await taking
+        if (feed.head().epoch !== wanted.epoch) wanted = feed.head()
+      }
     },
   }
 }

@@ -1,14 +1,24 @@
 // The feed for tests: a real authority, its ledger, the real front on a TLS listener, and readers over mTLS.
 import { once } from 'node:events'
+import type { Readable } from 'node:stream'
 import { connect, type TLSSocket } from 'node:tls'
 import { Agent, request } from 'undici'
 import { silentLog } from '../../src/base/log.ts'
+import type { IssuedCertificate } from '../../src/ca/issuance.ts'
 import { createFeed, type Feed, type FeedDeps } from '../../src/feed/feed.ts'
 import { encodePem } from '../../src/pki/pem.ts'
 import type { SubjectKind } from '../../src/store/records.ts'
+import { createEventStreamReader } from '../../src/verify/event-stream.ts'
 import { encodePosition, type FeedEvent, parseFeedEvent } from '../../src/verify/feed-event.ts'
 import { leaf } from '../ca/authority.ts'
-import { type Ask, type ask, createCountingMetrics, createKey, createTestFront } from '../http/harness.ts'
+import {
+  type AgentKey,
+  type Ask,
+  type ask,
+  createCountingMetrics,
+  createKey,
+  createTestFront,
+} from '../http/harness.ts'
 
 export interface Holder {
   readonly name: string
@@ -19,13 +29,22 @@ export interface Holder {
   readonly key: string
 }
 
+const holderOf = (name: string, key: AgentKey, { record, certificate }: IssuedCertificate): Holder => ({
+  name,
+  instance: record.instanceId,
+  serial: record.serial,
+  notAfter: record.notAfter,
+  cert: encodePem('CERTIFICATE', certificate),
+  key: key.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
+})
+
 export type World = Awaited<ReturnType<typeof createFeedWorld>>
 
 export const createFeedWorld = async (changes: Partial<FeedDeps> = {}) => {
   const front = await createTestFront()
   const { ledger, ca, deps } = front
   const counting = createCountingMetrics()
-  const open = (): Feed =>
+  const open = (more: Partial<FeedDeps> = {}): Feed =>
     createFeed({
       clock: deps.clock,
       log: silentLog,
@@ -38,6 +57,7 @@ export const createFeedWorld = async (changes: Partial<FeedDeps> = {}) => {
       heartbeatSeconds: 3600,
       leaseSeconds: 15,
       ...changes,
+      ...more,
     })
 
   const register = async (kind: SubjectKind, name: string) => {
@@ -64,20 +84,18 @@ export const createFeedWorld = async (changes: Partial<FeedDeps> = {}) => {
   const holder = async (kind: SubjectKind, name: string): Promise<Holder> => {
     if (ledger.registrations.find(kind, name) === null) await register(kind, name)
     const key = await createKey()
-    const { record, certificate } = await ca.issuance.issue({
+    const issued = await ca.issuance.issue({
       operation: 'issue',
       evidence: { kind: 'registration', subject: kind, name },
       csr: key.csr,
       context: { requestId: 'setup', who: 'operator:test', source: '127.0.0.1' },
     })
-    return {
-      name,
-      instance: record.instanceId,
-      serial: record.serial,
-      notAfter: record.notAfter,
-      cert: encodePem('CERTIFICATE', certificate),
-      key: key.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string,
-    }
+    return holderOf(name, key, issued)
+  }
+  /** The next certificate of the same instance. */
+  const renew = async ({ name, serial }: Holder): Promise<Holder> => {
+    const key = await createKey()
+    return holderOf(name, key, await ca.renew(serial, key))
   }
   const revoke = async (by: 'serial' | 'instance' | 'agent' | 'service', value: string) => {
     const { feedN } = await ledger.revocations.revoke({
@@ -98,7 +116,16 @@ export const createFeedWorld = async (changes: Partial<FeedDeps> = {}) => {
       leaf: () => leaf('registration_changed'),
     })
 
-  return { front, ledger, deps, counting, open, register, holder, revoke, setState }
+  const setAttributes = (agent: string, attributes: Readonly<Record<string, string>>) =>
+    ledger.registrations.change({
+      kind: 'agent',
+      name: agent,
+      at: deps.clock.now(),
+      decide: () => ({ set: { attributes }, state: 'active' }),
+      leaf: () => leaf('registration_changed'),
+    })
+
+  return { front, ledger, deps, counting, setAttributes, open, register, holder, renew, revoke, setState }
 }
 
 export interface Serving extends AsyncDisposable {
@@ -111,8 +138,8 @@ export interface Serving extends AsyncDisposable {
 }
 
 /** The front with a feed of its own, as after a start of the server. */
-export const serveFeed = async (world: World): Promise<Serving> => {
-  const feed = world.open()
+export const serveFeed = async (world: World, changes: Partial<FeedDeps> = {}): Promise<Serving> => {
+  const feed = world.open(changes)
   const served = await world.front.serve({ feed })
   const call = (path: string, asked: Ask) => served.call(path, asked)
   return {
@@ -137,15 +164,9 @@ export interface ReadOptions {
   readonly maxStaleness?: number
 }
 
-export interface Reader extends AsyncDisposable {
+export interface Reader extends Reading, AsyncDisposable {
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
-  /** Everything so far. */
-  readonly events: readonly FeedEvent[]
-  /** The first that is wanted, of all so far and to come. @throws when the stream ends without it */
-  until(wanted: (event: FeedEvent) => boolean): Promise<FeedEvent>
-  /** Resolves with the code that the stream ended with; null where it said none. */
-  ended(): Promise<string | null>
   close(): void
 }
 
@@ -157,20 +178,16 @@ export const pathOf = ({ since, subscriber, maxStaleness }: ReadOptions): string
   return `/v1/feed${query.size === 0 ? '' : `?${query}`}`
 }
 
-/** The lines of one event, as WHATWG HTML §9.2.6 reads them. */
-const eventOf = (block: string): FeedEvent | null => {
-  const fields = new Map(block.split('\n').map(line => line.split(/: (.*)/s) as [string, string]))
-  const data = fields.get('data')
-  return data === undefined ? null : parseFeedEvent(fields.get('event')!, fields.get('id')!, data)
+export interface Reading {
+  /** Everything so far. */
+  readonly events: readonly FeedEvent[]
+  /** The first that is wanted, of all so far and to come. @throws when the stream ends without it */
+  until(wanted: (event: FeedEvent) => boolean): Promise<FeedEvent>
+  /** Resolves with the code that the stream ended with; null where it said none. */
+  ended(): Promise<string | null>
 }
 
-export const openReader = async (port: number, holder: Holder, options: ReadOptions = {}): Promise<Reader> => {
-  const dispatcher = new Agent({ connect: { cert: holder.cert, key: holder.key, rejectUnauthorized: false } })
-  const { statusCode, headers, body } = await request(`https://127.0.0.1:${port}${pathOf(options)}`, {
-    dispatcher,
-    headers: options.lastEventId === undefined ? {} : { 'last-event-id': options.lastEventId },
-    bodyTimeout: 0,
-  })
+export const readEvents = (body: Readable): Reading => {
   const events: FeedEvent[] = []
   let over = false
   let changed = Promise.withResolvers<void>()
@@ -178,15 +195,9 @@ export const openReader = async (port: number, holder: Holder, options: ReadOpti
     changed.resolve()
     changed = Promise.withResolvers()
   }
-  let text = ''
-  body.setEncoding('utf8')
-  body.on('data', (chunk: string) => {
-    const blocks = (text + chunk).split('\n\n')
-    text = blocks.pop()!
-    for (const block of blocks) {
-      const event = eventOf(block)
-      if (event !== null) events.push(event)
-    }
+  const stream = createEventStreamReader()
+  body.on('data', (chunk: Buffer) => {
+    events.push(...stream.push(chunk).map(({ event, id, data }) => parseFeedEvent(event, id, data)))
     tell()
   })
   const finish = (): void => {
@@ -194,10 +205,7 @@ export const openReader = async (port: number, holder: Holder, options: ReadOpti
     tell()
   }
   body.on('end', finish).on('error', finish).on('close', finish)
-  const close = (): void => void dispatcher.destroy()
   return {
-    status: statusCode,
-    headers,
     events,
     until: async wanted => {
       for (;;) {
@@ -212,9 +220,18 @@ export const openReader = async (port: number, holder: Holder, options: ReadOpti
       const last = events.at(-1)
       return last?.type === 'end' ? last.code : null
     },
-    close,
-    [Symbol.asyncDispose]: async () => close(),
   }
+}
+
+export const openReader = async (port: number, holder: Holder, options: ReadOptions = {}): Promise<Reader> => {
+  const dispatcher = new Agent({ connect: { cert: holder.cert, key: holder.key, rejectUnauthorized: false } })
+  const { statusCode, headers, body } = await request(`https://127.0.0.1:${port}${pathOf(options)}`, {
+    dispatcher,
+    headers: options.lastEventId === undefined ? {} : { 'last-event-id': options.lastEventId },
+    bodyTimeout: 0,
+  })
+  const close = (): void => void dispatcher.destroy()
+  return { status: statusCode, headers, ...readEvents(body), close, [Symbol.asyncDispose]: async () => close() }
 }
 
 /** A reader that reads nothing once its answer has begun. */
