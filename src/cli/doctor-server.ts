@@ -65,9 +65,14 @@ const checkClocks = async (client: AdminClient, now: number): Promise<readonly C
 const checkIssuers = async (client: AdminClient, now: number): Promise<readonly Check[]> => {
   const [issuers, crls] = [await client.call('issuersList'), await client.call('crlStatus')]
   const living = issuers.items.filter(each => each.state !== 'retired')
+  // A retired CA goes on answering for its leaves: where it has a list, relying parties need a fresh one until its own end.
+  const listed = issuers.items.filter(
+    ({ name, state, notAfter }) =>
+      state !== 'retired' || (Date.parse(notAfter) > now && crls.items.some(each => each.issuer === name)),
+  )
   return [
     ...living.map(each => checkLifetime(each.name, each.kind, Date.parse(each.notAfter), now)),
-    ...living.map(({ name, kind }) => {
+    ...listed.map(({ name, kind }) => {
       const crl = crls.items.find(each => each.issuer === name)
       if (crl === undefined)
         return warn('crl age', `no CRL of ${name}`, kind === 'root' ? 'agentca ceremony crl' : 'agentca crl publish')

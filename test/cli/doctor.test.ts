@@ -193,7 +193,7 @@ describe('beside a server', () => {
     expect((await fromServer('clock')).map(([each]) => each)).toEqual(['warn'])
   })
 
-  it('does not mind retired CAs, and warns of a missing list', async () => {
+  it('does not mind CAs that have ended, and warns of a missing list', async () => {
     const [rootCa, issuingCa] = issuers()
     const old = { ...issuingCa!, name: 'issuing-0', state: 'retired' as const, notAfter: new Date(0).toISOString() }
     server.answer('issuersList', () => ({ items: [rootCa!, issuingCa!, old], next: null }))
@@ -203,6 +203,16 @@ describe('beside a server', () => {
       ['warn', 'agentca ceremony crl'],
       ['ok', null],
     ])
+  })
+
+  it('minds the list of a retired CA, whose leaves live on, but not how long it lives itself', async () => {
+    const [rootCa, issuingCa] = issuers()
+    const old = { ...issuingCa!, name: 'issuing-0', state: 'retired' as const, daysLeft: 3 }
+    server.answer('issuersList', () => ({ items: [rootCa!, issuingCa!, old], next: null }))
+    const stale = { ...crl('issuing-0'), nextUpdate: new Date(Date.now() - 1000).toISOString() }
+    server.answer('crlStatus', () => ({ items: [crl('root-1'), crl('issuing-1'), stale], next: null }))
+    expect((await fromServer('ca lifetime')).map(([each]) => each)).toEqual(['ok', 'ok'])
+    expect((await fromServer('crl age')).map(([each]) => each)).toEqual(['ok', 'ok', 'failed'])
   })
 
   it('warns of a log without a checkpoint', async () => {
