@@ -1,6 +1,6 @@
 // Holds a feed stream open under the backend's own identity: events go to `take` one by one, what was applied is acknowledged, and a stream
 // that ends, breaks or does not follow is opened again from where it stood, or from a snapshot.
-import { setTimeout as sleep } from 'node:timers/promises'
+import type { Timing } from '../agent/backoff.ts'
 import type { AgentIdentity } from '../agent/identity.ts'
 import { AgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
@@ -9,15 +9,14 @@ import { encodePosition, type FeedEvent, type FeedPosition, parseFeedEvent } fro
 import type { Applied } from '../verify/revocation-state.ts'
 
 export interface FeedClientDeps {
-  readonly identity: AgentIdentity
+  readonly identity: Pick<AgentIdentity, 'current' | 'fetch' | 'onChange'>
   readonly log: Log
   readonly subscriber: string
   readonly maxStalenessSeconds: number
   readonly position: () => FeedPosition | null
   /** Applies one event, sockets cut included: what returns here is acknowledged. */
   readonly take: (event: FeedEvent) => Applied
-  /** 0 to 1, for the jitter of reconnects. */
-  readonly random: () => number
+  readonly timing: Pick<Timing, 'random' | 'wait'>
 }
 
 export interface FeedClient {
@@ -31,7 +30,7 @@ const backoffMs = [200, 500, 1000, 2000, 5000, 10_000]
 const silenceMs = 20_000
 
 export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
-  const { identity, log } = deps
+  const { identity, log, timing } = deps
   const ended = new AbortController()
   let stream = new AbortController()
   let connected = false
@@ -131,7 +130,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
       }
       if (ended.signal.aborted) return
       const wait = backoffMs[Math.min(failures++, backoffMs.length - 1)] as number
-      await sleep(wait * (0.5 + deps.random()), undefined, { signal: ended.signal }).catch(() => {})
+      await timing.wait(wait * (0.5 + timing.random()), ended.signal).catch(() => {})
     }
   })()
 

@@ -70,7 +70,7 @@ export const agentVerifier = async (
 ): Promise<AgentVerifier> => {
   const settings = readVerifierOptions(options)
   const { identity, log = silentLog, onRefused } = options
-  const { clock, random } = timing
+  const { clock } = timing
   const keeper = createKeeper({ clock, log, policy: settings, directory: options.stateDirectory ?? null })
 
   let trust = trustOf()
@@ -127,7 +127,7 @@ export const agentVerifier = async (
     maxStalenessSeconds: Math.ceil(settings.maxStalenessMs / 1000),
     position: keeper.position,
     take,
-    random,
+    timing,
   })
   const published = startPublishedStatePolling({
     identity,

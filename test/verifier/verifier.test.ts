@@ -1,0 +1,186 @@
+// The verifier on a TLS server, without a CA's processes: who is refused, what a refusal says, and when a connection is cut.
+import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
+import { createServer as createHttpsServer, type Server } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { connect, type TLSSocket } from 'node:tls'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { tlsMaterialOf } from '../../src/agent/credential.ts'
+import type { AgentVerifierOptions } from '../../src/verifier/options.ts'
+import { type AgentVerifier, agentVerifier } from '../../src/verifier/verifier.ts'
+import { createTiming, type TestTiming } from '../agent/timing.ts'
+import { createFeedWorld, type Holder, type Serving, serveFeed, type World } from '../feed/world.ts'
+import { selfSigned } from '../http/harness.ts'
+import { createTestIdentity, type TestIdentity } from './backend.ts'
+
+let world: World
+let foreign: World
+let serving: Serving
+let backend: TestIdentity
+let caller: Holder
+let timing: TestTiming
+let verifier: AgentVerifier
+let server: Server
+const rules: string[] = []
+
+beforeAll(async () => {
+  // One after the other: a token is initialized by one at a time in a process.
+  world = await createFeedWorld({ heartbeatSeconds: 1, leaseSeconds: 3600 })
+  foreign = await createFeedWorld()
+  backend = await createTestIdentity(world, await world.holder('service', 'orders'))
+  caller = await world.holder('agent', 'caller')
+  serving = await serveFeed(world)
+  backend.moveTo(serving.port)
+}, 60_000)
+afterAll(async () => {
+  await serving?.[Symbol.asyncDispose]()
+  await backend?.identity[Symbol.asyncDispose]()
+  await world?.front[Symbol.asyncDispose]()
+  await foreign?.front[Symbol.asyncDispose]()
+})
+
+const options = (): AgentVerifierOptions => ({
+  identity: backend.identity,
+  onStale: 'refuse',
+  maxStaleness: '5m',
+  onRefused: ({ rule }) => rules.push(rule),
+})
+const listen = async (listening: Server): Promise<Server> => {
+  listening.listen(0, '127.0.0.1')
+  await once(listening, 'listening')
+  return listening
+}
+beforeEach(async () => {
+  rules.length = 0
+  timing = createTiming()
+  verifier = await agentVerifier(options(), { timing })
+  await verifier.ready()
+  const anybody = verifier.express()
+  server = await listen(
+    verifier.createServer((request, response) => anybody(request, response, () => response.end('in'))),
+  )
+})
+afterEach(async () => {
+  server.closeAllConnections()
+  server.close()
+  await verifier[Symbol.asyncDispose]()
+})
+
+const open = async (shown: { cert: string; key: string } | null, to = server, session?: Buffer): Promise<TLSSocket> => {
+  const socket = connect({
+    ...(shown === null ? {} : { cert: shown.cert, key: shown.key }),
+    ...(session === undefined ? {} : { session }),
+    ca: backend.identity.current().bundlePem,
+    host: '127.0.0.1',
+    servername: 'localhost',
+    port: (to.address() as AddressInfo).port,
+  })
+  await once(socket, 'secureConnect')
+  return socket
+}
+/** On a connection that stays open. @returns status and body */
+const ask = (socket: TLSSocket): Promise<string> =>
+  new Promise((resolve, reject) => {
+    let text = ''
+    const take = (chunk: Buffer): void => {
+      text += chunk
+      const end = text.indexOf('\r\n\r\n')
+      const length = Number(/content-length: (\d+)/i.exec(text)?.[1])
+      if (end < 0 || text.length < end + 4 + length) return
+      socket.off('data', take)
+      resolve(`${text.slice(9, 12)} ${text.slice(end + 4)}`)
+    }
+    socket.on('data', take).once('close', () => reject(new Error(`the connection ended: ${text}`)))
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  })
+const closed = (socket: TLSSocket): Promise<unknown> =>
+  new Promise(resolve => socket.on('error', () => {}).once('close', resolve))
+
+const unauthorized =
+  '401 {"type":"urn:agentca:problem:unauthorized","title":"A valid client certificate is needed","status":401}'
+
+describe('a caller', () => {
+  it('is let in with a certificate of this CA', async () => {
+    expect(await ask(await open(caller))).toBe('200 in')
+  })
+
+  it('without a certificate is refused, and hears nothing of why', async () => {
+    expect(await ask(await open(null))).toBe(unauthorized)
+    expect(rules).toEqual(['identity_missing'])
+  })
+
+  it('whose certificate nobody issued is refused, and hears the same', async () => {
+    const { key, chain } = selfSigned('agent-caller')
+    expect(await ask(await open({ key, cert: chain }))).toBe(unauthorized)
+    expect(rules).toEqual(['issuer_unknown'])
+  })
+
+  it('of another CA that calls itself the same is refused', async () => {
+    const stranger = await foreign.holder('agent', 'caller')
+    expect(await ask(await open(stranger))).toBe(unauthorized)
+    expect(rules).toHaveLength(1)
+    expect(rules[0]).not.toBe('internal')
+  })
+
+  it('is refused once its certificate has ended, on the connection that stands', async () => {
+    const socket = await open(caller)
+    expect(await ask(socket)).toBe('200 in')
+    timing.moveWall(caller.notAfter + 1000 - Date.now())
+    await closed(socket)
+    expect(await ask(await open(caller))).toBe(unauthorized)
+    expect(rules).toEqual(['certificate_expired'])
+  })
+
+  it('is cut off when its connection is too old, and comes back on another one', async () => {
+    const socket = await open(caller)
+    expect(await ask(socket)).toBe('200 in')
+    timing.advance(3_600_001)
+    await closed(socket)
+    expect(await ask(await open(caller))).toBe('200 in')
+  })
+})
+
+describe('TLS sessions', () => {
+  const sessionOf = (socket: TLSSocket): Promise<Buffer> =>
+    new Promise(resolve => socket.once('session', (session: Buffer) => resolve(session)))
+
+  it('are not resumed by servers of the verifier: who comes back proves the key again', async () => {
+    const first = await open(caller)
+    const session = sessionOf(first)
+    expect(await ask(first)).toBe('200 in')
+    const second = await open(caller, server, await session)
+    expect(second.isSessionReused()).toBe(false)
+    expect(await ask(second)).toBe('200 in')
+  })
+
+  it('prove nothing on a server of other making, where they are', async () => {
+    const { key, cert, ca } = tlsMaterialOf(backend.identity.current())
+    const listener = (request: IncomingMessage, response: Parameters<ReturnType<AgentVerifier['express']>>[1]) =>
+      verifier.express()(request, response, () => response.end('in'))
+    const other = createHttpsServer({ key, cert, ca, requestCert: true, rejectUnauthorized: false }, listener)
+    verifier.attach(other)
+    await listen(other)
+    const first = await open(caller, other)
+    const session = sessionOf(first)
+    expect(await ask(first)).toBe('200 in')
+    const resumed = await open(caller, other, await session)
+    expect(resumed.isSessionReused()).toBe(true)
+    expect(await ask(resumed)).toBe(unauthorized)
+    expect(rules).toEqual(['identity_missing'])
+    other.closeAllConnections()
+    other.close()
+  })
+})
+
+describe('options', () => {
+  it.each([
+    ['onStale', { onStale: 'ignore' }],
+    ['maxStaleness', { maxStaleness: '5 minutes' }],
+    ['maxStaleness', { maxStaleness: '0s' }],
+    ['maxConnectionAge', { maxConnectionAge: '1w' }],
+    ['statusUrl', { statusUrl: 'file:///etc/passwd' }],
+  ])('that are wrong are refused by name: %s', async (name, wrong) => {
+    const made = agentVerifier({ ...options(), ...wrong } as AgentVerifierOptions)
+    await expect(made).rejects.toMatchObject({ code: 'option_invalid', message: expect.stringContaining(name) })
+  })
+})
