@@ -44,12 +44,15 @@ const refuse = (
   facts: Readonly<Record<string, string | number>> = {},
 ): Decision => ({ act: 'refuse', refusal: { code, message, hint, facts }, lock: null })
 
+const enrolAgain = 'enrol again with fresh evidence'
+
 const nameOf = (registration: Registration): string => `${registration.kind} ${registration.name}`
 
 /** Agents, services and operators are all refused by the same states; the cure is the command of their kind. */
 const refusedByRegistration = (facts: IssuanceFacts, now: number): Decision | null => {
   const { registration, owner } = facts
-  if (registration === null) return refuse('registration_not_found', 'nobody is registered for this evidence')
+  if (registration === null)
+    return refuse('registration_not_found', 'nobody is registered for this evidence', 'agentca agent create NAME')
   const who = nameOf(registration)
   if (registration.state === 'retired')
     return refuse('registration_retired', `${who} is retired`, 'register a new name: names are never reused')
@@ -75,7 +78,7 @@ const refusedByInstance = (instance: Instance): Decision | null => {
       { instance: instance.id },
     )
   if (instanceStates[instance.state].renew !== 'yes')
-    return refuse('instance_revoked', `instance ${instance.id} is revoked`, 'enrol again with fresh evidence', {
+    return refuse('instance_revoked', `instance ${instance.id} is revoked`, enrolAgain, {
       instance: instance.id,
     })
   return null
@@ -130,7 +133,12 @@ const refusedByToken = (facts: IssuanceFacts, input: DecisionInput): Decision | 
   const { token } = facts
   if (token === null)
     return refuse('token_unknown', 'this join token is not known here', 'agentca token create --agent NAME')
-  if (token.audience !== input.caId) return refuse('token_wrong_audience', 'this join token was made for another CA')
+  if (token.audience !== input.caId)
+    return refuse(
+      'token_wrong_audience',
+      'this join token was made for another CA',
+      'ask the CA that made it, or at this one: agentca token create --agent NAME',
+    )
   if (token.state === 'revoked')
     return refuse('token_revoked', 'this join token was revoked', 'agentca token create --agent NAME')
   // A claimed use outlives the token: a client that lost the answer must not depend on how long it took to ask again.
@@ -206,7 +214,7 @@ const decideEnrolment = (facts: IssuanceFacts, input: DecisionInput): Decision =
         'the identity enrolled with this join token has renewed since',
         'renew instead, or enrol with a fresh token',
       )
-    return answerAgain(head, input.now)
+    return answerAgain(head, facts, input.now)
   }
   return (
     refusedByKey(facts, null) ??
@@ -218,11 +226,18 @@ const decideEnrolment = (facts: IssuanceFacts, input: DecisionInput): Decision =
   )
 }
 
-const answerAgain = (certificate: CertificateRecord, now: number): Decision => {
+/** What is held alone was held with its registration, and is released with it. */
+const refusedAsHeld = (message: string, { registration }: IssuanceFacts): Decision =>
+  refuse(
+    'certificate_held',
+    message,
+    registration === null ? 'agentca agent list' : `agentca ${registration.kind} release ${registration.name}`,
+  )
+
+const answerAgain = (certificate: CertificateRecord, facts: IssuanceFacts, now: number): Decision => {
   if (certificate.state === 'intent') return { act: 'pending', serial: certificate.serial }
-  if (certificate.state === 'held') return refuse('certificate_held', 'the certificate is on hold')
-  if (certificate.state !== 'issued')
-    return refuse('certificate_revoked', 'the certificate was revoked', 'enrol again with fresh evidence')
+  if (certificate.state === 'held') return refusedAsHeld('the certificate is on hold', facts)
+  if (certificate.state !== 'issued') return refuse('certificate_revoked', 'the certificate was revoked', enrolAgain)
   if (certificate.notAfter <= now)
     return refuse(
       'certificate_expired',
@@ -244,7 +259,7 @@ const conflict = (instance: Instance, reason: string): Decision => ({
 })
 
 /** The presented certificate itself: unknown, expired, held or revoked. An expired one is reported, never a reason to lock. */
-const refusedByPresented = (presented: CertificateRecord, now: number): Decision | null => {
+const refusedByPresented = (presented: CertificateRecord, facts: IssuanceFacts, now: number): Decision | null => {
   if (presented.notAfter <= now)
     return refuse(
       'certificate_expired',
@@ -254,18 +269,20 @@ const refusedByPresented = (presented: CertificateRecord, now: number): Decision
         expiredAt: presented.notAfter,
       },
     )
-  if (presented.state === 'held') return refuse('certificate_held', 'the presented certificate is on hold')
+  if (presented.state === 'held') return refusedAsHeld('the presented certificate is on hold', facts)
   if (presented.state !== 'issued' && !presented.replaced)
-    return refuse('certificate_revoked', 'the presented certificate is not valid', 'enrol again with fresh evidence')
+    return refuse('certificate_revoked', 'the presented certificate is not valid', enrolAgain)
   return null
 }
 
 const decideRenewal = (facts: IssuanceFacts, input: DecisionInput): Decision => {
   const { presented, instance, head } = facts
   if (presented === null || instance === null)
-    return refuse('certificate_unknown', 'the presented certificate was not issued here')
+    return refuse('certificate_unknown', 'the presented certificate was not issued here', enrolAgain)
   const stopped =
-    refusedByRegistration(facts, input.now) ?? refusedByInstance(instance) ?? refusedByPresented(presented, input.now)
+    refusedByRegistration(facts, input.now) ??
+    refusedByInstance(instance) ??
+    refusedByPresented(presented, facts, input.now)
   if (stopped !== null) return stopped
   const registration = facts.registration as Registration
 
@@ -274,7 +291,7 @@ const decideRenewal = (facts: IssuanceFacts, input: DecisionInput): Decision => 
   if (head.predecessor !== presented.serial) return conflict(instance, 'an older certificate was used to renew')
 
   // `presented` is the predecessor of the newest one: its holder did not get, or pretends not to have got, the answer.
-  if (head.keyHash === input.keyHash) return answerAgain(head, input.now)
+  if (head.keyHash === input.keyHash) return answerAgain(head, facts, input.now)
   if (head.state === 'intent') return { act: 'pending', serial: head.serial }
   if (facts.replacements > 0) return conflict(instance, 'a second key asked to replace the same certificate')
   return (
@@ -303,16 +320,12 @@ const renewHead = (
 const decideRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision => {
   const { presented, instance, head } = facts
   if (presented === null || instance === null)
-    return refuse('certificate_unknown', 'the proved key was never registered here')
+    return refuse('certificate_unknown', 'the proved key was never registered here', enrolAgain)
   const stopped = refusedByRegistration(facts, input.now) ?? refusedByInstance(instance)
   if (stopped !== null) return stopped
   const { recovery } = input.rules
   if (recovery.mode !== 'same-key')
-    return refuse(
-      'recovery_not_allowed',
-      'the profile does not allow recovery by the last key',
-      'enrol again with fresh evidence',
-    )
+    return refuse('recovery_not_allowed', 'the profile does not allow recovery by the last key', enrolAgain)
   if (head === null || head.keyHash !== presented.keyHash)
     return refuse(
       'recovery_not_allowed',
@@ -320,15 +333,10 @@ const decideRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision =>
       `agentca instance show ${instance.id}`,
     )
   if (head.state === 'intent') return { act: 'pending', serial: head.serial }
-  if (head.state !== 'issued')
-    return refuse('certificate_revoked', 'the last certificate was revoked', 'enrol again with fresh evidence')
+  if (head.state !== 'issued') return refuse('certificate_revoked', 'the last certificate was revoked', enrolAgain)
   const since = input.now - recovery.windowSeconds * 1000
   if (instance.recoveries.filter(at => at > since).length >= recovery.count)
-    return refuse(
-      'recovery_limit_reached',
-      `${recovery.count} recoveries were made within the window`,
-      'enrol again with fresh evidence',
-    )
+    return refuse('recovery_limit_reached', `${recovery.count} recoveries were made within the window`, enrolAgain)
   const quota = head.notAfter <= input.now ? refusedByQuota(facts, input) : refusedByLoweredQuota(facts, input, head)
   const registration = facts.registration as Registration
   return (

@@ -101,6 +101,8 @@ const input = (operation: DecisionInput['operation'], keyHash = 'new-key'): Deci
 })
 const codeOf = (facts: Partial<IssuanceFacts>, of: DecisionInput): string => {
   const decision = decideIssuance({ ...nothing, ...facts }, of)
+  // Whoever is refused is told what to do about it.
+  if (decision.act === 'refuse') expect([decision.refusal.code, decision.refusal.hint]).not.toContain(undefined)
   return decision.act === 'refuse'
     ? `${decision.refusal.code}${decision.lock === null ? '' : ' and lock'}`
     : decision.act
@@ -115,6 +117,7 @@ describe('enrolment', () => {
 
   it.each([
     ['token_unknown', {}],
+    ['registration_not_found', { token, registration: null }],
     ['token_wrong_audience', { token: { ...token, audience: 'another' } }],
     ['token_expired', { token: { ...token, expiresAt: now } }],
     ['token_revoked', { token: { ...token, state: 'revoked' as const } }],
