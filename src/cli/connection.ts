@@ -1,17 +1,16 @@
 // How a request reaches the server: over the admin socket in AGENTCA_HOME, or over HTTPS with an operator's credential directory,
 // trusting only the CA that the credential names. One request, one connection: commands are short.
-import { readFileSync } from 'node:fs'
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from 'node:http'
 import { request as requestHttps } from 'node:https'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { checkServerIdentity, type PeerCertificate } from 'node:tls'
 import { isAgentCaError, messageOf } from '../base/errors.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
-import { parseOnePem } from '../pki/pem.ts'
 import { principalOf, trustDomainOf } from '../pki/spiffe.ts'
 import { CliError } from './errors.ts'
 import { homeOf } from './home.ts'
 import type { CommandIo } from './io.ts'
+import { freshOperatorCredential, type OperatorCredential, readOperatorCredential } from './operator-credential.ts'
 
 export interface ConnectionOptions {
   readonly home?: string
@@ -28,7 +27,7 @@ export interface Reply {
 export interface Connection {
   /** What it talks to, for messages. */
   readonly target: string
-  /** @throws CliError server_not_running, server_unreachable, server_not_trusted, server_answer_malformed */
+  /** @throws CliError server_not_running, server_unreachable, server_not_trusted, server_answer_malformed, credential_expired */
   send(method: 'GET' | 'POST', path: string, body: string | null): Promise<Reply>
 }
 
@@ -89,31 +88,6 @@ const socketConnection = (socketPath: string): Connection => ({
     }),
 })
 
-interface Credential {
-  /** Key, leaf and intermediates, as `agentca enroll` writes them. */
-  readonly bundle: string
-  readonly roots: string
-  readonly leaf: Certificate
-}
-
-const readCredential = (directory: string): Credential => {
-  const read = (name: string): string => {
-    try {
-      return readFileSync(join(directory, name), 'utf8')
-    } catch (error) {
-      throw new CliError('file_unreadable', `no operator credential in ${directory}: ${messageOf(error)}`, {
-        hint: 'agentca enroll --help: a token for an operator gives a credential directory',
-      })
-    }
-  }
-  // Opened once, so that a renewal in between never gives a key with another's certificate.
-  const bundle = read('credential-bundle.pem')
-  const first = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/.exec(bundle)?.[0]
-  if (first === undefined)
-    throw new CliError('file_unreadable', `${directory}/credential-bundle.pem holds no certificate`)
-  return { bundle, roots: read('ca.crt'), leaf: parseCertificate(parseOnePem(first, 'CERTIFICATE')) }
-}
-
 /**
  * The server is `service/agentca` of the operator's own trust domain. A certificate without a SPIFFE ID (the API behind a proxy of
  * one's own, under the same root) must carry the host's name instead.
@@ -146,27 +120,31 @@ const tlsFault = (url: URL, error: unknown): CliError => {
   })
 }
 
-const httpsConnection = (url: URL, credential: Credential): Connection => ({
-  target: url.origin,
-  send: (method, path, body) =>
-    exchange(
-      requestHttps as typeof requestHttp,
-      {
+/** @param credentialOf is asked once, when there is something to send */
+const httpsConnection = (url: URL, credentialOf: () => Promise<OperatorCredential>): Connection => {
+  let asked: Promise<OperatorCredential> | null = null
+  return {
+    target: url.origin,
+    send: async (method, path, body) => {
+      asked ??= credentialOf()
+      const { bundle, roots, leaf } = await asked
+      const options = {
         host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
         port: url.port === '' ? 443 : url.port,
         method,
         path,
         minVersion: 'TLSv1.3',
-        key: credential.bundle,
-        cert: credential.bundle,
-        ca: credential.roots,
-        checkServerIdentity: (host: string, peer: PeerCertificate) => identityFault(host, peer, credential.leaf),
-      } as RequestOptions,
-      body,
-    ).catch((error: unknown) => {
-      throw isAgentCaError(error) ? error : tlsFault(url, error)
-    }),
-})
+        key: bundle,
+        cert: bundle,
+        ca: roots,
+        checkServerIdentity: (host: string, peer: PeerCertificate) => identityFault(host, peer, leaf),
+      } as RequestOptions
+      return exchange(requestHttps as typeof requestHttp, options, body).catch((error: unknown) => {
+        throw isAgentCaError(error) ? error : tlsFault(url, error)
+      })
+    },
+  }
+}
 
 const parseUrl = (text: string): URL => {
   const url = URL.canParse(text) ? new URL(text) : null
@@ -188,5 +166,7 @@ export const openConnection = (io: CommandIo, options: ConnectionOptions): Conne
     throw new CliError('usage', '--url needs --credential DIR, with credential-bundle.pem and ca.crt of an operator', {
       hint: 'agentca enroll --help: a token for an operator gives a credential directory',
     })
-  return httpsConnection(parseUrl(url), readCredential(resolve(io.cwd, directory)))
+  const [target, path] = [parseUrl(url), resolve(io.cwd, directory)]
+  const present = readOperatorCredential(path)
+  return httpsConnection(target, () => freshOperatorCredential(io, target, path, present))
 }

@@ -18,6 +18,8 @@ export type CliErrorCode =
   /** The server did not prove to be the CA: nothing was sent to it. */
   | 'server_not_trusted'
   | 'server_answer_malformed'
+  /** The operator's own certificate has ended, and the CA does not let it be renewed any more. */
+  | 'credential_expired'
   | 'not_confirmed'
   | 'verification_failed'
 
@@ -57,6 +59,7 @@ const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   server_not_permitted: 4,
   server_not_trusted: 9,
   server_answer_malformed: 1,
+  credential_expired: 4,
   not_confirmed: 130,
   verification_failed: 9,
 
