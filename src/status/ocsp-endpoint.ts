@@ -5,7 +5,7 @@ import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { OcspReply, OcspSource } from '../ca/status-answers.ts'
 import { decodeOcspPath, encodeOcspError, maxOcspRequestBytes } from '../pki/ocsp.ts'
-import { problems, sendProblem } from './problem.ts'
+import { newRequestId, problems, sendProblem } from './problem.ts'
 import { bufferOf, type Representation, represent, sendRepresentation } from './representation.ts'
 
 export interface OcspEndpointDeps {
@@ -96,8 +96,9 @@ export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): Ocsp
     else sendRepresentation(request, response, prepared.cacheable, clock.now())
   }
   const fail = (request: IncomingMessage, response: ServerResponse, error: unknown): void => {
-    log.error({ reason: messageOf(error) }, 'an OCSP request was not answered')
-    if (!response.headersSent) sendProblem(request, response, problems.internal)
+    const requestId = newRequestId()
+    log.error({ requestId, reason: messageOf(error) }, 'an OCSP request was not answered')
+    if (!response.headersSent) sendProblem(request, response, problems.internal, requestId)
   }
   const respond = (request: IncomingMessage, response: ServerResponse, send: Send, bytes: Uint8Array): void => {
     try {
