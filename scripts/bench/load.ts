@@ -15,8 +15,13 @@ interface Common {
 export type LoadJob =
   /** Each request once, over kept connections. */
   | (Common & { readonly kind: 'each'; readonly requests: readonly Uint8Array[]; readonly keep: boolean })
-  /** The requests over and over, for so long. */
-  | (Common & { readonly kind: 'repeat'; readonly requests: readonly Uint8Array[]; readonly seconds: number })
+  /** The requests over and over, for so long; by somebody with a certificate, where there is one. */
+  | (Common & {
+      readonly kind: 'repeat'
+      readonly requests: readonly Uint8Array[]
+      readonly seconds: number
+      readonly credential?: ClientCredential
+    })
   /** One request of each client, on a connection of its own; the handshakes are made before the time begins, or within it. */
   | (Common & {
       readonly kind: 'clients'
@@ -73,12 +78,19 @@ const upTo = (length: number): (() => number | null) => {
   return () => (at < length ? at++ : null)
 }
 
-const openLines = async (target: Target, count: number, keep: boolean): Promise<readonly Line[]> =>
-  Promise.all(Array.from({ length: count }, () => openLine(target, null, keep)))
+const openLines = async (
+  target: Target,
+  count: number,
+  job: Extract<LoadJob, { kind: 'each' | 'repeat' }>,
+): Promise<readonly Line[]> => {
+  const credential = (job.kind === 'repeat' ? job.credential : undefined) ?? null
+  const keep = job.kind === 'each' && job.keep
+  return Promise.all(Array.from({ length: count }, () => openLine(target, credential, keep)))
+}
 
 const overKeptLines = async (job: Extract<LoadJob, { kind: 'each' | 'repeat' }>): Promise<LoadResult> => {
   const { target, requests, concurrency } = job
-  const lines = await openLines(target, concurrency, job.kind === 'each' && job.keep)
+  const lines = await openLines(target, concurrency, job)
   const watch = createStopwatch(job)
   const next = job.kind === 'each' ? upTo(requests.length) : untilTime(requests.length, job.seconds)
   const rest = job.kind === 'repeat' ? stayAwake() : () => {}

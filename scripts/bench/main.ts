@@ -12,8 +12,9 @@ import { ledger } from './ledger.ts'
 import { ocsp } from './ocsp.ts'
 import { renew } from './renew.ts'
 import { start } from './start.ts'
+import { verify } from './verify.ts'
 
-const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl]
+const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, verify]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--list] [--quick] [--full]'
 

@@ -1,6 +1,6 @@
 // Requests over and over against one of our listeners, and against a bare server that sends the same bytes, in turns.
 import type { BenchContext } from './bench.ts'
-import type { Target } from './exchange.ts'
+import type { ClientCredential, Target } from './exchange.ts'
 import type { Run } from './figure.ts'
 import { concurrency } from './issue.ts'
 import type { LoadJob, LoadResult } from './load.ts'
@@ -15,15 +15,18 @@ export interface Served {
 export interface Server {
   readonly target: Target
   readonly pid: number
+  /** What callers show. */
+  readonly credential?: ClientCredential
 }
 
 export const serveFor = async (
   load: Program<LoadJob, LoadResult>,
-  { target, pid }: Server,
+  { target, pid, credential }: Server,
   job: { readonly requests: readonly Uint8Array[]; readonly seconds: number },
 ): Promise<Served> => {
   const common = { kind: 'repeat', target, concurrency, status: 200, pids: [pid] } as const
-  const { answered, seconds, cpu } = await load.run({ ...common, ...job })
+  const shown = credential === undefined ? {} : { credential }
+  const { answered, seconds, cpu } = await load.run({ ...common, ...job, ...shown })
   return { perSecond: answered / seconds, cpuPerRequest: cpu[0]! }
 }
 

@@ -2,7 +2,7 @@
 // a small file beside it, because that changes every few seconds and a long list should not be written for it.
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { encodeFeedData, encodePosition, type FeedEvent, parseFeedEvent } from '../verify/feed-event.ts'
+import { encodeFeedData, encodePosition, type FeedEvent, readFeedEvent } from '../verify/feed-event.ts'
 import { createRevocationState, type RevocationState } from '../verify/revocation-state.ts'
 
 /** Wall-clock times, because the monotonic clock ends with its process; milliseconds since the epoch. */
@@ -78,7 +78,7 @@ const parseConfirmed = (line: string): Confirmed & { readonly position: string }
 
 const eventOfLine = (line: string): FeedEvent => {
   const { id, data } = JSON.parse(line) as { readonly id: string; readonly data: unknown }
-  return parseFeedEvent('snapshot', id, JSON.stringify(data))
+  return readFeedEvent('snapshot', id, data)
 }
 
 const readConfirmed = (directory: string): ReturnType<typeof parseConfirmed> | null => {
