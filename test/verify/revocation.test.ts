@@ -247,6 +247,17 @@ describe('a list that another key of the issuer signed', () => {
     expect(judgedWith([issuing, foreign], crls)).toBe('revocation_unknown')
   })
 
+  it('is searched for with the work that is left', () => {
+    const request = {
+      intermediates: [issuing, listKey].map(each => each.certificate),
+      revocation: { crls: [ofTop, list([])] },
+    }
+    // Three steps lead from the leaf to the anchor, a fourth from the key of the list.
+    const judgedIn = (steps: number) => resultOf(chain, { ...request, budget: { ...usualBudget, steps } })
+    expect(judgedIn(4)).toBe('valid')
+    expect(judgedIn(3)).toBe('budget_exceeded')
+  })
+
   it('is not believed about that key itself', () => {
     // The old key of the CA was stolen and its rollover certificate revoked; the thief signs a newer, empty list.
     const stolen = ca('issuing', issuing)
