@@ -63,7 +63,8 @@ const prove = (socket: TLSSocket, trust: Trust, at: number): Connection['proof']
     const leaf = parseCertificate(leafDer)
     const path = validatePath({
       leaf,
-      intermediates: [...rest.map(parseCertificate), ...trust.intermediates],
+      // Ours first: signatures that were verified are remembered by the certificate object.
+      intermediates: [...trust.intermediates, ...rest.map(parseCertificate)],
       anchors: trust.anchors,
       at,
       purpose: 'clientAuth',

@@ -78,7 +78,7 @@ export const agentVerifier = async (
     const { bundlePem, chainPem, trustDomain } = identity.current()
     return {
       trustDomain: parseTrustDomain(trustDomain),
-      anchors: parsePem(bundlePem, 'CERTIFICATE').map(der => anchorOf(parseCertificate(der), 'name-and-key')),
+      anchors: parsePem(bundlePem, 'CERTIFICATE').map(der => anchorOf(parseCertificate(der), 'constraints')),
       intermediates: chainPem === '' ? [] : parsePem(chainPem, 'CERTIFICATE').map(der => parseCertificate(der)),
     }
   }
