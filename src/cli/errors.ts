@@ -11,6 +11,10 @@ export type CliErrorCode =
   | 'usage'
   | 'file_unreadable'
   | 'file_not_written'
+  /** The operating system says so of a file or directory that a command needs. */
+  | 'file_not_permitted'
+  | 'file_unusable'
+  | 'disk_full'
   | 'server_not_running'
   | 'server_unreachable'
   /** The admin socket belongs to somebody else. */
@@ -54,6 +58,9 @@ const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   usage: 2,
   file_unreadable: 2,
   file_not_written: 2,
+  file_not_permitted: 4,
+  file_unusable: 2,
+  disk_full: 7,
   server_not_running: 7,
   server_unreachable: 7,
   server_not_permitted: 4,

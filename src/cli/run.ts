@@ -4,6 +4,7 @@ import { CliError, exitCodeOfError } from './errors.ts'
 import type { CommandIo } from './io.ts'
 import { createProgram } from './program.ts'
 import { reportError, wantsJson } from './report.ts'
+import { systemError } from './system-error.ts'
 
 /** Commander's own message without its prefix, its suggestion as the hint. */
 const usageError = (error: CommanderError): CliError => {
@@ -27,7 +28,7 @@ export const runCli = async (argv: readonly string[], io: CommandIo): Promise<nu
   } catch (thrown) {
     const isHelp = thrown instanceof CommanderError && /^commander\.(?:help|helpDisplayed|version)$/.test(thrown.code)
     if (isHelp) return thrown.exitCode === 0 ? 0 : 2
-    const error = thrown instanceof CommanderError ? usageError(thrown) : thrown
+    const error = thrown instanceof CommanderError ? usageError(thrown) : (systemError(thrown) ?? thrown)
     reportError(io, error, wantsJson(argv) ? 'json' : 'text')
     return exitCodeOfError(error)
   }

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { root } from '../../scripts/bootstrap.mjs'
+import { exitCodeOfError } from '../../src/cli/errors.ts'
+import { systemError } from '../../src/cli/system-error.ts'
 import { runCommand } from './command.ts'
 
 describe('a command line', () => {
@@ -34,6 +36,30 @@ describe('a command line', () => {
       detail: "unknown command 'versoin'",
       hint: 'did you mean version?',
     })
+  })
+
+  it('says which path the operating system refuses, without a stack', async () => {
+    const file = join(root, 'package.json')
+    for (const argv of [
+      ['init', '--home', join(file, 'home')],
+      ['serve', '--home', join(file, 'home')],
+    ]) {
+      const { code, out, err } = await runCommand(argv)
+      expect([code, out]).toEqual([2, ''])
+      expect(err).toMatch(/^agentca: cannot open \S+\/package\.json\/home\/init\.json: .*\n {2}hint: name another home/)
+      expect(err).not.toContain('    at ')
+    }
+  })
+
+  it.each([
+    ['EACCES', 4, 'file_not_permitted'],
+    ['EROFS', 4, 'file_not_permitted'],
+    ['ENOSPC', 7, 'disk_full'],
+    ['ENOTDIR', 2, 'file_unusable'],
+  ])('tells %s of a file by exit code %i', (code, exit, name) => {
+    const error = systemError(Object.assign(new Error(code), { code, path: '/var/lib/agentca', syscall: 'mkdir' }))
+    expect([error?.code, exitCodeOfError(error)]).toEqual([name, exit])
+    expect(systemError(Object.assign(new Error(code), { code }))).toBeNull()
   })
 
   it('shows help on standard output when asked, and on standard error with exit code 2 when nothing was', async () => {
