@@ -21,16 +21,22 @@ test('a ledger that is open is not opened again, and is after it was closed', as
   await w.makeLedger(file.path).close()
 })
 
-test('a writer that was killed leaves no lock behind', async () => {
+test('a writer that forgot its ledger has it until it is killed, and leaves no lock behind', async () => {
   using file = w.temporaryDatabase()
   const module = new URL('../../src/store/sqlite/open.ts', import.meta.url).pathname
   const script = `import { openSqliteLedger } from ${JSON.stringify(module)}
     openSqliteLedger(${JSON.stringify(file.path)}, { clock: { now: Date.now, monotonic: () => performance.now() }, log: { error() {} } })
-    console.log('open'); setInterval(() => {}, 1000)`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
-  await once(child.stdout, 'data')
-  expect(codeOf(() => w.makeLedger(file.path))).toBe('ledger_in_use')
-  child.kill('SIGKILL')
-  await once(child, 'exit')
+    setInterval(() => {}, 1000)
+    setTimeout(() => { gc(); setTimeout(() => console.log('open'), 50) }, 50)`
+  const args = ['--expose-gc', '--input-type=module', '-e', script]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
+  try {
+    await once(child.stdout, 'data')
+    expect(codeOf(() => w.makeLedger(file.path))).toBe('ledger_in_use')
+  } finally {
+    child.kill('SIGKILL')
+  }
+  await ended
   await w.makeLedger(file.path).close()
 })

@@ -7,6 +7,9 @@ export interface WriterLock {
   release(): void
 }
 
+// Owned by this module: a handle that nobody refers to is closed by the garbage collector, and its lock would go with it.
+const held = new Set<Database.Database>()
+
 /** @throws StoreError `ledger_in_use` */
 export const lockLedger = (path: string): WriterLock => {
   if (path === ':memory:') return { release: () => {} }
@@ -20,5 +23,11 @@ export const lockLedger = (path: string): WriterLock => {
       hint: 'agentca status shows the server that is running; stop it first',
     })
   }
-  return { release: () => db.close() }
+  held.add(db)
+  return {
+    release: () => {
+      held.delete(db)
+      db.close()
+    },
+  }
 }
