@@ -22,7 +22,16 @@ const createServerParts = async () => {
   const clock: Clock = { now: () => wall, monotonic: () => monotonic }
   const clockGuard = createClockGuard({ clock, log: silentLog, meta: ledger.meta, audit: ledger.audit })
   const issuance = { sweep: async () => 0 }
-  const core = { ledger, clockGuard, issuance, issuers: {}, signer: {}, urls: {}, logKeySpki: new Uint8Array(1) }
+  const core = {
+    ledger,
+    clockGuard,
+    issuance,
+    issuers: {},
+    signer: {},
+    ocsp: {},
+    urls: {},
+    logKeySpki: new Uint8Array(1),
+  }
   const operations = createOperations(core as unknown as Core, {
     config: parseConfig({ text: null, source: 'test', env: {} }),
     clock,
