@@ -26,7 +26,7 @@ export const toHex = (bytes: Uint8Array): string => view(bytes).toString('hex')
 
 /** @returns null when the text is not an even number of hex digits (either case) */
 export const fromHex = (text: string): Uint8Array | null =>
-  text.length % 2 === 0 && /^[0-9a-fA-F]*$/.test(text) ? new Uint8Array(Buffer.from(text, 'hex')) : null
+  text.length % 2 === 0 && /^[0-9a-fA-F]*$/.test(text) ? plain(Buffer.from(text, 'hex')) : null
 
 export const toBase64 = (bytes: Uint8Array): string => view(bytes).toString('base64')
 export const toBase64url = (bytes: Uint8Array): string => view(bytes).toString('base64url')
@@ -48,7 +48,10 @@ export const fromBase64url = (text: string): Uint8Array | null => {
   return bytes.toString('base64url') === text ? plain(bytes) : null
 }
 
-export const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
+const encoder = new TextEncoder()
+const decoder = new TextDecoder('utf-8', { fatal: true })
+
+export const utf8 = (text: string): Uint8Array => encoder.encode(text)
 
 /** @throws TypeError when the bytes are not UTF-8 */
-export const fromUtf8 = (bytes: Uint8Array): string => new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+export const fromUtf8 = (bytes: Uint8Array): string => decoder.decode(bytes)

@@ -1,9 +1,9 @@
 // The first middleware of every request: its id, where it comes from, who calls, and how often they may. A certificate that is shown is
 // checked for this very request, or the request ends here; routes only ask what kind of caller they have.
-import { randomFillSync } from 'node:crypto'
 import type { RequestHandler, Response } from 'express'
 import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
+import { pooledRandomBytes } from '../base/random.ts'
 import { type Caller, callOf, type HolderCaller, setCall, type VerifiedCaller } from './call.ts'
 import { checkCallerState, type PresentStates } from './caller-state.ts'
 import { HttpError } from './errors.ts'
@@ -15,20 +15,8 @@ export interface FrontDeps extends PresentedDeps {
   readonly limits: Limits
 }
 
-const idBytes = 16
-// Random bytes are drawn for many ids at once: one call costs as much as the other 255.
-const pool = new Uint8Array(idBytes * 256)
-let poolAt = pool.length
-
 /** 128 bits, lower-case hex: drawn here, never taken from a request, so that nobody can choose what the log says. */
-export const newRequestId = (): string => {
-  if (poolAt === pool.length) {
-    randomFillSync(pool)
-    poolAt = 0
-  }
-  poolAt += idBytes
-  return toHex(pool.subarray(poolAt - idBytes, poolAt))
-}
+export const newRequestId = (): string => toHex(pooledRandomBytes(16))
 
 const anonymous: Caller = { kind: 'anonymous' }
 const local: Caller = { kind: 'local' }

@@ -7,10 +7,12 @@ import { originOf } from '../audit/checkpoint.ts'
 import { type Checkpointer, createCheckpointer } from '../audit/checkpointer.ts'
 import { coreStarted, coreStopped } from '../audit/events.ts'
 import { createSampler, type Sampler } from '../audit/sampler.ts'
+import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
+import { pooledRandomBytes } from '../base/random.ts'
 import type { ReachedStep } from '../base/steps.ts'
 import { type ClockGuard, createClockGuard } from '../ca/clock-guard.ts'
 import { type CrlPublisher, createCrlPublisher } from '../ca/crl-publisher.ts'
@@ -157,7 +159,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     },
     profile: name => book.get(name),
     serialPrefix: config.issuance.serialPrefix,
-    randomBytes,
+    randomBytes: pooledRandomBytes,
   })
   const unobserved = createIssuance({
     clock,
@@ -171,7 +173,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     events: createIssuanceEvents(sampler.admit),
     caId,
     epoch,
-    newInstanceId: () => randomBytes(16).toString('hex'),
+    newInstanceId: () => toHex(pooledRandomBytes(16)),
     signDeadlineMs,
     checkClock: clockGuard.check,
     reached,
