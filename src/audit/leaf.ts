@@ -13,6 +13,9 @@ export type LeafValue =
   | readonly LeafValue[]
   | { readonly [key: string]: LeafValue | undefined }
 
+/** Printable ASCII without quotation mark and backslash: nothing in it is escaped. */
+const isPlain = (text: string): boolean => /^[ !#-[\]-~]*$/.test(text)
+
 /** @throws TypeError for what has no one canonical form: fractions, non-finite and unsafe numbers, lone surrogates, undefined in a list */
 export const canonicalJson = (value: LeafValue): string => {
   if (value === null || typeof value === 'boolean') return String(value)
@@ -22,14 +25,18 @@ export const canonicalJson = (value: LeafValue): string => {
     return String(value)
   }
   if (typeof value === 'string') {
+    if (isPlain(value)) return `"${value}"`
     if (!value.isWellFormed()) throw new TypeError('expected well-formed text, got a lone surrogate')
     return JSON.stringify(value)
   }
   if (Array.isArray(value)) return `[${(value as readonly LeafValue[]).map(canonicalJson).join(',')}]`
-  const members = Object.entries(value as { readonly [key: string]: LeafValue | undefined })
-    .filter((member): member is [string, LeafValue] => member[1] !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-  return `{${members.map(([key, member]) => `${canonicalJson(key)}:${canonicalJson(member)}`).join(',')}}`
+  const members = value as { readonly [key: string]: LeafValue | undefined }
+  let text = ''
+  for (const key of Object.keys(members).sort()) {
+    const member = members[key]
+    if (member !== undefined) text += `${text === '' ? '' : ','}${canonicalJson(key)}:${canonicalJson(member)}`
+  }
+  return `{${text}}`
 }
 
 /** Who did it, through which request, from where: the part every leaf shares. Never a secret. */

@@ -1,13 +1,12 @@
 // The audit leaves of issuance, one function per event: what each says is decided here and nowhere else. Short members: a leaf is
 // written for every certificate.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { createLeaf, type LeafContext } from '../audit/leaf.ts'
 import type { Sampler } from '../audit/sampler.ts'
-import { toHex } from '../base/bytes.ts'
 import type { Registration } from '../store/records.ts'
 import type { IssuanceEvents, IssuanceRequest } from './issuance.ts'
 
-const sha256Hex = (bytes: Uint8Array): string => toHex(createHash('sha256').update(bytes).digest())
+const sha256Hex = (bytes: Uint8Array): string => hash('sha256', bytes, 'hex')
 
 const contextOf = (request: IssuanceRequest, at: number): LeafContext => ({
   at,

@@ -1,8 +1,7 @@
 // Enrolment, renewal and recovery over HTTP: from a body and a caller to evidence, from the authority's answer to an identity. What is
 // granted, and why not, is decided in ca.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { RequestHandler, Response } from 'express'
-import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
 import type { Metrics } from '../base/metrics.ts'
@@ -180,7 +179,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
       checkEvidenceType(request.body)
       const body = parseWith(enrolBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
-      const tokenHash = toHex(createHash('sha256').update(body.evidence.token).digest())
+      const tokenHash = hash('sha256', body.evidence.token, 'hex')
       const token = deps.tokens.byHash(tokenHash)
       if (token !== null)
         setCall(response, {

@@ -114,7 +114,17 @@ const oidContent = (dotted: string): number[] => {
   return out
 }
 
-export const oid = (dotted: string): Uint8Array => derElement(Tag.oid, [Uint8Array.from(oidContent(dotted))])
+// Encoded ones by their text: a few dozen, and each of them goes into every certificate. Bounded, so that nobody can make it grow.
+const knownOids = new Map<string, Uint8Array>()
+const maxKnownOids = 256
+
+export const oid = (dotted: string): Uint8Array => {
+  const known = knownOids.get(dotted)
+  if (known !== undefined) return known
+  const encoded = derElement(Tag.oid, [Uint8Array.from(oidContent(dotted))])
+  if (knownOids.size < maxKnownOids) knownOids.set(dotted, encoded)
+  return encoded
+}
 
 export const octetString = (content: Uint8Array): Uint8Array => derElement(Tag.octetString, [content])
 

@@ -9,8 +9,10 @@ export type PemLabel = 'CERTIFICATE' | 'CERTIFICATE REQUEST' | 'X509 CRL' | 'PUB
 export const maxPemLength = 1_048_576
 
 export const encodePem = (label: PemLabel, der: Uint8Array): string => {
-  const lines = toBase64(der).match(/.{1,64}/g) ?? []
-  return `-----BEGIN ${label}-----\n${lines.join('\n')}${lines.length > 0 ? '\n' : ''}-----END ${label}-----\n`
+  const base64 = toBase64(der)
+  let text = `-----BEGIN ${label}-----\n`
+  for (let at = 0; at < base64.length; at += 64) text += `${base64.slice(at, at + 64)}\n`
+  return `${text}-----END ${label}-----\n`
 }
 
 const begin = /^-----BEGIN ([A-Z0-9 ]{1,40})-----$/

@@ -1,6 +1,6 @@
 // SubjectPublicKeyInfo (RFC 5280 §4.1.2.7): bytes to a key this project is willing to handle, or a refusal that says why.
 // Points are checked here with integers, because making an OpenSSL key for it costs ten times as much; verifying is signature.ts.
-import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
+import { createHash, createPublicKey, hash, type KeyObject } from 'node:crypto'
 import { toHex } from '../base/bytes.ts'
 import type { KeyAlgorithm } from './algorithms.ts'
 import { DerReader } from './der.ts'
@@ -139,7 +139,7 @@ const parseEcKey = (der: Uint8Array, parameters: DerReader, keyBytes: Uint8Array
 }
 
 /** SHA-256 of the DER, lower-case hex: the name of a public key everywhere in agentca. */
-export const spkiHashHex = (der: Uint8Array): string => createHash('sha256').update(der).digest('hex')
+export const spkiHashHex = (der: Uint8Array): string => hash('sha256', der, 'hex')
 
 /** Key identifier by RFC 5280 §4.2.1.2 method 1: SHA-1 over the bits of the key. An index, not a security function. */
 export const keyIdentifier = (spki: SubjectPublicKeyInfo): Uint8Array =>

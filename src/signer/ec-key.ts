@@ -1,6 +1,6 @@
 // EC keys as PKCS#11 shows them (CKA_EC_PARAMS, CKA_EC_POINT, raw r||s) and as X.509 wants them (SubjectPublicKeyInfo,
 // ECDSA-Sig-Value). Pure; the token is elsewhere.
-import { createHash, createPublicKey, type KeyObject } from 'node:crypto'
+import { createPublicKey, hash, type KeyObject } from 'node:crypto'
 import { concatBytes, equalBytes, fromHex, toHex } from '../base/bytes.ts'
 
 export type Curve = 'P-256' | 'P-384'
@@ -63,8 +63,7 @@ export const pointOfSpki = (curve: Curve, spki: Uint8Array): Uint8Array =>
 export const importSpki = (spki: Uint8Array): KeyObject =>
   createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' })
 
-export const digestFor = (curve: Curve, data: Uint8Array): Buffer =>
-  createHash(curveFacts[curve].hash).update(data).digest()
+export const digestFor = (curve: Curve, data: Uint8Array): Buffer => hash(curveFacts[curve].hash, data, 'buffer')
 
 const encodeInteger = (unsigned: Uint8Array): Uint8Array => {
   let start = 0

@@ -1,6 +1,6 @@
 // What every change also writes: audit leaves in their hash chain and feed entries with contiguous numbers. Only called inside
 // a transaction of group-commit.ts, so position and head are read under the ledger's write lock.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { LeafDraft } from '../records.ts'
 import { bytesOf, hexOf } from './codes.ts'
 import type { Connection } from './connection.ts'
@@ -21,10 +21,18 @@ export interface Journal {
 
 /** RFC 6962 §2.1: leaves are hashed under a prefix of their own. */
 const leafPrefix = new Uint8Array([0])
-export const leafHashOf = (bytes: Uint8Array): Uint8Array =>
-  bytesOf(createHash('sha256').update(leafPrefix).update(bytes).digest())
-export const chainHead = (previous: Uint8Array, leafHash: Uint8Array): Uint8Array =>
-  bytesOf(createHash('sha256').update(previous).update(leafHash).digest())
+export const leafHashOf = (bytes: Uint8Array): Uint8Array => sha256(leafPrefix, bytes)
+export const chainHead = (previous: Uint8Array, leafHash: Uint8Array): Uint8Array => sha256(previous, leafHash)
+
+// One call over joined bytes costs a third of a hash object. The room is used by one call at a time.
+const room = new Uint8Array(4096)
+const sha256 = (first: Uint8Array, second: Uint8Array): Uint8Array => {
+  const length = first.length + second.length
+  const joined = length <= room.length ? room.subarray(0, length) : new Uint8Array(length)
+  joined.set(first)
+  joined.set(second, first.length)
+  return bytesOf(hash('sha256', joined, 'buffer'))
+}
 export const emptyHead = new Uint8Array(32)
 
 export const createJournal = (db: Connection, words: Words): Journal => {
