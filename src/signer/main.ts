@@ -42,6 +42,8 @@ const main = async (): Promise<void> => {
     if (ending) return
     ending = true
     log.info({ reason, code }, 'the signer ends')
+    // An orderly end would write counts over those of the signer that followed, and remove its socket.
+    if (running?.isReplaced()) process.kill(process.pid, 'SIGKILL')
     // A module that hangs in its own exit handlers must not keep the process.
     setTimeout(() => process.kill(process.pid, 'SIGKILL'), 5000).unref()
     await running?.close().catch(error => log.error({ reason: messageOf(error) }, 'closing failed'))

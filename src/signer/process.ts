@@ -1,6 +1,6 @@
 // The signer process: a unix socket that only its owner can open, frames in and out, and an end when the parent, the module or an
 // operator says so. What requests mean is in service.ts.
-import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -117,6 +117,8 @@ const claimSocket = async (path: string): Promise<void> => {
 
 export interface SignerProcess {
   readonly service: SignerService
+  /** Another signer took the socket while this process hung, and counts on from what this one had reserved. */
+  isReplaced(): boolean
   close(): Promise<void>
 }
 
@@ -144,6 +146,8 @@ export const runSignerProcess = async (
   })
   // A socket made under umask 077 is 0700; nobody executes one.
   chmodSync(config.socket, 0o600)
+  // Not used again while a socket is bound to it.
+  const inode = statSync(config.socket).ino
   const outcome = await service.start()
   if (outcome === 'restart') deps.onRestart(service.health().detail)
   let wasReady = service.health().state === 'ready'
@@ -156,6 +160,10 @@ export const runSignerProcess = async (
   }, 250)
   return {
     service,
+    isReplaced: () => {
+      const found = statSync(config.socket, { throwIfNoEntry: false })
+      return found !== undefined && found.ino !== inode
+    },
     async close() {
       clearInterval(watch)
       // The socket says that somebody is here, until the counts are written: whoever follows reads them.

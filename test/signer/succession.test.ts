@@ -93,3 +93,40 @@ test('the next signer waits until the last one has written its counts', { timeou
   expect(await leafCount(next)).toMatchObject({ total: 1, uncertain: 0 })
   await next.client.sign(leaf(2))
 })
+
+test('a signer that hung when its core was killed leaves alone what its successor has', {
+  timeout: 60_000,
+}, async () => {
+  const config = signerConfig(fixture, { name: 'hung', modulePath: shim.modulePath })
+  shim.set({})
+  await using hung = startAlone(config)
+  await eventually('the signer is ready', isReady(hung))
+  for (let n = 1; n <= 3; n++) await hung.client.sign(leaf(n))
+  // On the event loop: it does not even notice that its core is gone.
+  const calls = shim.signCalls()
+  shim.set({ hold: 1 })
+  const lost = hung.client.sign(leaf(4)).catch(() => {})
+  await eventually('C_Sign is entered', () => shim.signCalls() > calls)
+  hung.leave()
+  await hung.client.close()
+  await lost
+  let total: number
+  {
+    // The call that waits goes on waiting; none of a new process does.
+    shim.set({ hold: 1, times: 0 })
+    await using next = startAlone(config)
+    await eventually('the next one is ready', isReady(next))
+    await next.client.sign(leaf(5))
+    shim.set({})
+    // By its own SIGKILL.
+    expect(await hung.ended).toBe(null)
+    await next.client.sign(leaf(6))
+    total = (await leafCount(next))!.total
+    const other = createSignerClient({ socket: config.socket, clock: systemClock, log: silentLog })
+    await eventually('it can still be reached', async () => (await other.health()).state === 'ready')
+    await other.close()
+  }
+  await using third = startAlone(config)
+  await eventually('the third one is ready', isReady(third))
+  expect((await leafCount(third))!.total).toBeGreaterThanOrEqual(total)
+})
