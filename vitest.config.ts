@@ -1,7 +1,16 @@
-// Two layers: `fast` runs on every change (seconds); `all` adds the stories, which start real processes.
+// Two layers: `fast` runs on every change, under a minute on two cores; `all` adds what starts real processes: stories, commands,
+// ceremonies, signers.
 import { defineConfig } from 'vitest/config'
 
-const slow = process.env.AGENTCA_TESTS === 'fast' ? ['test/story/**', 'test/cli/**', 'test/setup/**'] : []
+const startProcesses = [
+  'test/story/**',
+  'test/cli/**',
+  'test/setup/**',
+  'test/server/{init,ceremony}*.test.ts',
+  'test/signer/{process,succession}.test.ts',
+  'test/agent/{public-entry,enroll-command}.test.ts',
+]
+const slow = process.env.AGENTCA_TESTS === 'fast' ? startProcesses : []
 
 export default defineConfig({
   test: {
