@@ -77,15 +77,15 @@ afterAll(async () => {
 /** Nobody there, nobody who could sign, or a revocation that came in between. */
 const passing = ['ca_unreachable', 'signer_unavailable', 'not_released']
 
-/** Who is revoked in a round: an instance, a serial, a whole agent; different ones each time. */
-const victimsOf = (round: number): readonly Pick<Acknowledged, 'by' | 'value'>[] => {
-  const named = (at: number) => members[at % members.length]!.current()?.facts
-  const [instance, serial] = [named(round * 3)?.instance, named(round * 3 + 17)?.serial]
-  return [
-    ...(instance === undefined ? [] : [{ by: 'instance' as const, value: instance }]),
-    ...(serial === undefined ? [] : [{ by: 'serial' as const, value: serial }]),
-    { by: 'agent', value: agentNames[round % agentNames.length]! },
-  ]
+type Victim = Pick<Acknowledged, 'by' | 'value'>
+
+/** Three in each round: an instance, a serial, a whole agent; different ones each time. Before anybody has one, agents only. */
+const victimsOf = (round: number): readonly [Victim, Victim, Victim] => {
+  const holders = members.flatMap(member => member.current()?.facts ?? [])
+  const agent = (at: number): Victim => ({ by: 'agent', value: agentNames[at % agentNames.length]! })
+  const held = (by: 'instance' | 'serial', at: number): Victim =>
+    holders.length === 0 ? agent(at) : { by, value: holders[at % holders.length]![by] }
+  return [held('instance', round * 3), held('serial', round * 3 + 17), agent(round)]
 }
 
 /** Whoever was told that something is revoked is never shown an answer from before. */
@@ -120,7 +120,7 @@ const explained = (
   member: Member,
   outcome: Outcome,
   before: { instance: string; serial: string } | null,
-  hit: readonly Pick<Acknowledged, 'by' | 'value'>[],
+  hit: readonly Victim[],
 ) =>
   outcome === 'answered' ||
   (['certificate_revoked', 'instance_revoked', 'token_revoked'].includes(outcome.refused) &&
@@ -182,7 +182,7 @@ const playRound = async (round: number, ambush: Ambush): Promise<void> => {
 }
 
 /** Whose identity ended enrols anew in the next round. */
-const leaveRevoked = (outcomes: readonly Outcome[], hit: readonly Pick<Acknowledged, 'by' | 'value'>[]): void => {
+const leaveRevoked = (outcomes: readonly Outcome[], hit: readonly Victim[]): void => {
   for (const [i, member] of members.entries()) {
     const facts = member.current()?.facts
     const ended = hit.some(({ by, value }) => value === (by === 'agent' ? member.agent : facts?.[by]))
