@@ -28,7 +28,7 @@ export interface Line {
   close(): void
 }
 
-const open = ({ host, port, ca }: Target, credential: ClientCredential | null): Promise<Socket> =>
+export const openSocket = ({ host, port, ca }: Target, credential: ClientCredential | null): Promise<Socket> =>
   new Promise((resolve, reject) => {
     const socket: Socket =
       ca === null
@@ -45,7 +45,7 @@ const headOf = (text: string): { readonly status: number; readonly length: numbe
 
 /** @param keep whether answers carry their body */
 export const openLine = async (target: Target, credential: ClientCredential | null, keep: boolean): Promise<Line> => {
-  const socket = await open(target, credential)
+  const socket = await openSocket(target, credential)
   // Owned by this line: what has come of the answer that is awaited.
   let waiting: PromiseWithResolvers<Answer> | null = null
   let chunks: Buffer[] = []

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, BenchContext } from './bench.ts'
 import { crl } from './crl.ts'
+import { feed } from './feed.ts'
 import { figureOf, lineOf } from './figure.ts'
 import { issue } from './issue.ts'
 import { ledger } from './ledger.ts'
@@ -14,7 +15,7 @@ import { renew } from './renew.ts'
 import { start } from './start.ts'
 import { verify } from './verify.ts'
 
-const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, verify]
+const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--list] [--quick] [--full]'
 
