@@ -1,6 +1,6 @@
 // Reads everything a decision about one issuance may look at: point look-ups only. Deciding is the authority's.
 import type { IssuanceFacts, IssuanceQuery } from '../ports.ts'
-import type { CertificateRecord } from '../records.ts'
+import type { CertificateRecord, SeenKey } from '../records.ts'
 import * as codes from './codes.ts'
 import type { Connection } from './connection.ts'
 import * as rows from './rows.ts'
@@ -18,13 +18,8 @@ const nobody: Origin = { registrationId: null, token: null, use: null, presented
 export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): IssuanceFacts => {
   const keyHash = codes.soughtBlob(query.keyHash)
   const origin = originOf(db, query, keyHash)
-  const registration =
-    query.evidence.kind === 'registration'
-      ? rows.registrationByName(db, query.evidence.subject, query.evidence.name)
-      : origin.registrationId === null
-        ? null
-        : rows.registrationById(db, origin.registrationId)
-  const owner = registration?.owner == null ? undefined : rows.ownerRow(db, registration.owner)
+  const registered = registeredOf(db, query, origin)
+  const registration = registered === undefined ? null : rows.registrationOf(registered)
   const claim = claimOf(db, query, origin)
   const lineage = origin.presented?.instance ?? claim.instance
   const instance = lineage === null ? undefined : rows.instanceRowBySeq(db, lineage)
@@ -32,19 +27,20 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
   const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
     row == null ? null : rows.certificateOf(words, row)
   const registrationId = registration?.id ?? null
+  const barred = barredKey(db, keyHash)
   let live: number | null = null
   let liveBefore: number | null = null
   return {
     registration,
-    owner: owner === undefined ? null : rows.ownerOf(owner),
+    owner: registered === undefined ? null : rows.ownerOfRegistration(registered),
     token: origin.token === null ? null : rows.tokenOf(origin.token),
     tokenUse: claim.tokenUse,
     presented: record(origin.presented),
     instance: instance === undefined ? null : rows.instanceOf(instance),
     head: record(head),
     replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
-    keySeenWith: keySeenWith(db, keyHash),
-    keyRevoked: db.get('SELECT 1 FROM revoked_key WHERE key_hash = +?', keyHash) !== undefined,
+    keySeenWith: keySeenWith(db, keyHash) ?? (barred.issuer === 1 ? 'issuer' : null),
+    keyRevoked: barred.revoked === 1,
     // Read when asked for: its cost grows with the fleet, and only a profile with a limit looks.
     get liveInstances() {
       live ??= registrationId === null ? 0 : liveInstances(db, registrationId, query.now)
@@ -58,17 +54,30 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
   }
 }
 
+const registeredOf = (db: Connection, { evidence }: IssuanceQuery, { registrationId }: Origin) => {
+  if (evidence.kind === 'registration') return rows.registrationRowByName(db, evidence.subject, evidence.name)
+  return registrationId === null ? undefined : rows.registrationRowById(db, registrationId)
+}
+
+interface TokenAndUse extends rows.TokenRow {
+  /** The certificate that this key claimed a use for. */
+  readonly used_for: number | null
+  readonly used_counted: number | null
+}
+
+const selectTokenAndUse = `SELECT t.*,
+   (SELECT certificate FROM token_use u WHERE u.token = t.seq AND u.key_hash = +?) AS used_for,
+   (SELECT counted FROM token_use u WHERE u.token = t.seq AND u.key_hash = +?) AS used_counted
+   FROM token t WHERE t.hash = +?`
+
 const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Origin => {
   const { evidence } = query
   if (evidence.kind === 'token') {
-    const token = db.get<rows.TokenRow>('SELECT * FROM token WHERE hash = +?', codes.soughtBlob(evidence.tokenHash))
+    const token = db.get<TokenAndUse>(selectTokenAndUse, keyHash, keyHash, codes.soughtBlob(evidence.tokenHash))
     if (token === undefined) return nobody
-    const use = db.get<{ certificate: number; counted: number }>(
-      'SELECT certificate, counted FROM token_use WHERE token = +? AND key_hash = +?',
-      token.seq,
-      keyHash,
-    )
-    return { ...nobody, registrationId: token.registration_id, token, use: use ?? null }
+    const { used_for: certificate, used_counted: counted } = token
+    const use = certificate === null || counted === null ? null : { certificate, counted }
+    return { ...nobody, registrationId: token.registration_id, token, use }
   }
   if (evidence.kind === 'registration') return nobody
   const presented =
@@ -78,14 +87,12 @@ const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Or
   return presented === undefined ? nobody : { ...nobody, registrationId: presented.registration_id, presented }
 }
 
+const selectNewestOfKey = `${rows.selectCertificate} WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?
+  AND c.issued_at IS NOT NULL ORDER BY c.row DESC LIMIT 1`
+
 /** A certificate that nobody can have received (void, orphaned, refused) proves nothing about its key. */
 const newestOfKey = (db: Connection, keyHash: Uint8Array): rows.CertificateRow | undefined =>
-  db.get<rows.CertificateRow>(
-    `${rows.selectCertificate} WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?
-       AND c.issued_at IS NOT NULL ORDER BY c.row DESC LIMIT 1`,
-    keyHash.subarray(0, 8),
-    keyHash,
-  )
+  db.get<rows.CertificateRow>(selectNewestOfKey, keyHash.subarray(0, 8), keyHash)
 
 /**
  * The key's claim stays with the key when its certificate came to nothing: `head` is then null and the same key resumes its
@@ -110,7 +117,7 @@ const replacementsOf = (db: Connection, presented: number): number =>
     presented,
   )!.n
 
-const keySeenWith = (db: Connection, keyHash: Uint8Array): IssuanceFacts['keySeenWith'] => {
+const keySeenWith = (db: Connection, keyHash: Uint8Array): SeenKey | null => {
   const seen = db.get<{ id: string; registration_id: number; released: number }>(
     `SELECT (SELECT id FROM instance i WHERE i.seq = c.instance) AS id, c.registration_id,
        c.issued_at IS NOT NULL AS released FROM certificate c
@@ -118,10 +125,18 @@ const keySeenWith = (db: Connection, keyHash: Uint8Array): IssuanceFacts['keySee
     keyHash.subarray(0, 8),
     keyHash,
   )
-  if (seen !== undefined)
-    return { instanceId: seen.id, registrationId: seen.registration_id, released: seen.released === 1 }
-  return db.get('SELECT 1 FROM issuer WHERE spki_hash = +? LIMIT 1', keyHash) === undefined ? null : 'issuer'
+  if (seen === undefined) return null
+  return { instanceId: seen.id, registrationId: seen.registration_id, released: seen.released === 1 }
 }
+
+/** 1 for a CA's own key, and for one that was revoked. */
+const barredKey = (db: Connection, keyHash: Uint8Array) =>
+  db.get<{ issuer: number; revoked: number }>(
+    `SELECT EXISTS (SELECT 1 FROM issuer WHERE spki_hash = +?) AS issuer,
+       EXISTS (SELECT 1 FROM revoked_key WHERE key_hash = +?) AS revoked`,
+    keyHash,
+    keyHash,
+  )!
 
 /** @param before only instances that began before this one */
 const liveInstances = (

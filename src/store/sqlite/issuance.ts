@@ -209,15 +209,17 @@ const countRecovery = ({ db }: Parts, instance: number, at: number): void => {
   db.run('UPDATE instance SET recoveries = ?, changed_at = ? WHERE seq = +?', kept, at, instance)
 }
 
+const releaseIntent = `UPDATE certificate SET state = ${codes.ISSUED}, signature = ?, issued_at = ?
+  WHERE serial = +? AND state = ${codes.INTENT} AND epoch = +?
+    AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
+      AND r.version = certificate.registration_version)
+    AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)
+  RETURNING issuer_id, supersedes`
+
 const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' => {
   const { db, journal } = parts
   const released = db.get<{ issuer_id: number; supersedes: number | null }>(
-    `UPDATE certificate SET state = ${codes.ISSUED}, signature = ?, issued_at = ?
-     WHERE serial = +? AND state = ${codes.INTENT} AND epoch = +?
-       AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
-         AND r.version = certificate.registration_version)
-       AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)
-     RETURNING issuer_id, supersedes`,
+    releaseIntent,
     command.signature,
     command.at,
     codes.soughtBlob(command.serial),
