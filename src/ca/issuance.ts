@@ -99,6 +99,8 @@ export interface IssuanceEvents {
 export interface IssuedCertificate {
   readonly record: CertificateRecord
   readonly certificate: Uint8Array
+  /** As the certificate has it. */
+  readonly spiffeId: string
   readonly registration: Registration
   readonly notGranted: readonly string[]
   /** `again`: the answer to an earlier request, repeated. */

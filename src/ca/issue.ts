@@ -220,7 +220,10 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const answerAgain = (serial: string, registration: Registration, csr: CertificationRequest): IssuedCertificate => {
     const row = certificates.get(serial)
     if (row === null) throw new CaError('internal', `certificate ${serial} is gone`)
-    return { record: row, certificate: assemble(row), registration, notGranted: notGrantedOf(csr), answer: 'again' }
+    const certificate = assemble(row)
+    const { spiffeId } = parseCertificate(certificate)
+    if (spiffeId === null) throw new CaError('internal', `certificate ${serial} has no SPIFFE ID`)
+    return { record: row, certificate, spiffeId, registration, notGranted: notGrantedOf(csr), answer: 'again' }
   }
 
   /** What a binding decision that recorded nothing means for the caller. */
@@ -328,7 +331,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         },
       )
     const record = { ...intent, ...justIssued, issuedAt: at }
-    return { record, certificate, registration, notGranted: draft.notGranted, answer: 'new' }
+    const { spiffeId, notGranted } = draft
+    return { record, certificate, spiffeId, registration, notGranted, answer: 'new' }
   }
 
   const issue = async (request: IssuanceRequest): Promise<IssuedCertificate> => {

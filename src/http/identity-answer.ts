@@ -1,10 +1,8 @@
 // What an issuance answers with (architecture.md, HTTP: `identity`). A function of the certificate, but for the seconds that are left:
 // a repeated answer is the same answer.
 import { hash } from 'node:crypto'
-import { CaError } from '../ca/errors.ts'
 import type { IssuedCertificate } from '../ca/issuance.ts'
 import type { Issuers } from '../ca/issuers.ts'
-import { parseCertificate } from '../pki/certificate.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { IdentityAnswer } from '../schema/admin-answers.ts'
 import type { RecordedFacts } from './call.ts'
@@ -21,7 +19,8 @@ const draw = (serial: string): number => hash('sha256', serial, 'buffer').readUI
 const wholeSecond = (ms: number): number => Math.floor(ms / 1000) * 1000
 
 /** What the answer speaks of: whatever state the certificate is in. */
-export interface AnsweredCertificate extends Pick<IssuedCertificate, 'certificate' | 'registration' | 'notGranted'> {
+export interface AnsweredCertificate
+  extends Pick<IssuedCertificate, 'certificate' | 'spiffeId' | 'registration' | 'notGranted'> {
   readonly record: RecordedFacts
 }
 
@@ -44,14 +43,12 @@ export const identityAnswer = (
   { issuers, logIdentity }: IdentityContext,
   now: number,
 ): IdentityAnswer => {
-  const { record, certificate, registration } = issued
+  const { record, certificate, spiffeId, registration } = issued
   const { serial, notBefore, notAfter } = record
   const at = (share: number): number => wholeSecond(notBefore + (notAfter - notBefore) * share)
   const renewAfter = at(earliest + (latest - earliest) * draw(serial))
   const time = (ms: number): string => new Date(ms).toISOString()
   const secondsUntil = (ms: number): number => Math.max(0, Math.floor((ms - now) / 1000))
-  const { spiffeId } = parseCertificate(certificate)
-  if (spiffeId === null) throw new CaError('internal', `certificate ${serial} has no SPIFFE ID`)
   return {
     spiffeId,
     agent: registration.name,

@@ -23,10 +23,10 @@ export interface SelfAnswer extends IdentityAnswer {
 }
 
 export const selfAnswer = (caller: VerifiedCaller, context: IdentityContext, now: number): SelfAnswer => {
-  const { record, registration, instance, certificate } = caller
+  const { record, registration, instance, certificate, spiffeId } = caller
   const { name, owner, purpose, profile, roles, attributes, until, state, version } = registration
   return {
-    ...identityAnswer({ record, certificate: certificate.der, registration, notGranted: [] }, context, now),
+    ...identityAnswer({ record, certificate: certificate.der, spiffeId, registration, notGranted: [] }, context, now),
     kind: registration.kind,
     state: instance.state,
     registration: {

@@ -98,6 +98,7 @@ const answerOf = (serial: string, now: number) => {
   const issued: IssuedCertificate = {
     record: recordOf(serial),
     certificate,
+    spiffeId: 'spiffe://example.org/agent/a/i/1',
     registration,
     notGranted: [],
     answer: 'new',
