@@ -28,6 +28,36 @@ test('a failing call takes nothing of its neighbours with it, and leaves no gap 
   expect(world.ledger.audit.head()).toEqual({ size: leaves.length, head: leaves.at(-1)!.head })
 })
 
+test('what shares a transaction with a failure runs again, and is there once', async () => {
+  const world = await w.makeWorld()
+  const before = world.ledger.audit.head().size
+  let runs = 0
+  const good = w.recordCommand(w.intentOf(world))
+  const bad = w.recordCommand(w.intentOf(world))
+  const kept = world.ledger.issuance.recordIntents<string>([
+    {
+      query: good.query,
+      decide: facts => {
+        runs++
+        return good.decide(facts)
+      },
+    },
+  ])
+  const failed = world.ledger.issuance.recordIntents<string>([
+    {
+      query: bad.query,
+      decide: () => {
+        throw new RangeError('no')
+      },
+    },
+  ])
+  await expect(failed).rejects.toThrow('no')
+  await kept
+  expect(runs).toBe(2)
+  expect(world.ledger.certificates.list({ limit: 100 }).rows).toHaveLength(1)
+  expect(world.ledger.audit.head().size).toBe(before + 1)
+})
+
 test('calls in flight share commits', async () => {
   let commits = 0
   const ledger = w.makeLedger(':memory:', { before: point => (commits += point === 'commit' ? 1 : 0) })

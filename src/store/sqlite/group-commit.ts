@@ -1,5 +1,5 @@
 // Every write of the ledger goes through here: calls in flight are collected until the event loop comes round, run inside one
-// BEGIN IMMEDIATE … COMMIT, each in a savepoint of its own, and are answered only after COMMIT (and so its fsync) returned.
+// BEGIN IMMEDIATE … COMMIT, each isolated from the others' failure, and are answered only after COMMIT (and so its fsync) returned.
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { StoreError } from '../errors.ts'
@@ -11,7 +11,10 @@ export interface StoreFaults {
 }
 
 export interface GroupCommit {
-  /** Runs `work` in a transaction shared with others. Resolves when durable; rejects with nothing of `work` left behind. */
+  /**
+   * Runs `work` in a transaction shared with others, again when one of them failed. Resolves when durable; rejects with nothing of
+   * `work` left behind.
+   */
   write<T>(work: () => T): Promise<T>
   /** Resolves when everything asked so far is answered. */
   idle(): Promise<void>
@@ -82,31 +85,56 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
     }
   }
 
-  const runAll = (taken: Call[], done: Outcome[]): void => {
+  /** The first calls of the queue, as many as one transaction may hold. */
+  const runTaken = (taken: Call[], run: (call: Call) => void): void => {
     const end = deps.monotonic() + maxMilliseconds
-    let at = 0
-    while (at < queue.length && at < maxCalls) {
-      const call = queue[at++]!
+    for (const call of queue) {
       taken.push(call)
-      try {
-        db.run('SAVEPOINT call')
-        const value = call.work()
-        db.run('RELEASE call')
-        done.push({ call, value })
-      } catch (error) {
-        call.reject(translateError(error))
-        // A full disk or an I/O error makes SQLite roll the whole transaction back by itself: then nobody's work is left.
-        if (!db.inTransaction) {
-          queue = queue.slice(at)
-          throw error
-        }
-        db.run('ROLLBACK TO call')
-        db.run('RELEASE call')
-        db.forget()
-      }
-      if (deps.monotonic() > end) break
+      run(call)
+      if (taken.length === maxCalls || deps.monotonic() > end) return
     }
-    queue = queue.slice(at)
+  }
+
+  // Savepoints isolate calls from each other's failure, and cost a copy of each page that a call changes. Failures are rare: all run
+  // without them first, and again with them when one failed.
+  const runAll = (taken: Call[], done: Outcome[]): void => {
+    try {
+      runTaken(taken, call => done.push({ call, value: call.work() }))
+      queue = queue.slice(taken.length)
+      return
+    } catch {
+      if (db.inTransaction) db.run('ROLLBACK')
+      db.forget()
+      taken.length = 0
+      done.length = 0
+      db.run('BEGIN IMMEDIATE')
+    }
+    runApart(taken, done)
+  }
+
+  const runApart = (taken: Call[], done: Outcome[]): void => {
+    try {
+      runTaken(taken, call => runIn(call, done))
+    } finally {
+      queue = queue.slice(taken.length)
+    }
+  }
+
+  /** In a savepoint of its own. @throws only when nothing of the transaction is left */
+  const runIn = (call: Call, done: Outcome[]): void => {
+    try {
+      db.run('SAVEPOINT call')
+      const value = call.work()
+      db.run('RELEASE call')
+      done.push({ call, value })
+    } catch (error) {
+      call.reject(translateError(error))
+      // A full disk or an I/O error makes SQLite roll the whole transaction back by itself: then nobody's work is left.
+      if (!db.inTransaction) throw error
+      db.run('ROLLBACK TO call')
+      db.run('RELEASE call')
+      db.forget()
+    }
   }
 
   // fsync reports an error once and forgets the pages: the connection's cache may show what the disk does not have.
