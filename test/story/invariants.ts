@@ -160,11 +160,19 @@ interface Judged {
 
 type Rule = (judged: Judged) => Iterable<string> | AsyncIterable<string>
 
+/** A long story judges the same certificates again and again. */
+const parsed = new WeakMap<Uint8Array, Certificate>()
+const certificateOf = (der: Uint8Array): Certificate => {
+  const certificate = parsed.get(der) ?? parseCertificate(der)
+  parsed.set(der, certificate)
+  return certificate
+}
+
 const sha256 = (bytes: Uint8Array): string => toHex(createHash('sha256').update(bytes).digest())
 
 function* received({ ledger, evidence }: Judged): Iterable<string> {
   for (const { der, tokenId } of evidence.received) {
-    const certificate = parseCertificate(der)
+    const certificate = certificateOf(der)
     const { serialHex: serial } = certificate
     const row = ledger.bySerial.get(serial)
     if (row === undefined) yield `${serial} was received and is not recorded`
@@ -182,7 +190,7 @@ function* serials({ ledger, evidence }: Judged): Iterable<string> {
   if (ledger.bySerial.size !== ledger.certificates.length) yield 'two rows have one serial'
   const seen = new Map<string, string>()
   for (const { der } of evidence.received) {
-    const serial = parseCertificate(der).serialHex
+    const serial = certificateOf(der).serialHex
     const hash = sha256(der)
     if ((seen.get(serial) ?? hash) !== hash) yield `${serial} was received with two different contents`
     seen.set(serial, hash)
@@ -192,7 +200,7 @@ function* serials({ ledger, evidence }: Judged): Iterable<string> {
 function* tokens({ ledger, evidence }: Judged): Iterable<string> {
   const keys = new Map<string, Set<string>>()
   for (const { der, tokenId } of evidence.received)
-    if (tokenId !== null) keys.set(tokenId, (keys.get(tokenId) ?? new Set()).add(sha256(parseCertificate(der).spkiDer)))
+    if (tokenId !== null) keys.set(tokenId, (keys.get(tokenId) ?? new Set()).add(sha256(certificateOf(der).spkiDer)))
   const instances = new Map<string, Set<string>>()
   for (const { token, instance, issued_at } of ledger.certificates)
     if (token !== null && issued_at !== null) instances.set(token, (instances.get(token) ?? new Set()).add(instance))
@@ -286,7 +294,7 @@ function* steps({ ledger, evidence }: Judged): Iterable<string> {
     if (issued_at !== null && !issued.has(serial)) yield `${serial} is issued and the log does not say so`
   }
   for (const { der } of evidence.received) {
-    const { serialHex: serial } = parseCertificate(der)
+    const { serialHex: serial } = certificateOf(der)
     if (issued.get(serial) !== sha256(der)) yield `${serial} was received with other bytes than the log has`
   }
 }
