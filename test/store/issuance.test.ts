@@ -18,6 +18,19 @@ test('an intent becomes issued and is read back with its exact bytes', async () 
   expect(w.instanceOf(world, intent.instanceId).headSerial).toBe(intent.serial)
 })
 
+test('a requester is read back as it was recorded, its own token, another or none', async () => {
+  const world = await w.makeWorld()
+  await w.addToken(world, 't1')
+  for (const given of [
+    { tokenId: 't1', requester: 'token:t1' },
+    { tokenId: null, requester: 'token:t1' },
+    { tokenId: null, requester: 'operator:alice' },
+  ]) {
+    const { serial } = await w.issue(world, given)
+    expect(world.ledger.certificates.get(serial)).toMatchObject(given)
+  }
+})
+
 test('a serial is never recorded twice', async () => {
   const world = await w.makeWorld()
   const intent = await w.issue(world)

@@ -105,7 +105,7 @@ const insertIntent = (parts: Parts, intent: IntentRecord): void => {
       supersedes,
       words.id(intent.profile),
       words.id(intent.profileHash),
-      words.id(intent.requester),
+      rows.isTokenHolder(intent) ? rows.tokenHolder : words.id(intent.requester),
       token,
       intent.epoch,
       intent.deadline,
@@ -121,7 +121,15 @@ const insertIntent = (parts: Parts, intent: IntentRecord): void => {
     throw error
   }
   if (token !== null) claimUse(parts, token, keyHash, row)
-  db.run(`UPDATE instance SET head = ?, live_until = max(live_until, ?) WHERE seq = +?`, row, intent.notAfter, instance)
+  // A new instance has its end already: not to be set again, because it is in an index.
+  if (intent.newInstance) db.run('UPDATE instance SET head = ? WHERE seq = +?', row, instance)
+  else
+    db.run(
+      'UPDATE instance SET head = ?, live_until = max(live_until, ?) WHERE seq = +?',
+      row,
+      intent.notAfter,
+      instance,
+    )
   if (intent.recovery) countRecovery(parts, instance, intent.createdAt)
 }
 

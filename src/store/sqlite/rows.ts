@@ -211,6 +211,19 @@ const certificateColumns = `c.row, c.serial, c.issuer_id, c.state, c.kind, c.reg
 export const selectCertificate = `SELECT ${certificateColumns} FROM certificate c`
 export const selectCertificateWithBytes = `SELECT ${certificateColumns}, c.tbs, c.signature FROM certificate c`
 
+/**
+ * What `requester` holds for whoever showed the token of the row: tokens are used once, and a word of its own for each would be a page
+ * of the dictionary's index to write with each certificate. No word has this id.
+ */
+export const tokenHolder = 0
+export const isTokenHolder = ({
+  requester,
+  tokenId,
+}: {
+  readonly requester: string
+  readonly tokenId: string | null
+}) => tokenId !== null && requester === `token:${tokenId}`
+
 export const certificateOf = (words: Words, row: CertificateRow): CertificateRecord => ({
   serial: codes.hexOf(row.serial),
   issuerId: row.issuer_id,
@@ -224,7 +237,7 @@ export const certificateOf = (words: Words, row: CertificateRow): CertificateRec
   state: codes.certificateStates.name(row.state),
   profile: words.text(row.profile),
   profileHash: words.text(row.profile_hash),
-  requester: words.text(row.requester),
+  requester: row.requester === tokenHolder ? `token:${row.token_id}` : words.text(row.requester),
   tokenId: row.token_id,
   registrationVersion: row.registration_version,
   epoch: row.epoch,
