@@ -43,12 +43,11 @@ const signOnce = async (
   }
 }
 
+/** What is verified are the very bytes that leave. */
 const checkedSignature = (key: SigningKey, data: Uint8Array, raw: Uint8Array): Uint8Array => {
-  const facts = curveFacts[key.curve]
-  const fits =
-    raw.length === 2 * facts.coordinateBytes &&
-    verify(facts.hash, data, { key: key.publicKey, dsaEncoding: 'ieee-p1363' }, raw)
-  if (!fits) {
+  const { coordinateBytes, hash } = curveFacts[key.curve]
+  const encoded = raw.length === 2 * coordinateBytes ? encodeEcdsaSigValue(raw) : null
+  if (encoded === null || !verify(hash, data, key.publicKey, encoded)) {
     // SoftHSMv2 #901, or a fault attack on the HSM: a wrong ECDSA signature may reveal the key, so it goes nowhere.
     throw new SignerError('hsm_error', `the token made a signature that does not verify with key "${key.label}"`, {
       hsmCalled: 'maybe',
@@ -56,7 +55,7 @@ const checkedSignature = (key: SigningKey, data: Uint8Array, raw: Uint8Array): U
       hint: 'agentca hsm test-sign',
     })
   }
-  return encodeEcdsaSigValue(raw)
+  return encoded
 }
 
 const failed = (failure: Pkcs11Failure, hsmCalled: HsmCalled, cause: unknown): SignerError =>
