@@ -32,12 +32,10 @@ export const methodNotAllowed =
 export const mountAgentApi = (router: IRouter, deps: AgentIssuanceDeps, jsonBody: RequestHandler): void => {
   const { enrol, renew, recover } = createAgentIssuance(deps)
   const post = (path: string, handler: RequestHandler): void => {
-    router.post(path, jsonBody, handler)
-    router.all(path, methodNotAllowed('POST'))
+    router.route(path).post(jsonBody, handler).all(methodNotAllowed('POST'))
   }
   const get = (path: string, handler: RequestHandler): void => {
-    router.get(path, handler)
-    router.all(path, methodNotAllowed('GET, HEAD'))
+    router.route(path).get(handler).all(methodNotAllowed('GET, HEAD'))
   }
   post(agentPaths.renew, renew)
   post(agentPaths.enroll, enrol)
