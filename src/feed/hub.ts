@@ -11,10 +11,10 @@ import { encodeFrame } from './entry.ts'
 import { createEntryLog } from './entry-log.ts'
 import { createHeartbeats } from './heartbeat.ts'
 import { instancesOf, type OwnStateDeps, ownEvent, ownSnapshot } from './own-state.ts'
-import { createRounds } from './rounds.ts'
 import type { Snapshots } from './snapshot.ts'
-import { createStream, type EndCode, type Stream, type StreamPeer, streamStart } from './stream.ts'
-import { createStreamIndex, type StreamIndex } from './stream-index.ts'
+import { createStream, type Stream, type StreamPeer, streamStart } from './stream.ts'
+import type { StreamIndex } from './stream-index.ts'
+import { createStreams, type Streams } from './streams.ts'
 import type { SubscriberIdentity, Subscribers } from './subscribers.ts'
 
 export interface HubDeps extends OwnStateDeps {
@@ -54,83 +54,51 @@ export interface Hub {
 const maxSnapshotAge = 2000
 
 export const createHub = (deps: HubDeps): Hub => {
-  const { clock, log, subscribers, applied } = deps
+  const { clock, log, subscribers, applied, leaseSeconds } = deps
   const entries = createEntryLog(deps.feed)
-  const heartbeats = createHeartbeats(clock, deps.leaseSeconds, entries.head)
-  // Owned by this closure, changed only synchronously.
-  const streams = createStreamIndex()
-  /** Told why they end, and given a beat to take it. */
-  const parting = new Set<Stream>()
+  const streams = createStreams({ clock, log, leaseSeconds, disconnected: subscribers.disconnect })
+  const heartbeats = createHeartbeats({ clock, leaseSeconds, head: deps.feed.head, sent: entries.head })
   let closed = false
 
-  const drop = (stream: Stream): void => {
-    rounds.remove(stream)
-    if (streams.remove(stream)) subscribers.disconnect(stream.subscriber)
-  }
-  const end = (stream: Stream, code: EndCode): void => {
-    stream.end(code)
-    parting.add(stream)
-    drop(stream)
-  }
-  const rounds = createRounds(clock, stream => {
+  /** @throws what reading the ledger throws; no heartbeat is sent then that was made before */
+  const taken = (): readonly KnownFeedEvent[] => {
     try {
-      const more = stream.pump()
-      if (stream.ended !== null) end(stream, stream.ended)
-      return more
+      return entries.advance()
     } catch (error) {
-      log.error({ subscriber: stream.subscriber.label, reason: messageOf(error) }, 'a stream of the feed failed')
-      end(stream, 'position_lost')
-      return false
+      heartbeats.next()
+      throw error
     }
-  })
-
-  const onAppend = (): void => {
+  }
+  /** Takes what was committed, and has it sent. @throws as `taken`; it is tried again at the next beat */
+  const follow = (): void => {
     const { epoch } = entries.head()
-    const events = entries.advance()
-    if (entries.head().epoch !== epoch) for (const stream of streams.all()) end(stream, 'position_lost')
-    for (const event of events) {
-      endConcerned(streams, event)
-      sendOwn(deps, streams, event)
-    }
+    const events = taken()
+    if (entries.head().epoch !== epoch) streams.endAll('position_lost')
+    for (const event of events) endConcerned(streams.open, event)
     applied.appended(events)
-    rounds.addAll(streams.all())
+    for (const event of events) sendOwn(deps, streams, event)
+    streams.visitAll()
   }
   const beat = (): void => {
-    heartbeats.next()
-    for (const stream of parting) stream.destroy()
-    parting.clear()
-    for (const stream of streams.all()) {
-      const code = overdue(stream, clock.now(), deps.leaseSeconds)
-      if (code !== null) end(stream, code)
-    }
-    rounds.addAll(streams.all())
-    subscribers.sweep()
-    applied.sweep()
-  }
-  const beginWithSnapshot = async (stream: Stream): Promise<void> => {
     try {
-      stream.begin(await deps.snapshots.recent(maxSnapshotAge))
-      if (streams.has(stream)) rounds.add(stream)
+      heartbeats.next()
+      streams.beat()
+      // Usually nothing: whatever kept an entry from being sent after its commit is over by now, or no heartbeat is sent.
+      follow()
+      subscribers.sweep()
+      applied.sweep()
     } catch (error) {
-      log.error({ reason: messageOf(error) }, 'no snapshot of the state for a subscriber')
-      stream.destroy()
+      log.error({ reason: messageOf(error) }, 'the feed cannot be read: verifiers hear nothing')
     }
   }
-  const begin = (stream: Stream): void => {
-    if (stream.own) {
-      const snapshot = ownSnapshot(deps, stream.peer, entries.head(), clock.now())
-      stream.send(encodeFrame(snapshot), entries.head().n)
-    } else if (stream.start === null) void beginWithSnapshot(stream)
-    rounds.add(stream)
-  }
-
-  const stopListening = deps.feed.onAppend(onAppend)
-  const timer = setInterval(beat, deps.heartbeatSeconds * 1000).unref()
+  const begin = createBeginning(deps, streams, entries.head)
   const acknowledge: Hub['acknowledge'] = (identity, position) => {
     const { epoch } = entries.head()
     applied.acknowledged(subscribers.acknowledge(identity, position.epoch === epoch ? position.n : null))
   }
 
+  const stopListening = deps.feed.onAppend(follow)
+  const timer = setInterval(beat, deps.heartbeatSeconds * 1000).unref()
   return {
     subscribe: ({ peer, identity, since }, out) => {
       const own = peer.kind === 'agent'
@@ -139,18 +107,11 @@ export const createHub = (deps: HubDeps): Hub => {
       const subscriber = subscribers.connect(identity, start?.n ?? 0)
       const stream: Stream = createStream(
         { log: entries, now: clock.now, monotonic: clock.monotonic, heartbeat: heartbeats.current },
-        { subscriber, peer, own, out, start, onDrain: () => rounds.add(stream) },
+        { subscriber, peer, own, out, start, onDrain: () => streams.visit(stream) },
       )
-      const before = streams.add(stream)
-      if (before !== undefined) end(before, 'replaced')
-      // A connection that breaks is no fault; `close` tells.
-      out.on('error', () => {})
-      out.once('close', () => {
-        parting.delete(stream)
-        drop(stream)
-      })
+      streams.add(stream, out)
       out.write(streamStart)
-      if (closed) end(stream, 'shutting_down')
+      if (closed) streams.end(stream, 'shutting_down')
       else begin(stream)
     },
     acknowledge,
@@ -164,34 +125,50 @@ export const createHub = (deps: HubDeps): Hub => {
       closed = true
       stopListening()
       clearInterval(timer)
-      for (const stream of streams.all()) end(stream, 'shutting_down')
+      streams.endAll('shutting_down')
     },
   }
 }
 
-/** The last it hears is the entry that ends it. */
-const endConcerned = (streams: StreamIndex, event: KnownFeedEvent): void => {
-  if (event.type === 'revoke' || event.type === 'hold')
-    for (const { serial } of event.changes)
-      for (const stream of streams.bySerial(serial)) stream.endAfter('certificate_revoked')
-  if (event.type === 'agent' && event.principal.state !== 'active')
-    for (const stream of streams.byName(event.principal.kind, event.principal.name))
-      stream.endAfter('registration_changed')
-}
-
-const sendOwn = (deps: OwnStateDeps, streams: StreamIndex, event: KnownFeedEvent): void => {
-  if (streams.own().size === 0) return
-  const instances = instancesOf(deps, event)
-  for (const stream of streams.own()) {
-    const heard = ownEvent(event, stream.peer, instances)
-    stream.send(heard === null ? null : encodeFrame(heard), event.position.n)
+/** What a stream gets before it is at the head. */
+const createBeginning = (deps: HubDeps, streams: Streams, head: () => FeedPosition) => {
+  const withSnapshot = async (stream: Stream): Promise<void> => {
+    try {
+      stream.begin(await deps.snapshots.recent(maxSnapshotAge))
+      if (streams.open.has(stream)) streams.visit(stream)
+    } catch (error) {
+      deps.log.error({ reason: messageOf(error) }, 'no snapshot of the state for a subscriber')
+      stream.destroy()
+    }
+  }
+  return (stream: Stream): void => {
+    if (stream.own) stream.send(encodeFrame(ownSnapshot(deps, stream.peer, head(), deps.clock.now())), head().n)
+    else if (stream.start === null) void withSnapshot(stream)
+    streams.visit(stream)
   }
 }
 
-/** Why a stream has to end now, if it has to. */
-const overdue = (stream: Stream, now: number, leaseSeconds: number): EndCode | null => {
-  if (stream.ending !== null) return stream.ending
-  if (stream.peer.notAfter <= now) return 'certificate_expired'
-  // Its lease is over by now: whoever it is, it does not hear us.
-  return stream.stalledMs() >= leaseSeconds * 1000 ? 'slow_reader' : null
+/** The last it hears is the entry that ends it. */
+const endConcerned = (open: Pick<StreamIndex, 'bySerial' | 'byName'>, event: KnownFeedEvent): void => {
+  if (event.type === 'revoke' || event.type === 'hold')
+    for (const { serial } of event.changes)
+      for (const stream of open.bySerial(serial)) stream.endAfter('certificate_revoked')
+  if (event.type === 'agent' && event.principal.state !== 'active')
+    for (const stream of open.byName(event.principal.kind, event.principal.name))
+      stream.endAfter('registration_changed')
+}
+
+const sendOwn = (deps: HubDeps, { open, end }: Pick<Streams, 'open' | 'end'>, event: KnownFeedEvent): void => {
+  if (open.own().size === 0) return
+  try {
+    const instances = instancesOf(deps, event)
+    for (const stream of open.own()) {
+      const heard = ownEvent(event, stream.peer, instances)
+      stream.send(heard === null ? null : encodeFrame(heard), event.position.n)
+    }
+  } catch (error) {
+    // They begin again with what is theirs by then.
+    deps.log.error({ reason: messageOf(error) }, 'agents are not told of an entry')
+    for (const stream of open.own()) end(stream, 'position_lost')
+  }
 }

@@ -5,6 +5,7 @@ import type { FeedPosition, PrincipalKind } from '../verify/feed-event.ts'
 import { encodeFrame, frameEnd, frameStart } from './entry.ts'
 import type { EntryLog } from './entry-log.ts'
 import type { Heartbeat } from './heartbeat.ts'
+import { createOutlet } from './outlet.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { Subscriber } from './subscribers.ts'
 
@@ -34,8 +35,8 @@ export interface StreamDeps {
   readonly log: Pick<EntryLog, 'head' | 'next'>
   readonly now: () => number
   readonly monotonic: () => number
-  /** The one that is due, of the head as it is now. */
-  readonly heartbeat: () => Heartbeat
+  /** The one that is due, of the head as it is now; null while the head is not known to be the ledger's. */
+  readonly heartbeat: () => Heartbeat | null
 }
 
 /** At most so much in one go, so that one reader with much to catch up with does not hold up the others. */
@@ -64,118 +65,87 @@ export interface Stream {
   destroy(): void
 }
 
-export const createStream = (
-  deps: StreamDeps,
-  reader: {
-    readonly subscriber: Subscriber
-    readonly peer: StreamPeer
-    readonly own: boolean
-    readonly out: Writable
-    readonly start: FeedPosition | null
-    /** There is room again. */
-    readonly onDrain: () => void
-  },
-): Stream => {
+export interface StreamReader {
+  readonly subscriber: Subscriber
+  readonly peer: StreamPeer
+  readonly own: boolean
+  readonly out: Writable
+  readonly start: FeedPosition | null
+  /** There is room again. */
+  readonly onDrain: () => void
+}
+
+export const createStream = (deps: StreamDeps, reader: StreamReader): Stream => {
   const { log } = deps
-  const { subscriber, out } = reader
+  const { subscriber, peer, own, start } = reader
+  const outlet = createOutlet(reader.out, deps.monotonic, reader.onDrain)
   // Owned by this closure. `n` is what was sent last; null before there is a place to go on from.
-  let n = reader.start?.n ?? null
-  let parts: { readonly snapshot: Snapshot; next: number } | null = null
+  let n = start?.n ?? null
+  let parts: { readonly snapshot: Snapshot; readonly next: number } | null = null
   let beat = -1
-  let blockedAt: number | null = null
   let ending: EndCode | null = null
   let ended: EndCode | null = null
 
-  out.on('drain', () => {
-    blockedAt = null
-    reader.onDrain()
-  })
-
-  const write = (...pieces: readonly Uint8Array[]): number => {
-    let room = true
-    let size = 0
-    for (const piece of pieces) {
-      room = out.write(piece)
-      size += piece.length
-    }
-    if (!room) blockedAt ??= deps.monotonic()
-    return size
+  const reach = (at: number): void => {
+    n = at
+    subscriber.sent = at
   }
-
   const sendPart = ({ snapshot, next }: { readonly snapshot: Snapshot; readonly next: number }): number => {
     const { position, parts: all } = snapshot
-    const size = write(Buffer.from(frameStart('snapshot', position)), all[next]!, frameEnd)
-    if (next + 1 < all.length) parts = { snapshot, next: next + 1 }
-    else {
-      parts = null
-      n = position.n
-      subscriber.sent = n
-    }
-    return size
+    parts = next + 1 < all.length ? { snapshot, next: next + 1 } : null
+    if (parts === null) reach(position.n)
+    return outlet.write(Buffer.from(frameStart('snapshot', position)), all[next]!, frameEnd)
   }
-
   const sendEntry = (after: number): number => {
     const frame = log.next(after)
     if (frame === null) {
       end('position_lost')
       return 0
     }
-    n = after + 1
-    subscriber.sent = n
-    return write(frame)
+    reach(after + 1)
+    return outlet.write(frame)
   }
-
   const sendHeartbeat = (): number => {
     const due = deps.heartbeat()
-    if (due.beat === beat) return 0
+    if (due === null || due.beat === beat) return 0
     beat = due.beat
     subscriber.heartbeatAt = deps.now()
-    return write(due.frame)
+    return outlet.write(due.frame)
   }
-
   /** @returns bytes written; 0: nothing is due */
   const step = (): number => {
     if (parts !== null) return sendPart(parts)
     if (n === null) return 0
     if (n < log.head().n) return sendEntry(n)
-    if (ending !== null) {
-      end(ending)
-      return 0
-    }
-    return sendHeartbeat()
+    if (ending === null) return sendHeartbeat()
+    end(ending)
+    return 0
   }
-
   const end = (code: EndCode): void => {
     if (ended !== null) return
     ended = code
     const position = { epoch: log.head().epoch, n: n ?? 0 }
-    out.end(encodeFrame({ type: 'end', position, at: deps.now(), code }))
+    outlet.end(encodeFrame({ type: 'end', position, at: deps.now(), code }))
   }
 
   return {
-    subscriber,
-    peer: reader.peer,
-    own: reader.own,
-    start: reader.start,
+    ...{ subscriber, peer, own, start },
     pump: () => {
-      let bytes = 0
-      out.cork()
-      try {
-        while (ended === null && blockedAt === null && bytes < maxBytesPerTurn) {
-          const written = step()
-          if (written === 0) return false
+      let more = false
+      outlet.together(() => {
+        let [written, bytes] = [0, 0]
+        do {
+          written = ended === null && !outlet.full ? step() : 0
           bytes += written
-        }
-      } finally {
-        out.uncork()
-      }
-      return ended === null && blockedAt === null
+        } while (written > 0 && bytes < maxBytesPerTurn)
+        more = written > 0 && !outlet.full
+      })
+      return more
     },
     send: (frame, at) => {
       if (ended !== null) return
-      n = at
-      subscriber.sent = at
-      if (frame !== null) write(frame)
+      reach(at)
+      if (frame !== null) outlet.write(frame)
     },
     begin: snapshot => {
       parts = { snapshot, next: 0 }
@@ -187,13 +157,11 @@ export const createStream = (
       return ending
     },
     end,
-    stalledMs: () => (blockedAt === null ? 0 : deps.monotonic() - blockedAt),
     get ended() {
       return ended
     },
-    destroy: () => {
-      out.destroy()
-    },
+    stalledMs: outlet.stalledMs,
+    destroy: outlet.destroy,
   }
 }
 

@@ -163,6 +163,57 @@ describe('a heartbeat', () => {
   })
 })
 
+describe('a ledger that cannot be read', () => {
+  it('gives nobody the impression that all is well: no heartbeat until everything is sent', async () => {
+    const ledger = w.makeLedger()
+    await w.makeWorld(ledger)
+    let failing = false
+    const read = (afterN: number, limit: number) => {
+      if (failing) throw new Error('disk I/O error')
+      return ledger.feed.read(afterN, limit)
+    }
+    const { feed } = openFeed(ledger, { feed: { ...ledger.feed, read }, heartbeatSeconds: 0.02 })
+    const reader = listen(feed)
+    await reader.until(isType('heartbeat'))
+    const { n } = feed.head()
+    failing = true
+    await w.addAgent(ledger, 'unread')
+    const seen = reader.events.length
+    // Whoever comes now is told nothing of the present either.
+    const later = listen(feed, { since: idAt(feed, n) })
+    await new Promise(resolve => setTimeout(resolve, 100))
+    expect([reader.events.length, later.events]).toEqual([seen, []])
+    failing = false
+    for (const each of [reader, later]) {
+      await each.until(event => event.type === 'heartbeat' && event.position.n === n + 1)
+      expect(numbers(each.events)).toEqual([n + 1])
+    }
+    await feed.close()
+  })
+
+  it('ends the streams of agents when it cannot say whom an entry concerns', async () => {
+    const ledger = w.makeLedger()
+    const world = await w.makeWorld(ledger)
+    const { serial } = await w.issue(world)
+    const list = () => {
+      throw new Error('disk I/O error')
+    }
+    const { feed } = openFeed(ledger, {
+      certificates: { list: filter => (filter.serials ? list() : ledger.certificates.list(filter)) },
+    })
+    const agent = listen(feed, { kind: 'agent', name: 'crawler' })
+    await agent.until(isType('heartbeat'))
+    await ledger.revocations.revoke({
+      selector: { by: 'serial', value: serial },
+      reason: 'superseded',
+      at: w.now,
+      expected: null,
+      leaf: () => w.leaf('revoked'),
+    })
+    expect(await agent.ended()).toBe('position_lost')
+  })
+})
+
 /** Takes what its buffer takes, and not a byte more until it is told to. */
 const createDeaf = () => {
   let go: (() => void) | null = null
