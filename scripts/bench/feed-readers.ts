@@ -12,12 +12,10 @@ export type ReadersJob =
       readonly count: number
       /** After which entry they go on; null: a bare server, which asks for nothing. */
       readonly since: string | null
-      /** Connections for acknowledgements; 0: none are sent, or the answer goes where the line came from. */
-      readonly lines: number
     }
   /** From now on this text is looked for. */
-  | { readonly kind: 'expect'; readonly text: string }
-  /** Until every reader has seen it, and its acknowledgement was answered. */
+  | { readonly kind: 'expect'; readonly text: string; readonly acknowledge: boolean }
+  /** Until every reader has seen it, and its acknowledgement, if any, was answered. */
   | { readonly kind: 'await' }
   | { readonly kind: 'close' }
 
@@ -32,10 +30,12 @@ const now = (): number => performance.timeOrigin + performance.now()
 let sockets: Socket[] = []
 let lines: Line[] = []
 let onChunk: (chunk: string, reader: number) => void = () => {}
-let bare = false
+let opened: Extract<ReadersJob, { kind: 'open' }> | null = null
 let expected: Promise<ReadersResult> = Promise.resolve({ doneAt: [] })
 
 const handshakesAtOnce = 32
+/** Acknowledgements in flight: verifiers keep a connection each, and do not all answer in the same microsecond. */
+const ackLines = 32
 
 const openReader = async (job: Extract<ReadersJob, { kind: 'open' }>, reader: number): Promise<void> => {
   const socket = await openSocket(job.target, job.credential)
@@ -56,13 +56,18 @@ const openReader = async (job: Extract<ReadersJob, { kind: 'open' }>, reader: nu
 }
 
 const open = async (job: Extract<ReadersJob, { kind: 'open' }>): Promise<void> => {
-  bare = job.since === null
+  opened = job
   let next = 0
   const worker = async (): Promise<void> => {
     while (next < job.count) await openReader(job, next++)
   }
   await Promise.all(Array.from({ length: handshakesAtOnce }, worker))
-  lines = await Promise.all(Array.from({ length: job.lines }, () => openLine(job.target, job.credential, false)))
+}
+
+/** New ones each time: the server ends what was idle for a minute. */
+const openLines = async ({ target, credential }: Extract<ReadersJob, { kind: 'open' }>): Promise<void> => {
+  for (const line of lines) line.close()
+  lines = await Promise.all(Array.from({ length: ackLines }, () => openLine(target, credential, false)))
 }
 
 const acknowledgement = (reader: number, id: string): Uint8Array =>
@@ -72,7 +77,7 @@ const acknowledgement = (reader: number, id: string): Uint8Array =>
   })
 
 /** Whoever has something to acknowledge takes the next line that is free. */
-const expectText = (text: string): Promise<ReadersResult> =>
+const expectText = (text: string, acknowledge: boolean): Promise<ReadersResult> =>
   new Promise((resolve, reject) => {
     const doneAt: number[] = []
     const seen = new Set<number>()
@@ -96,20 +101,21 @@ const expectText = (text: string): Promise<ReadersResult> =>
     onChunk = (chunk, reader) => {
       if (seen.has(reader) || !chunk.includes(text)) return
       seen.add(reader)
-      if (lines.length > 0) {
-        waiting.push(reader)
-        send()
-        return
+      if (!acknowledge) return done()
+      if (opened?.since === null) {
+        sockets[reader]!.write(acknowledgement(reader, text))
+        return done()
       }
-      if (bare) sockets[reader]!.write(acknowledgement(reader, text))
-      done()
+      waiting.push(reader)
+      send()
     }
   })
 
 answerJobs<ReadersJob, ReadersResult>(async job => {
   if (job.kind === 'open') await open(job)
   if (job.kind === 'expect') {
-    expected = expectText(job.text)
+    if (job.acknowledge && opened !== null && opened.since !== null) await openLines(opened)
+    expected = expectText(job.text, job.acknowledge)
     expected.catch(() => {})
   }
   if (job.kind === 'await') return expected

@@ -1,7 +1,7 @@
 // How fast a revocation is applied by many readers at once, what each of them costs, and whether they leave the CA to those who enrol.
 // Held against a bare TLS server that writes the same bytes to as many sockets and waits for their answers.
 import { join } from 'node:path'
-import type { Bench, BenchContext } from './bench.ts'
+import type { Bench } from './bench.ts'
 import { type Enrolment, prepareEnrolments, signedRequest } from './enrolments.ts'
 import type { ClientCredential, Target } from './exchange.ts'
 import type { BareFeedJob, BareFeedResult } from './feed-bare.ts'
@@ -12,9 +12,8 @@ import type { LoadJob, LoadResult } from './load.ts'
 import { type Program, peakMemory, processCpu, startProgram } from './programs.ts'
 import { makeHome, type RunningCa, serve } from './world.ts'
 
-/** Acknowledgements in flight: verifiers keep a connection each, and do not all answer in the same microsecond. */
-const ackLines = 32
 const service = 'bench-verifier'
+const warmUp = 3
 
 const p99 = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.ceil(values.length * 0.99) - 1]!
@@ -49,12 +48,12 @@ const victims = async ({ ca, load }: World, count: number): Promise<readonly str
 const revoke = ({ admin }: RunningCa, serial: string) =>
   admin.call('revoke', { body: { by: 'serial', value: serial, reason: 'superseded' } })
 
-const openReaders = async (world: World, count: number, lines: number): Promise<void> => {
+const openReaders = async (world: World, count: number): Promise<void> => {
   const { ca, credential, readers, bareReaders, bareTarget } = world
   const { feed } = await ca.admin.call('status')
   const since = `${feed.epoch}.${feed.n}`
-  await readers.run({ kind: 'open', target: ca.api, credential, count, since, lines })
-  await bareReaders.run({ kind: 'open', target: bareTarget, credential, count, since: null, lines: 0 })
+  await readers.run({ kind: 'open', target: ca.api, credential, count, since })
+  await bareReaders.run({ kind: 'open', target: bareTarget, credential, count, since: null })
 }
 const closeReaders = async ({ readers, bareReaders }: World): Promise<void> => {
   await readers.run({ kind: 'close' })
@@ -67,6 +66,11 @@ const frameOf = (id: string, serial: string): string =>
     changes: [[serial, Date.now()]],
   })}\n\n`
 
+interface Readers {
+  readonly count: number
+  readonly acknowledge: boolean
+}
+
 interface Round {
   /** p99 in milliseconds. */
   readonly applied: Run
@@ -74,17 +78,17 @@ interface Round {
   readonly cpu: Run
 }
 
-const round = async (world: World, count: number, serial: string): Promise<Round> => {
+const round = async (world: World, serial: string, { count, acknowledge }: Readers): Promise<Round> => {
   const { ca, readers, bare, bareReaders } = world
   const { feed } = await ca.admin.call('status')
   const id = `${feed.epoch}.${feed.n + 1}`
   const [coreBefore, bareBefore] = [processCpu(ca.corePid), processCpu(bare.pid)]
-  await readers.run({ kind: 'expect', text: id })
+  await readers.run({ kind: 'expect', text: id, acknowledge })
   const begun = performance.timeOrigin + performance.now()
   await revoke(ca, serial)
   const { doneAt } = await readers.run({ kind: 'await' })
   const core = processCpu(ca.corePid) - coreBefore
-  await bareReaders.run({ kind: 'expect', text: id })
+  await bareReaders.run({ kind: 'expect', text: id, acknowledge: true })
   const { answered } = await bare.run({ kind: 'send', frame: frameOf(id, serial), count })
   return {
     applied: { value: p99(doneAt.map(at => at - begun)), limitValue: p99(answered) },
@@ -92,11 +96,11 @@ const round = async (world: World, count: number, serial: string): Promise<Round
   }
 }
 
-const rounds = async (world: World, count: number, howMany: number): Promise<readonly Round[]> => {
-  const serials = await victims(world, howMany + 3)
+const rounds = async (world: World, readers: Readers, howMany: number): Promise<readonly Round[]> => {
+  const serials = await victims(world, howMany + warmUp)
   const done: Round[] = []
-  for (const serial of serials) done.push(await round(world, count, serial))
-  return done.slice(3)
+  for (const serial of serials) done.push(await round(world, serial, readers))
+  return done.slice(warmUp)
 }
 
 const limit = 'as many TLS sockets of a bare server, written to and answered'
@@ -128,45 +132,30 @@ export const feed: Bench = {
     const world: World = { ca, load, credential, readers, bareReaders, bare, bareTarget }
     await measureIssuance(world, await prepareEnrolments(ca, perRound))
 
-    await openReaders(world, few, ackLines)
-    const applied = await rounds(world, few, howMany)
+    await openReaders(world, few)
+    const applied = await rounds(world, { count: few, acknowledge: true }, howMany)
     context.found({ metric: 'appliedMsP99', unit: 'ms', limit, runs: applied.map(each => each.applied) })
     await closeReaders(world)
 
+    const issuance = [await measureIssuance(world, await prepareEnrolments(ca, perRound))]
     const before = peakMemory(ca.corePid)
-    await openReaders(world, many, ackLines)
+    await openReaders(world, many)
     const memory = (peakMemory(ca.corePid) - before) / many / 1024
-    const ofMany = await rounds(world, many, Math.ceil(howMany / 2))
-    context.found({ metric: 'appliedMsP99Of5000', unit: 'ms', limit, runs: ofMany.map(each => each.applied) })
-    await closeReaders(world)
-    await measureFanOut(context, world, many)
     context.say(`feed: ${memory.toFixed(0)} KiB of the core's memory for each of ${many} readers`)
-
-    await measureBeside(context, world, { many, perRound })
-  },
-}
-
-/** Without acknowledgements: what it costs to write one entry to one reader. */
-const measureFanOut = async (context: BenchContext, world: World, count: number): Promise<void> => {
-  await openReaders(world, count, 0)
-  const runs = (await rounds(world, count, context.quick ? 10 : 20)).map(({ cpu }) => cpu)
-  context.found({ metric: 'fanOutMicroseconds', unit: 'µs', limit, runs: [together(runs)] })
-  await closeReaders(world)
-}
-
-/** With heartbeats, and nothing to tell. */
-const measureBeside = async (
-  context: BenchContext,
-  world: World,
-  { many, perRound }: { readonly many: number; readonly perRound: number },
-): Promise<void> => {
-  const runs: Run[] = []
-  for (let i = 0; i < 3; i++) {
-    const alone = await measureIssuance(world, await prepareEnrolments(world.ca, perRound))
-    await openReaders(world, many, 0)
-    const beside = await measureIssuance(world, await prepareEnrolments(world.ca, perRound))
+    const ofMany = await rounds(world, { count: many, acknowledge: true }, Math.ceil(howMany / 2))
+    context.found({ metric: 'appliedMsP99Of5000', unit: 'ms', limit, runs: ofMany.map(each => each.applied) })
+    const silent = await rounds(world, { count: many, acknowledge: false }, howMany)
+    context.found({ metric: 'fanOutMicroseconds', unit: 'µs', limit, runs: [together(silent.map(each => each.cpu))] })
+    // With heartbeats, and nothing to tell.
+    const beside: number[] = []
+    for (let i = 0; i < 2; i++) beside.push(await measureIssuance(world, await prepareEnrolments(ca, perRound)))
     await closeReaders(world)
-    runs.push({ value: beside, limitValue: alone })
-  }
-  context.found({ metric: 'issuanceBeside5000', unit: '/s', limit: 'certificates per second without readers', runs })
+    issuance.push(await measureIssuance(world, await prepareEnrolments(ca, perRound)))
+    context.found({
+      metric: 'issuanceBeside5000',
+      unit: '/s',
+      limit: 'certificates per second without readers, before and after',
+      runs: beside.map((value, i) => ({ value, limitValue: issuance[i]! })),
+    })
+  },
 }
