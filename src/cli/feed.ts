@@ -44,5 +44,26 @@ const statusCommand = (io: CommandIo): Command =>
     },
   )
 
+const newEpochCommand = (io: CommandIo): Command =>
+  online<{ readonly why?: string }>(
+    io,
+    new Command('new-epoch')
+      .description('after an older ledger was put back: every verifier gets the whole state anew')
+      .option('--why <text>', 'for the audit log'),
+    async ({ client, options, format }) => {
+      const answer = await client.call('feedNewEpoch', { body: options.why === undefined ? {} : { why: options.why } })
+      if (format === 'json') writeJson(io, answer)
+      else
+        writeFields(io, [
+          ['feed', `${answer.epoch}.${answer.n}`],
+          ['ended', answer.from],
+        ])
+    },
+    ['table', 'json'],
+  )
+
 export const feedCommand = (io: CommandIo): Command =>
-  new Command('feed').description('the feed of revocations to verifiers').addCommand(statusCommand(io))
+  new Command('feed')
+    .description('the feed of revocations to verifiers')
+    .addCommand(statusCommand(io))
+    .addCommand(newEpochCommand(io))

@@ -104,6 +104,7 @@ export const createHub = (deps: HubDeps): Hub => {
       const own = peer.kind === 'agent'
       const position = since === null || own ? null : parsePosition(since)
       const start = position !== null && entries.reaches(position) ? position : null
+      warnOfRestore(log, identity, position, entries.head())
       const subscriber = subscribers.connect(identity, start?.n ?? 0)
       const stream: Stream = createStream(
         { log: entries, now: clock.now, monotonic: clock.monotonic, heartbeat: heartbeats.current },
@@ -128,6 +129,20 @@ export const createHub = (deps: HubDeps): Hub => {
       streams.endAll('shutting_down')
     },
   }
+}
+
+/** A position that this feed never gave out, or lost. Only a word to the operator: whoever connects may say anything. */
+const warnOfRestore = (
+  log: Log,
+  { name }: SubscriberIdentity,
+  known: FeedPosition | null,
+  head: FeedPosition,
+): void => {
+  if (known === null || known.epoch !== head.epoch || known.n <= head.n) return
+  log.warn(
+    { subscriber: name, known: known.n, head: head.n },
+    'a subscriber knows entries that the ledger does not have: after a restore, agentca feed new-epoch',
+  )
 }
 
 /** What a stream gets before it is at the head. */

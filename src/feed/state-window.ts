@@ -36,7 +36,17 @@ const minSnapshotBytes = 262_144
 const maxEntries = 2000
 const pageSize = 32
 
-const hashOf = (bytes: Uint8Array): string => toHex(createHash('sha256').update(bytes).digest())
+/** A snapshot of a million entries has 50 MB: in slices, so that nobody waits for it. */
+const hashSlice = 1_048_576
+
+const hashOf = async (bytes: Uint8Array): Promise<string> => {
+  const hash = createHash('sha256')
+  for (let at = 0; at < bytes.length; at += hashSlice) {
+    if (at > 0) await turn()
+    hash.update(bytes.subarray(at, at + hashSlice))
+  }
+  return toHex(hash.digest())
+}
 
 export const windowOf = ({ head, files }: PublishedState): StateWindow => ({
   position: { epoch: head.epoch, n: head.n },
@@ -47,7 +57,7 @@ export const windowOf = ({ head, files }: PublishedState): StateWindow => ({
 
 const fresh = async ({ snapshots }: WindowDeps, maxBehind: number): Promise<StateWindow> => {
   const { position, file } = await snapshots.recent(maxBehind)
-  const sha256 = hashOf(file)
+  const sha256 = await hashOf(file)
   const snapshot = { name: snapshotFileName(position, sha256), n: position.n, sha256, bytes: file.length }
   return { position, snapshot, deltas: [], files: new Map([[snapshot.name, file]]) }
 }
@@ -73,7 +83,7 @@ const extended = async (window: StateWindow, { feed }: WindowDeps): Promise<Stat
   if (to === from) return window
   const bytes = await readLines(feed, epoch, from, to)
   if (bytes === null) return null
-  const sha256 = hashOf(bytes)
+  const sha256 = await hashOf(bytes)
   const delta = { name: deltaFileName(epoch, from, to, sha256), from, to, sha256, bytes: bytes.length }
   return trimmed({
     ...window,

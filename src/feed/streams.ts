@@ -31,6 +31,8 @@ export const createStreams = (deps: {
   // Owned by this closure, changed only synchronously.
   const open = createStreamIndex()
   const parting = new Set<Stream>()
+  /** What is to be their last entry was not sent when it was looked for. */
+  let late = new Set<Stream>()
 
   const drop = (stream: Stream): void => {
     rounds.remove(stream)
@@ -73,9 +75,14 @@ export const createStreams = (deps: {
     beat: () => {
       for (const stream of parting) stream.destroy()
       parting.clear()
+      const before = late
+      late = new Set()
       for (const stream of open.all()) {
         const code = overdue(stream, clock.now(), deps.leaseSeconds)
         if (code !== null) end(stream, code)
+        else if (stream.ending === null) continue
+        else if (before.has(stream)) end(stream, stream.ending)
+        else late.add(stream)
       }
     },
   }
@@ -83,7 +90,6 @@ export const createStreams = (deps: {
 
 /** Why a stream has to end now, if it has to. */
 const overdue = (stream: Stream, now: number, leaseSeconds: number): EndCode | null => {
-  if (stream.ending !== null) return stream.ending
   if (stream.peer.notAfter <= now) return 'certificate_expired'
   // Its lease is over by now: whoever it is, it does not hear us.
   return stream.stalledMs() >= leaseSeconds * 1000 ? 'slow_reader' : null

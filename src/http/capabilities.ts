@@ -2,7 +2,7 @@
 
 import { keyAlgorithms } from '../pki/algorithms.ts'
 import { maxCsrBytes } from '../pki/csr.ts'
-import { enrolBody, recoverBody, renewBody } from '../schema/api-bodies.ts'
+import { acknowledgeBody, enrolBody, feedQuery, recoverBody, renewBody } from '../schema/api-bodies.ts'
 import { evidenceTypes } from './agent-issuance.ts'
 import { maxBodyBytes } from './body.ts'
 
@@ -18,5 +18,8 @@ export const capabilities = {
     enroll: Object.keys(enrolBody.shape),
     renew: Object.keys(renewBody.shape),
     recover: Object.keys(recoverBody.shape),
+    acknowledge: Object.keys(acknowledgeBody.shape),
   },
+  /** Where the server has a feed. */
+  feed: { query: Object.keys(feedQuery.shape) },
 } as const

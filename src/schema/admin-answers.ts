@@ -170,6 +170,13 @@ export interface FeedStatusAnswer {
   readonly subscribers: readonly SubscriberAnswer[]
 }
 
+export interface FeedEpochAnswer {
+  /** The epoch that ended. */
+  readonly from: string
+  readonly epoch: string
+  readonly n: number
+}
+
 export interface FeedAppliedAnswer {
   readonly n: number
   /** Services that it concerns, and how many of them applied it. */

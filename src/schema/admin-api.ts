@@ -178,6 +178,8 @@ export const adminRoutes = {
       waitMs: z.coerce.number().int().min(0).max(20_000).default(0),
     }),
   },
+  /** After a ledger was restored: every position of before leads to a snapshot. */
+  feedNewEpoch: post('/feed/epoch', 'admin', z.strictObject({ why })),
 
   crlStatus: get('/crl', 'viewer'),
   crlPublish: post('/crl/publish', 'operator', z.strictObject({})),
@@ -258,6 +260,7 @@ export interface AdminAnswers {
   readonly revoke: answers.RevocationAnswer
   readonly feedStatus: answers.FeedStatusAnswer
   readonly feedApplied: answers.FeedAppliedAnswer
+  readonly feedNewEpoch: answers.FeedEpochAnswer
   readonly crlStatus: answers.List<answers.CrlAnswer>
   readonly crlPublish: answers.List<answers.CrlAnswer>
   readonly issuersList: answers.List<answers.IssuerAnswer>

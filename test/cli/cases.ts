@@ -314,6 +314,14 @@ export const cases: Readonly<Record<string, Case>> = {
     wrongCode: 2,
     says: 'too many arguments',
   },
+  'feed new-epoch': {
+    good: 'feed new-epoch --why restored',
+    asks: [['feedNewEpoch', { why: 'restored' }]],
+    shows: 'e2.8',
+    wrong: 'feed new-epoch -o name',
+    wrongCode: 2,
+    says: 'table, json',
+  },
   'crl status': {
     good: 'crl status',
     asks: [['crlStatus']],

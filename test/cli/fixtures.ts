@@ -376,6 +376,7 @@ export const fixtures: Handlers = {
     leaseSeconds: 15,
     subscribers: [subscriber('orders/1'), subscriber('orders/2', { state: 'lagging', lag: 1, acked: 7 })],
   }),
+  feedNewEpoch: () => ({ from: 'e1', epoch: 'e2', n: 8 }),
   feedApplied: ({ query }) => ({ n: query.n, of: 0, applied: 0, afterMs: null, missing: [] }),
 
   crlStatus: () => list([crl('root-1'), crl('issuing-1')]),

@@ -1,6 +1,15 @@
 // When a stream ends: with its peer's certificate, with its registration, with its successor; and what its last event says.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createFeedWorld, isType, openDeafReader, reaches, type Serving, serveFeed, type World } from './world.ts'
+import {
+  createFeedWorld,
+  isType,
+  openDeafReader,
+  reaches,
+  readEvents,
+  type Serving,
+  serveFeed,
+  type World,
+} from './world.ts'
 
 let world: World
 let serving: Serving
@@ -84,6 +93,24 @@ describe('a stream ends', () => {
     await stopping.feed.close()
     expect(await reader.ended()).toBe('shutting_down')
     await stopping[Symbol.asyncDispose]()
+  })
+})
+
+describe('a reader that pauses', () => {
+  it('gets everything that it missed, in order, once it reads again', async () => {
+    const holder = await world.holder('service', 'pauses')
+    const from = serving.feed.head().n
+    const socket = await openDeafReader(serving.port, holder)
+    await world.register('agent', 'bulky')
+    // More than the kernel buffers on both sides.
+    for (let i = 0; i < 40; i++) await world.setAttributes('bulky', { big: `${i}`.padEnd(500_000, 'x') })
+    const reading = readEvents(socket)
+    socket.resume()
+    const { n } = serving.feed.head()
+    await reading.until(reaches(n))
+    const numbers = reading.events.filter(isType('agent')).map(({ position }) => position.n)
+    expect(numbers.filter(each => each > from)).toEqual(Array.from({ length: n - from }, (_, i) => from + i + 1))
+    socket.destroy()
   })
 })
 

@@ -273,6 +273,22 @@ describe('a slow reader', () => {
     await feed.close()
   })
 
+  it('whose certificate is revoked is not kept until its lease is over', async () => {
+    const ledger = w.makeLedger()
+    const world = await w.makeWorld(ledger)
+    const { serial } = await w.issue(world)
+    const { feed } = openFeed(ledger, { heartbeatSeconds: 0.02, leaseSeconds: 3600 })
+    const deaf = createDeaf()
+    const subscription = subscriptionOf('deaf')
+    feed.subscribe({ ...subscription, peer: { ...subscription.peer, serial } }, deaf.out)
+    await bigEntries(ledger, 3)
+    const closed = new Promise(resolve => deaf.out.once('close', resolve))
+    await revokeAll(ledger)
+    await closed
+    expect(deaf.last()).toContain('"code":"certificate_revoked"')
+    await feed.close()
+  })
+
   it('goes on where it was once it reads again', async () => {
     const ledger = w.makeLedger()
     await w.makeWorld(ledger)

@@ -36,7 +36,7 @@ export interface AdminLedger {
   readonly instances: Pick<InstancesPort, 'get' | 'list'>
   readonly tokens: Pick<TokensPort, 'list'>
   readonly audit: Pick<AuditPort, 'append' | 'head' | 'read' | 'tail' | 'checkpoints'>
-  readonly feed: Pick<FeedPort, 'head'>
+  readonly feed: Pick<FeedPort, 'head' | 'newEpoch'>
 }
 
 /** A profile in force, with what its file says. */

@@ -1,4 +1,6 @@
 // The feed as operators see it: who follows it and how far each has got, and where a revocation is applied.
+import { feedEpochChanged } from '../../audit/events.ts'
+import { leafContextOf } from '../../ca/leaf-context.ts'
 import type { AppliedStatus } from '../../feed/applied.ts'
 import type { SubscriberStatus } from '../../feed/feed.ts'
 import type { FeedAppliedAnswer, SubscriberAnswer } from '../../schema/admin-answers.ts'
@@ -34,10 +36,20 @@ const appliedAnswer = (n: number, { of, afterMs, missing }: AppliedStatus): Feed
   })),
 })
 
-export const feedHandlers = ({ feed }: AdminDeps): Pick<Handlers, 'feedStatus' | 'feedApplied'> => ({
+type Names = 'feedStatus' | 'feedApplied' | 'feedNewEpoch'
+
+export const feedHandlers = ({ feed, ledger, clock }: AdminDeps): Pick<Handlers, Names> => ({
   feedStatus: () => {
     const { head, oldest, heartbeatSeconds, leaseSeconds, subscribers } = feed.status()
     return { ...head, oldest, heartbeatSeconds, leaseSeconds, subscribers: subscribers.map(subscriberAnswer) }
+  },
+  feedNewEpoch: async ({ body: { why = '' }, context }) => {
+    let ended = ''
+    const head = await ledger.feed.newEpoch((from, to) => {
+      ended = from.epoch
+      return feedEpochChanged(leafContextOf(context, clock.now()), { from: from.epoch, to: to.epoch, why })
+    })
+    return { from: ended, ...head }
   },
   feedApplied: async ({ query: { n, waitMs } }) => appliedAnswer(n, await feed.applied(n, waitMs)),
 })

@@ -53,6 +53,7 @@ const expectedRoles = {
   ],
   security: ['ownersGone', 'agentsHold', 'agentsRelease', 'instancesUnlock', 'revoke'],
   admin: [
+    'feedNewEpoch',
     'operatorsCreate',
     'operatorsRetire',
     'issuersPrepare',
