@@ -3,7 +3,17 @@
 import type { Clock } from '../base/clock.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { KnownFeedEvent } from '../verify/feed-event.ts'
-import { covers, type Deed, isDeed, isPartOf, type Missing, missingOf, type StatusEvent, type Waiting } from './deed.ts'
+import {
+  covers,
+  type Deed,
+  isDeed,
+  isPartOf,
+  type Missing,
+  markApplied,
+  missingOf,
+  type StatusEvent,
+  type Waiting,
+} from './deed.ts'
 import type { Receipts } from './receipts.ts'
 import type { Subscriber, Subscribers } from './subscribers.ts'
 
@@ -80,10 +90,9 @@ export const createApplied = (deps: AppliedDeps): Applied => {
     const { of, applied, slowestMs, waiting, event } = deed
     return { of, afterMs: applied.size === 0 ? null : slowestMs, missing: missingOf(waiting, event.at) }
   }
-  const applies = (deed: Deed, { label }: Subscriber): void => {
+  const applies = (deed: Deed, subscriber: Subscriber): void => {
     const ms = clock.monotonic() - deed.startedAt
-    deed.applied.set(label, Math.round(ms))
-    deed.slowestMs = Math.max(deed.slowestMs, Math.round(ms))
+    markApplied(deed, subscriber, ms)
     deps.metrics.observe('agentca_feed_applied_seconds', ms / 1000)
     settle(deed)
   }

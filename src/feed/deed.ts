@@ -40,6 +40,11 @@ export const isPartOf = ({ event }: Deed, other: StatusEvent): boolean =>
 
 export const covers = ({ event, n: last }: Deed, n: number): boolean => event.position.n <= n && n <= last
 
+export const markApplied = (deed: Deed, { label }: Subscriber, ms: number): void => {
+  deed.applied.set(label, Math.round(ms))
+  deed.slowestMs = Math.max(deed.slowestMs, Math.round(ms))
+}
+
 /** @param dueSince for those who are connected */
 export const missingOf = (waiting: Waiting, dueSince: number): readonly Missing[] =>
   [...waiting].map(([{ label, disconnectedAt }, coveredUntil]) => ({

@@ -5,7 +5,7 @@ import type { FeedPosition, PrincipalKind } from '../verify/feed-event.ts'
 import { encodeFrame, frameEnd, frameStart } from './entry.ts'
 import type { EntryLog } from './entry-log.ts'
 import type { Heartbeat } from './heartbeat.ts'
-import { createOutlet } from './outlet.ts'
+import { createOutlet, type Outlet } from './outlet.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { Subscriber } from './subscribers.ts'
 
@@ -130,18 +130,7 @@ export const createStream = (deps: StreamDeps, reader: StreamReader): Stream => 
 
   return {
     ...{ subscriber, peer, own, start },
-    pump: () => {
-      let more = false
-      outlet.together(() => {
-        let [written, bytes] = [0, 0]
-        do {
-          written = ended === null && !outlet.full ? step() : 0
-          bytes += written
-        } while (written > 0 && bytes < maxBytesPerTurn)
-        more = written > 0 && !outlet.full
-      })
-      return more
-    },
+    pump: () => fill(outlet, () => (ended === null ? step() : 0)),
     send: (frame, at) => {
       if (ended !== null) return
       reach(at)
@@ -163,6 +152,19 @@ export const createStream = (deps: StreamDeps, reader: StreamReader): Stream => 
     stalledMs: outlet.stalledMs,
     destroy: outlet.destroy,
   }
+}
+
+/** @param step writes what is next, if anything is. @returns whether there may be more, and room for it */
+const fill = (outlet: Outlet, step: () => number): boolean => {
+  let written = 0
+  outlet.together(() => {
+    let bytes = 0
+    do {
+      written = outlet.full ? 0 : step()
+      bytes += written
+    } while (written > 0 && bytes < maxBytesPerTurn)
+  })
+  return written > 0 && !outlet.full
 }
 
 /** How the stream of a reader begins, before any event: how long to wait before it connects again. */

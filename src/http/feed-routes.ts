@@ -35,10 +35,11 @@ const prepareStream = (response: Response): void => {
 
 const subscribe =
   (hub: Pick<Hub, 'subscribe'>): RequestHandler =>
-  (request, response) => {
+  (request, response, next) => {
+    // A route for GET gets HEAD too, and this one has no end.
+    if (request.method === 'HEAD') return methodNotAllowed('GET')(request, response, next)
     const caller = peerOf(response)
     const query = parseWith(feedQuery, request.query, 'query')
-    if (request.method === 'HEAD') throw new HttpError('method_not_allowed', 'expected GET, got HEAD')
     const { record, instance } = caller
     const named = subscriberOf(caller, query.subscriber)
     prepareStream(response)

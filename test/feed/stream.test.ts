@@ -97,7 +97,8 @@ describe('a stream', () => {
   it('is refused without a certificate, with HEAD, and with a subscriber that is no name', async () => {
     const service = await world.holder('service', 'refused')
     expect((await serving.call('/v1/feed', {})).body.code).toBe('client_certificate_missing')
-    expect((await serving.call('/v1/feed', { shown: service, method: 'HEAD' })).status).toBe(405)
+    const head = await serving.call('/v1/feed', { shown: service, method: 'HEAD' })
+    expect([head.status, head.headers.allow]).toEqual([405, 'GET'])
     expect((await serving.call('/v1/feed', { shown: service, method: 'POST', body: {} })).status).toBe(405)
     for (const query of ['subscriber=a%20b', 'maxStaleness=-1', 'unknown=1'])
       expect((await serving.call(`/v1/feed?${query}`, { shown: service })).status).toBe(422)
