@@ -8,10 +8,11 @@ import { type Enrolment, prepareEnrolments } from './enrolments.ts'
 import type { Run } from './figure.ts'
 import { createHsmLimit, createVerificationLimit } from './limits.ts'
 import type { LoadJob, LoadResult } from './load.ts'
-import { type Program, startProgram } from './programs.ts'
+import { type Program, peakMemory, startProgram } from './programs.ts'
 import { makeHome, type RunningCa, serve } from './world.ts'
 
-export const concurrency = 32
+/** Connections, each with a request in flight: as a fleet keeps them. */
+export const concurrency = 64
 
 export interface IssueRound {
   readonly perSecond: number
@@ -39,7 +40,7 @@ export const issue: Bench = {
   run: async context => {
     const { rounds, perRound, warmUp } = context.quick
       ? { rounds: 3, perRound: 400, warmUp: 400 }
-      : { rounds: 7, perRound: 2_000, warmUp: 3_000 }
+      : { rounds: 9, perRound: 2_000, warmUp: 8_000 }
     await using ca = await serve(await makeHome(join(context.directory, 'issue')))
     await using load = startProgram<LoadJob, LoadResult>('load')
     using hsm = await createHsmLimit(join(context.directory, 'issue-limit'))
@@ -64,6 +65,10 @@ export const issue: Bench = {
       signerCpu += made.signerCpu / rounds
     }
     context.say(`issue: ${coreCpu.toFixed(0)} µs in the core and ${signerCpu.toFixed(0)} µs in the signer, on average`)
+    const megabytes = (pid: number): string => (peakMemory(pid) / 1e6).toFixed(0)
+    context.say(
+      `issue: at most ${megabytes(ca.corePid)} MB in the core and ${megabytes(ca.signerPid)} MB in the signer`,
+    )
     context.found({
       metric: 'cpuPerCertificate',
       unit: 'µs',
