@@ -8,6 +8,7 @@ import type { CheckpointAnswer, LeafAnswer } from '../schema/admin-answers.ts'
 import { countArgument } from './arguments.ts'
 import { type CheckpointLine, serverSource } from './audit-source.ts'
 import { verifyCommand } from './audit-verify.ts'
+import { withDryRun } from './confirmation.ts'
 import { CliError } from './errors.ts'
 import { writeOutput } from './files.ts'
 import type { CommandIo } from './io.ts'
@@ -103,15 +104,19 @@ const writeNote = (io: CommandIo, answer: CheckpointAnswer, file: string | undef
 }
 
 const checkpointCommand = (io: CommandIo): Command =>
-  online<{ readonly file?: string }>(
+  online<{ readonly file?: string; readonly dryRun?: true }>(
     io,
-    new Command('checkpoint')
-      .description('sign the log as it is now; keep the note where whoever runs the CA cannot change it')
-      .option('--file <file>', 'write the note there'),
-    async ({ client, options, format }) => {
-      const answer = await client.call('auditCheckpoint', { body: {} })
+    withDryRun(
+      new Command('checkpoint')
+        .description('sign the log as it is now; keep the note where whoever runs the CA cannot change it')
+        .option('--file <file>', 'write the note there'),
+    ),
+    async ({ client, options: { file, dryRun = false }, format }) => {
+      const answer = await client.call('auditCheckpoint', { body: { dryRun } })
       if (format === 'json') writeJson(io, answer)
-      else writeNote(io, answer, options.file)
+      else if (dryRun) io.out(`${answer.size} leaves, head ${answer.head}\n`)
+      else writeNote(io, answer, file)
+      if (dryRun) io.err('dry run, nothing was signed\n')
     },
     ['table', 'json'],
   )

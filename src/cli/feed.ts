@@ -1,6 +1,7 @@
 // `agentca feed …`
 import { Command } from 'commander'
 import type { FeedStatusAnswer, SubscriberAnswer } from '../schema/admin-answers.ts'
+import { withDryRun } from './confirmation.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
 import { members, type View, writeFields, writeJson, writeRows } from './output.ts'
@@ -45,19 +46,23 @@ const statusCommand = (io: CommandIo): Command =>
   )
 
 const newEpochCommand = (io: CommandIo): Command =>
-  online<{ readonly why?: string }>(
+  online<{ readonly why?: string; readonly dryRun?: true }>(
     io,
-    new Command('new-epoch')
-      .description('after an older ledger was put back: every verifier gets the whole state anew')
-      .option('--why <text>', 'for the audit log'),
-    async ({ client, options, format }) => {
-      const answer = await client.call('feedNewEpoch', { body: options.why === undefined ? {} : { why: options.why } })
+    withDryRun(
+      new Command('new-epoch')
+        .description('after an older ledger was put back: every verifier gets the whole state anew')
+        .option('--why <text>', 'for the audit log'),
+    ),
+    async ({ client, options: { why, dryRun = false }, format }) => {
+      const body = why === undefined ? { dryRun } : { why, dryRun }
+      const answer = await client.call('feedNewEpoch', { body })
       if (format === 'json') writeJson(io, answer)
       else
         writeFields(io, [
           ['feed', `${answer.epoch}.${answer.n}`],
           ['ended', answer.from],
         ])
+      if (dryRun) io.err('dry run, the epoch goes on\n')
     },
     ['table', 'json'],
   )

@@ -89,13 +89,17 @@ export const hsmCommand = (io: CommandIo): Command =>
       ),
     )
     .addCommand(
-      online<{ readonly key?: string }>(
+      online<{ readonly key?: string; readonly dryRun?: true }>(
         io,
-        new Command('test-sign')
-          .description('one signature over test data with each key')
-          .option('--key <label>', 'only with this key'),
-        async ({ client, options, format }) =>
-          writeRows(io, format, (await client.call('hsmTestSign', { body: { key: options.key } })).items, testView),
+        withDryRun(
+          new Command('test-sign')
+            .description('one signature over test data with each key')
+            .option('--key <label>', 'only with this key'),
+        ),
+        async ({ client, options: { key, dryRun = false }, format }) => {
+          writeRows(io, format, (await client.call('hsmTestSign', { body: { key, dryRun } })).items, testView)
+          if (dryRun) io.err('dry run, nothing was signed\n')
+        },
       ),
     )
     .addCommand(unlockCommand(io))

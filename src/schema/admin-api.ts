@@ -179,7 +179,7 @@ export const adminRoutes = {
     }),
   },
   /** After a ledger was restored: every position of before leads to a snapshot. */
-  feedNewEpoch: post('/feed/epoch', 'admin', z.strictObject({ why })),
+  feedNewEpoch: post('/feed/epoch', 'admin', z.strictObject({ why, dryRun })),
 
   crlStatus: get('/crl', 'viewer'),
   crlPublish: post('/crl/publish', 'operator', z.strictObject({})),
@@ -197,7 +197,7 @@ export const adminRoutes = {
 
   hsmStatus: get('/hsm', 'viewer'),
   hsmKeys: get('/hsm/keys', 'viewer'),
-  hsmTestSign: post('/hsm/test-sign', 'operator', z.strictObject({ key: name.optional() })),
+  hsmTestSign: post('/hsm/test-sign', 'operator', z.strictObject({ key: name.optional(), dryRun })),
   /** The PIN goes to the signer only; without one the signer reads its pin-source again. */
   hsmUnlock: post('/hsm/unlock', 'admin', z.strictObject({ pin: z.string().min(1).max(255).optional() })),
 
@@ -221,7 +221,7 @@ export const adminRoutes = {
     }),
   },
   auditCheckpoints: get('/audit/checkpoints', 'viewer'),
-  auditCheckpoint: post('/audit/checkpoint', 'operator', z.strictObject({})),
+  auditCheckpoint: post('/audit/checkpoint', 'operator', z.strictObject({ dryRun })),
 
   clockShow: get('/clock', 'viewer'),
   clockAccept: post('/clock/accept', 'admin', z.strictObject({ why })),

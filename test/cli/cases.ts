@@ -315,8 +315,8 @@ export const cases: Readonly<Record<string, Case>> = {
     says: 'too many arguments',
   },
   'feed new-epoch': {
-    good: 'feed new-epoch --why restored',
-    asks: [['feedNewEpoch', { why: 'restored' }]],
+    good: 'feed new-epoch --why restored --dry-run',
+    asks: [['feedNewEpoch', { why: 'restored', dryRun: true }]],
     shows: 'e2.8',
     wrong: 'feed new-epoch -o name',
     wrongCode: 2,
@@ -409,8 +409,8 @@ export const cases: Readonly<Record<string, Case>> = {
     says: 'too many arguments',
   },
   'hsm test-sign': {
-    good: 'hsm test-sign --key log-1',
-    asks: [['hsmTestSign', { key: 'log-1' }]],
+    good: 'hsm test-sign --key log-1 --dry-run',
+    asks: [['hsmTestSign', { key: 'log-1', dryRun: true }]],
     shows: 'log-1',
     wrong: 'hsm test-sign log-1',
     wrongCode: 2,
@@ -497,7 +497,7 @@ export const cases: Readonly<Record<string, Case>> = {
   },
   'audit checkpoint': {
     good: 'audit checkpoint',
-    asks: [['auditCheckpoint']],
+    asks: [['auditCheckpoint', { dryRun: false }]],
     shows: 'agentca-log/ca-1',
     wrong: 'audit checkpoint --file @log.pem',
     wrongCode: 2,

@@ -70,6 +70,15 @@ it('knows every command of the tree, and no other', async () => {
   expect(Object.keys(cases).sort()).toEqual(known.toSorted())
 })
 
+/** Reads, and what only writes a file of the caller's. Every other command changes something of a CA. */
+const reads =
+  /^(status|doctor|why|version|completion|activity|orphans)$|(^| )(list|show|status|check|keys|inspect|export|tail|verify|explain|test|diff|suggest|fetch)$/
+
+it('has a dry run for every command that changes something', async () => {
+  const without = leavesOf(await createProgram(silentIo)).filter(path => !reads.test(path) && !elsewhere.has(path))
+  for (const path of without) expect((await runCommand([...path.split(' '), '--help'])).out).toContain('--dry-run')
+})
+
 it('loads the one command that is asked for, by the name it has in the tree', async () => {
   const { commands } = await createProgram(silentIo)
   for (const name of commands.map(command => command.name()))

@@ -40,7 +40,9 @@ export const auditHandlers = (deps: AdminDeps): Pick<Handlers, Names> => {
       }
     },
     auditCheckpoints: () => wholeList(audit.checkpoints({ limit: shownCheckpoints }).map(checkpointAnswer)),
-    auditCheckpoint: async ({ context }) => {
+    auditCheckpoint: async ({ body: { dryRun }, context }) => {
+      // The log as it is: nothing is appended to it, and nothing signed.
+      if (dryRun) return checkpointAnswer({ ...audit.head(), at: deps.clock.now(), note: '' })
       await audit.append([operatorAction(leafContextOf(context, deps.clock.now()), { action: 'audit_checkpoint' })])
       return checkpointAnswer(await deps.checkpoints.now())
     },

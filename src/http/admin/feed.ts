@@ -43,7 +43,9 @@ export const feedHandlers = ({ feed, ledger, clock }: AdminDeps): Pick<Handlers,
     const { head, oldest, heartbeatSeconds, leaseSeconds, subscribers } = feed.status()
     return { ...head, oldest, heartbeatSeconds, leaseSeconds, subscribers: subscribers.map(subscriberAnswer) }
   },
-  feedNewEpoch: async ({ body: { why = '' }, context }) => {
+  feedNewEpoch: async ({ body: { why = '', dryRun }, context }) => {
+    const present = ledger.feed.head()
+    if (dryRun) return { from: present.epoch, ...present }
     let ended = ''
     const head = await ledger.feed.newEpoch((from, to) => {
       ended = from.epoch

@@ -4,7 +4,7 @@ import { isAgentCaError } from '../../base/errors.ts'
 import { CaError } from '../../ca/errors.ts'
 import type { RequestContext } from '../../ca/issuance.ts'
 import { leafContextOf } from '../../ca/leaf-context.ts'
-import type { HsmKeyAnswer, HsmStatusAnswer } from '../../schema/admin-answers.ts'
+import type { HsmKeyAnswer, HsmStatusAnswer, TestSignatureAnswer } from '../../schema/admin-answers.ts'
 import type { SignerHealth } from '../../signer/port.ts'
 import { HttpError } from '../errors.ts'
 import { time, wholeList } from './answers.ts'
@@ -41,6 +41,14 @@ const checkTestKey = ({ state, keys }: SignerHealth, label: string | undefined):
     throw new CaError('conflict', `key ${label} does not sign tests`, { facts: { purposes: key.purposes }, hint })
 }
 
+const testKeys = ({ keys }: SignerHealth, label: string | undefined): readonly string[] =>
+  keys
+    .filter(each => each.purposes.includes('test-sign') && (label === undefined || each.label === label))
+    .map(each => each.label)
+
+/** What a dry run shows: which key it would be, and no signature. */
+const unsigned = (key: string): TestSignatureAnswer => ({ key, signed: '', signature: '', milliseconds: 0 })
+
 /** @throws HttpError `pin_refused`; what the signer throws for other reasons */
 const unlock = async (hsm: AdminDeps['hsm'], pin: string | undefined): Promise<SignerHealth> => {
   try {
@@ -62,8 +70,10 @@ export const hsmHandlers = (deps: AdminDeps): Pick<Handlers, Names> => {
   return {
     hsmStatus: async () => statusAnswer(await hsm.status(), hsm.restarts()),
     hsmKeys: async () => wholeList((await hsm.keys()).map(keyAnswer)),
-    hsmTestSign: async ({ body: { key }, context }) => {
-      checkTestKey(await hsm.status(), key)
+    hsmTestSign: async ({ body: { key, dryRun }, context }) => {
+      const health = await hsm.status()
+      checkTestKey(health, key)
+      if (dryRun) return wholeList(testKeys(health, key).map(label => unsigned(label)))
       await note(context, 'hsm_test_sign', key === undefined ? {} : { key })
       const signed = await hsm.testSign(key)
       return wholeList(

@@ -54,6 +54,8 @@ describe('the feed', () => {
   it('begins a new epoch on demand: audited, and every reader begins anew', async () => {
     const reader = subscribe('3')
     const before = feed().head()
+    expect((await world.local('/feed/epoch', { dryRun: true })).body).toEqual({ from: before.epoch, ...before })
+    expect(feed().head()).toEqual(before)
     const { status, body } = await world.local('/feed/epoch', { why: 'restored from the backup of Monday' })
     expect([status, body]).toEqual([200, { from: before.epoch, ...feed().head() }])
     expect(body).toMatchObject({ n: before.n, epoch: expect.not.stringContaining(before.epoch) })

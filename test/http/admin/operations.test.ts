@@ -175,6 +175,12 @@ describe('the signer', () => {
     expect((await post('/hsm/test-sign', { key: 'log-1' })).items).toMatchObject([{ key: 'log-1' }])
     expect(world.leaves(1)).toMatchObject([{ event: 'operator_action', action: 'hsm_test_sign', key: 'log-1' }])
     expect((await post('/hsm/test-sign')).items).toHaveLength(3)
+    const before = world.ledger.audit.head()
+    const dry = await post('/hsm/test-sign', { key: 'log-1', dryRun: true })
+    expect(dry.items).toEqual([{ key: 'log-1', signed: '', signature: '', milliseconds: 0 }])
+    expect((await post('/hsm/test-sign', { dryRun: true })).items).toHaveLength(3)
+    expect(await post('/hsm/test-sign', { key: 'nothing', dryRun: true })).toMatchObject({ code: 'not_found' })
+    expect(world.ledger.audit.head()).toEqual(before)
     expect(await post('/hsm/test-sign', { key: 'nothing' })).toMatchObject({ code: 'not_found', status: 404 })
   })
 
@@ -201,6 +207,9 @@ describe('the audit log', () => {
   })
 
   it('gives its exact bytes in pages, which verify against its signed checkpoint', async () => {
+    const before = world.ledger.audit.head()
+    expect(await post('/audit/checkpoint', { dryRun: true })).toMatchObject({ size: before.size, note: '' })
+    expect(world.ledger.audit.head()).toEqual(before)
     const checkpoint = await post('/audit/checkpoint')
     const log = {
       origin: originOf(caId),
