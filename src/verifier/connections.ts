@@ -1,29 +1,17 @@
-// The mTLS connections of a server: who is at the other end, found once, and the sockets themselves, so that they can be cut at the very
-// moment their peer may not call any more. A cut socket takes every stream, upgrade and event source on it along.
+// The mTLS connections of a server: what each handshake proved, and the sockets themselves, so that they can be cut at the very moment
+// their peer may not call any more. A cut socket takes every stream, upgrade and event source on it along.
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { type Certificate, parseCertificate } from '../pki/certificate.ts'
-import type { TrustDomain } from '../pki/spiffe.ts'
-import { usualBudget } from '../verify/budget.ts'
-import { CallRefused, type Peer, readPeer } from '../verify/decision.ts'
-import { checkPathAt, type ValidatedPath, validatePath } from '../verify/path.ts'
-import { anyPolicies } from '../verify/policies.ts'
-import { usualAlgorithms } from '../verify/signatures.ts'
-import type { TrustAnchor } from '../verify/trust-anchor.ts'
-
-export interface Trust {
-  readonly trustDomain: TrustDomain
-  readonly anchors: readonly TrustAnchor[]
-  /** Beside those that a peer sends. */
-  readonly intermediates: readonly Certificate[]
-}
+import { CallRefused, type Peer } from '../verify/decision.ts'
+import { checkPathAt } from '../verify/path.ts'
+import { type Proof, proveChain, type Trust } from './proof.ts'
 
 /** One connection and what its handshake proved. */
 export interface Connection {
   readonly socket: TLSSocket
   /** Monotonic. */
   readonly openedAt: number
-  readonly proof: { readonly peer: Peer; readonly path: ValidatedPath } | { readonly refused: unknown }
+  readonly proof: Proof | { readonly refused: unknown }
 }
 
 export interface Connections {
@@ -58,24 +46,7 @@ const prove = (socket: TLSSocket, trust: Trust, at: number): Connection['proof']
   try {
     if (socket.isSessionReused())
       throw new CallRefused('identity_missing', 'a resumed TLS session proves no certificate')
-    const [leafDer, ...rest] = sentChain(socket)
-    if (leafDer === undefined) throw new CallRefused('identity_missing', 'the peer showed no certificate')
-    const leaf = parseCertificate(leafDer)
-    const path = validatePath({
-      leaf,
-      // Ours first: signatures that were verified are remembered by the certificate object.
-      intermediates: [...trust.intermediates, ...rest.map(parseCertificate)],
-      anchors: trust.anchors,
-      at,
-      purpose: 'clientAuth',
-      algorithms: usualAlgorithms,
-      policies: anyPolicies,
-      names: 'any',
-      // Issuers are the CA's own business: leaves are in the state, which lists them when an issuer is revoked.
-      revocation: 'none',
-      budget: usualBudget,
-    })
-    return { peer: readPeer(leaf, trust.trustDomain), path }
+    return proveChain(sentChain(socket), trust, at)
   } catch (error) {
     return { refused: error }
   }

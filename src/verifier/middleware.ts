@@ -2,8 +2,8 @@
 // listeners. Frameworks are the caller's: shapes, no packages.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { VerifiedPeer } from '../verify/decision.ts'
+import type { Demand } from './judgement.ts'
 import { refusalAnswer } from './problem.ts'
-import type { Demand } from './verifier.ts'
 
 /** What a handler reads of its caller. */
 export interface RequestAgent {
@@ -52,9 +52,7 @@ const agentOf = (peer: VerifiedPeer): RequestAgent => ({
   attributes: peer.attributes,
 })
 
-export const createMiddleware = (
-  verify: (request: Pick<IncomingMessage, 'socket'>, demand?: Demand) => VerifiedPeer,
-): Middleware => {
+export const createMiddleware = (verify: (request: IncomingMessage, demand?: Demand) => VerifiedPeer): Middleware => {
   const handler =
     (demand?: Demand): Handler =>
     (request, response, next) => {

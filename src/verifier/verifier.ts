@@ -16,18 +16,14 @@ import { decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { FeedEvent } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import { anchorOf } from '../verify/trust-anchor.ts'
-import { type Connection, createConnections, type Trust } from './connections.ts'
+import { type Connection, createConnections } from './connections.ts'
 import { startFeedClient } from './feed-client.ts'
+import { type CallRequest, createJudging, type Demand, type JudgementHooks } from './judgement.ts'
 import { createKeeper } from './keeper.ts'
 import { createMiddleware, type Middleware } from './middleware.ts'
 import { type AgentVerifierOptions, readVerifierOptions } from './options.ts'
-import { ruleOf } from './problem.ts'
+import { createProofs, type Trust } from './proof.ts'
 import { startPublishedStatePolling } from './published-state.ts'
-
-export interface Demand {
-  readonly roles?: readonly string[]
-  readonly scopes?: readonly string[]
-}
 
 export interface VerifierStatus {
   readonly freshness: Freshness
@@ -39,7 +35,7 @@ export interface VerifierStatus {
   readonly connections: number
 }
 
-export interface AgentVerifier extends AsyncDisposable, Middleware {
+export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHooks {
   /** An HTTPS server that asks for client certificates, rotates its own, and whose connections are cut. */
   createServer(listener: RequestListener): HttpsServer
   /** The same for HTTP/2, with HTTP/1.1 for those who speak nothing else. */
@@ -48,7 +44,12 @@ export interface AgentVerifier extends AsyncDisposable, Middleware {
   attach(server: HttpsServer | Http2SecureServer): void
   tlsOptions(): SecureServerOptions
   /** Judges one request, now. @throws CallRefused, VerifyError: the rule that was broken */
-  verifyRequest(request: Pick<IncomingMessage, 'socket'>, demand?: Demand): VerifiedPeer
+  verifyRequest(request: Pick<IncomingMessage, 'socket'> & CallRequest, demand?: Demand): VerifiedPeer
+  /**
+   * Judges a call whose certificate did not come by a handshake of this process. Whoever hands it over must know that its holder proved
+   * the key. @param chain DER, leaf first @throws as verifyRequest; PkiError for bytes that are no certificate
+   */
+  verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest): VerifiedPeer
   /** Resolves once there is a verified state. */
   ready(): Promise<void>
   status(): VerifierStatus
@@ -83,8 +84,14 @@ export const agentVerifier = async (
     }
   }
   const connections = createConnections(() => trust)
+  const proofs = createProofs(() => trust)
+  const judging = createJudging(clock)
+  if (onRefused !== undefined)
+    judging.observe(({ rule, peer }) => {
+      if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
+    })
 
-  const judge = (peer: Peer, demand: Demand = {}): VerifiedPeer =>
+  const decide = (peer: Peer, demand: Demand = {}): VerifiedPeer =>
     decideCall({
       peer,
       state: keeper.state,
@@ -99,7 +106,7 @@ export const agentVerifier = async (
     if ('refused' in proof) return
     try {
       if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
-      judge(proof.peer)
+      decide(proof.peer)
     } catch {
       socket.destroy()
     }
@@ -156,6 +163,7 @@ export const agentVerifier = async (
   })
   const unfollow = identity.onChange(() => {
     trust = trustOf()
+    proofs.forget()
     for (const server of servers) server.setSecureContext(tlsOptions())
   })
   const attach = (server: HttpsServer | Http2SecureServer): void => {
@@ -168,16 +176,8 @@ export const agentVerifier = async (
     return server
   }
 
-  const verifyRequest: AgentVerifier['verifyRequest'] = (request, demand) => {
-    let peer: Peer | null = null
-    try {
-      peer = connections.peerOf(request.socket as Socket, clock.now())
-      return judge(peer, demand)
-    } catch (error) {
-      onRefused?.({ rule: ruleOf(error), peer: peer?.spiffeId ?? null })
-      throw error
-    }
-  }
+  const verifyRequest: AgentVerifier['verifyRequest'] = (request, demand = {}) =>
+    judging.judge({ demand, request }, () => connections.peerOf(request.socket as Socket, clock.now()), decide)
 
   return {
     ...createMiddleware(verifyRequest),
@@ -187,6 +187,10 @@ export const agentVerifier = async (
     attach,
     tlsOptions,
     verifyRequest,
+    verifyChain: (chain, demand = {}, request) =>
+      judging.judge({ demand, request: request ?? null }, () => proofs.of(chain, clock.now()).peer, decide),
+    observe: judging.observe,
+    addCondition: judging.addCondition,
     ready: () => (keeper.position() === null ? new Promise<void>(resolve => waiting.add(resolve)) : Promise.resolve()),
     status: () => {
       const position = keeper.position()

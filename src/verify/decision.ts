@@ -29,6 +29,8 @@ export type CallRefusalCode =
   | 'principal_outdated'
   | 'role_missing'
   | 'scope_missing'
+  /** Allowed by registration and scopes; a condition on the call itself was not met. */
+  | 'condition_failed'
 
 /** `facts` and message are for the backend's log; a caller hears the code's class only (401 or 403). */
 export class CallRefused extends AgentCaError<CallRefusalCode> {

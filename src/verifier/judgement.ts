@@ -1,0 +1,106 @@
+// The judgement on one call: what is known of it, and what others hang on it. Conditions refuse what registration and scopes allow;
+// observers are told of every judgement. What the state says is decision.ts; who calls is proof.ts.
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Peer, VerifiedPeer } from '../verify/decision.ts'
+import { ruleOf } from './problem.ts'
+
+/** What a route demands of its caller: all of it. */
+export interface Demand {
+  readonly roles?: readonly string[]
+  readonly scopes?: readonly string[]
+}
+
+/** What conditions and observers may read of a request; `IncomingMessage` is one. */
+export interface CallRequest {
+  readonly method?: string | undefined
+  readonly url?: string | undefined
+  readonly headers?: IncomingHttpHeaders
+  readonly socket?: { readonly remoteAddress?: string | undefined }
+}
+
+export interface Call {
+  readonly demand: Demand
+  /** null: it did not come as an HTTP request. */
+  readonly request: CallRequest | null
+}
+
+export interface Judgement {
+  readonly outcome: 'allow' | 'deny'
+  /** Code of the rule that refused; null: allowed. */
+  readonly rule: string | null
+  /** `VerifiedPeer` where it was allowed; null: who calls was not established. */
+  readonly peer: Peer | null
+  readonly call: Call
+  /** When it was judged; milliseconds since the epoch. */
+  readonly at: number
+  readonly latencyMs: number
+}
+
+/** Must not throw and must not wait: the call is answered after it. */
+export type JudgementObserver = (judgement: Judgement) => void
+
+/** Runs after everything else allowed the call. @throws CallRefused `condition_failed` */
+export type CallCondition = (peer: VerifiedPeer, call: Call) => void
+
+export interface JudgementHooks {
+  /** @returns the function that ends it */
+  observe(observer: JudgementObserver): () => void
+  /** @returns the function that ends it */
+  addCondition(condition: CallCondition): () => void
+}
+
+export interface Judging extends JudgementHooks {
+  /**
+   * @param establish who calls @param decide what the state says of it
+   * @throws what they and the conditions throw; observers were told then
+   */
+  judge(call: Call, establish: () => Peer, decide: (peer: Peer, demand: Demand) => VerifiedPeer): VerifiedPeer
+}
+
+export const createJudging = (clock: { now(): number; monotonic(): number }): Judging => {
+  // Owned by this closure. Arrays, because they are gone through for each call and hardly ever changed.
+  let observers: readonly JudgementObserver[] = []
+  let conditions: readonly CallCondition[] = []
+
+  const tell = (call: Call, peer: Peer | null, begun: number, error: unknown): void => {
+    const judgement: Judgement = {
+      outcome: error === null ? 'allow' : 'deny',
+      rule: error === null ? null : ruleOf(error),
+      peer,
+      call,
+      at: clock.now(),
+      latencyMs: clock.monotonic() - begun,
+    }
+    for (const observer of observers) observer(judgement)
+  }
+
+  return {
+    observe: observer => {
+      observers = [...observers, observer]
+      return () => {
+        observers = observers.filter(each => each !== observer)
+      }
+    },
+    addCondition: condition => {
+      conditions = [...conditions, condition]
+      return () => {
+        conditions = conditions.filter(each => each !== condition)
+      }
+    },
+    judge: (call, establish, decide) => {
+      const begun = observers.length === 0 ? 0 : clock.monotonic()
+      let peer: Peer | null = null
+      try {
+        peer = establish()
+        const verified = decide(peer, call.demand)
+        peer = verified
+        for (const condition of conditions) condition(verified, call)
+        if (observers.length > 0) tell(call, verified, begun, null)
+        return verified
+      } catch (error) {
+        tell(call, peer, begun, error)
+        throw error
+      }
+    },
+  }
+}
