@@ -12,9 +12,26 @@ export interface AskedCertificate {
   readonly certIdDer: Uint8Array
 }
 
+export type CachedKind = 'good' | 'revoked' | 'unknown'
+
+/** A class, so that a reply from memory is told from others at the cost of one comparison. */
+export class CachedReply implements OcspReply {
+  readonly kind: CachedKind
+  readonly der: Uint8Array
+  readonly validity: OcspReply['validity']
+  /** Until then it may be repeated without asking the cache. Milliseconds since the epoch; the cache ends it when it drops the answer. */
+  repeatUntil = 0
+
+  constructor(kind: CachedKind, der: Uint8Array, validity: OcspReply['validity']) {
+    this.kind = kind
+    this.der = der
+    this.validity = validity
+  }
+}
+
 export interface CachedAnswer extends AskedCertificate {
-  readonly kind: 'good' | 'revoked' | 'unknown'
-  readonly reply: OcspReply
+  readonly kind: CachedKind
+  readonly reply: CachedReply
   /** From then on a new one is made in the background. */
   readonly refreshAt: number
   /** From then on it is not served. */
@@ -57,6 +74,7 @@ export const createOcspCache = (maxEntries: number): OcspCache => {
     const slot = slots.get(key)
     if (slot === undefined) return
     slots.delete(key)
+    slot.answer.reply.repeatUntil = 0
     const subject = subjectOf(slot.answer.issuerId, slot.answer.serial)
     const keys = keysOf.get(subject)
     keys?.delete(key)
@@ -93,6 +111,7 @@ export const createOcspCache = (maxEntries: number): OcspCache => {
       for (const [key, { answer }] of slots) if (answer.issuerId === issuerId) remove(key)
     },
     clear: () => {
+      for (const { answer } of slots.values()) answer.reply.repeatUntil = 0
       slots.clear()
       keysOf.clear()
     },

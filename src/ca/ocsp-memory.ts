@@ -6,7 +6,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { RevocationsPort } from '../store/ports.ts'
 import type { SignedAnswer } from './ocsp-answer.ts'
-import { type AskedCertificate, type CachedAnswer, cacheKeyOf, createOcspCache } from './ocsp-cache.ts'
+import { type AskedCertificate, type CachedAnswer, CachedReply, cacheKeyOf, createOcspCache } from './ocsp-cache.ts'
 import type { OcspIssuers } from './ocsp-issuers.ts'
 
 export interface OcspMemoryDeps {
@@ -122,13 +122,15 @@ const cachedAnswerOf = (
   if (status === 'unknown') {
     const servedUntil = Math.min(nextUpdate, now + unknownServedMs)
     // No caching on the way either: only the responder can forget in time.
-    return { ...common, kind: 'unknown', reply: { der, validity: null }, refreshAt: servedUntil, servedUntil }
+    const reply = new CachedReply('unknown', der, null)
+    return { ...common, kind: reply.kind, reply, refreshAt: servedUntil, servedUntil }
   }
   const sha1Hex = toHex(createHash('sha1').update(der).digest())
+  const kind = status === 'good' ? 'good' : 'revoked'
   return {
     ...common,
-    kind: status === 'good' ? 'good' : 'revoked',
-    reply: { der, validity: { thisUpdate, nextUpdate, sha1Hex } },
+    kind,
+    reply: new CachedReply(kind, der, { thisUpdate, nextUpdate, sha1Hex }),
     refreshAt: thisUpdate + (nextUpdate - thisUpdate) / 2,
     servedUntil: nextUpdate,
   }

@@ -1,6 +1,5 @@
 // Which OCSP question gets which answer (RFC 6960, RFC 5019, RFC 9654): from memory where it can, signed where it must, under a budget
 // where strangers decide how often. What cannot be signed gets what is still fresh, or `tryLater`; never a wrong answer.
-import { toBase64 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
@@ -50,9 +49,8 @@ const unauthorized = errorOf('unauthorized')
 const internalError = errorOf('internalError')
 export const tryLater = errorOf('tryLater')
 
-/** Requests that are known by their bytes, and how long they may be: any size would let strangers fill the memory. */
-const maxRead = 10_000
-const maxReadText = 400
+/** How long the listener may repeat a reply by itself: each second the memory learns what is still asked for. */
+const repeatMs = 1_000
 
 /** Parts of the responder that answers are made of. */
 interface Sources {
@@ -71,9 +69,6 @@ export const createOcspQuestions = (deps: OcspQuestionDeps, sources: Sources): O
   // Owned by this closure, changed only synchronously. `shared`: who asks the same meanwhile waits for the same signature.
   const shared = new Map<string, Promise<OcspOutcome>>()
   const working = new Set<Promise<OcspOutcome>>()
-  // The cache keys of requests that were answered from memory: the same bytes ask the same, and reading them costs more than all the
-  // rest. Whether the answer may still be given is asked of the memory each time.
-  const read = new Map<string, string>()
 
   const tracked = (work: Promise<OcspOutcome>): Promise<OcspOutcome> => {
     working.add(work)
@@ -87,23 +82,16 @@ export const createOcspQuestions = (deps: OcspQuestionDeps, sources: Sources): O
     const known = memory.find(key)
     if (known === undefined) return null
     known.asked = true
-    if (clock.now() >= known.refreshAt) background.add(key, known)
+    const now = clock.now()
+    if (now >= known.refreshAt) background.add(key, known)
+    else known.reply.repeatUntil = Math.min(now + repeatMs, known.refreshAt, known.servedUntil)
     return known
   }
 
-  const remember = (text: string, key: string): void => {
-    if (text.length > maxReadText) return
-    if (read.size >= maxRead) read.clear()
-    read.set(text, key)
-  }
-
-  const answerOne = (issuer: OnlineIssuer, certId: CertId, text: string): OcspOutcome | Promise<OcspOutcome> => {
+  const answerOne = (issuer: OnlineIssuer, certId: CertId): OcspOutcome | Promise<OcspOutcome> => {
     const key = cacheKeyOf(certId.der)
     const known = fromMemory(key)
-    if (known !== null) {
-      remember(text, key)
-      return known
-    }
+    if (known !== null) return known
     const running = shared.get(key)
     if (running !== undefined) return running
     const signing = tracked(signOne(issuer, certId)).finally(() => shared.delete(key))
@@ -145,10 +133,6 @@ export const createOcspQuestions = (deps: OcspQuestionDeps, sources: Sources): O
 
   return {
     answer: bytes => {
-      const text = toBase64(bytes)
-      const readBefore = read.get(text)
-      const known = readBefore === undefined ? null : fromMemory(readBefore)
-      if (known !== null) return known
       let request: OcspRequest
       try {
         request = parseOcspRequest(bytes)
@@ -160,7 +144,7 @@ export const createOcspQuestions = (deps: OcspQuestionDeps, sources: Sources): O
       if (issuer === null) return unauthorized
       const nonce = deps.nonce === 'on' ? request.nonce : null
       const [only] = certIds
-      if (nonce === null && certIds.length === 1 && only !== undefined) return answerOne(issuer, only, text)
+      if (nonce === null && certIds.length === 1 && only !== undefined) return answerOne(issuer, only)
       const asked = certIds.map(certId => askedBy(issuer, certId))
       return tracked(answerSingleUse(issuer, asked, nonce === null ? null : nonce.slice()))
     },

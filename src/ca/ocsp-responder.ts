@@ -4,7 +4,7 @@ import type { Metrics } from '../base/metrics.ts'
 import type { Issuers } from './issuers.ts'
 import { createOcspAnswerer, type OcspAnswerDeps } from './ocsp-answer.ts'
 import { createBackground } from './ocsp-background.ts'
-import { type AskedCertificate, cacheKeyOf } from './ocsp-cache.ts'
+import { type AskedCertificate, CachedReply, cacheKeyOf } from './ocsp-cache.ts'
 import { createResponderCertificates, type ResponderCertificateDeps } from './ocsp-certificate.ts'
 import { createOcspIssuers } from './ocsp-issuers.ts'
 import { createOcspMemory, type OcspMemoryDeps } from './ocsp-memory.ts'
@@ -74,8 +74,11 @@ export const createOcspResponder = (deps: OcspResponderDeps): OcspResponder => {
   const background = createBackground({ log, sign: signAhead })
   const questions = createOcspQuestions(deps, { issuers, memory, answerer, background })
 
-  const counted = ({ kind, reply }: OcspOutcome): OcspReply => {
+  const count = (kind: OcspReplyKind): void => {
     counts.set(kind, (counts.get(kind) ?? 0) + 1)
+  }
+  const counted = ({ kind, reply }: OcspOutcome): OcspReply => {
+    count(kind)
     return reply
   }
 
@@ -146,6 +149,11 @@ export const createOcspResponder = (deps: OcspResponderDeps): OcspResponder => {
     respond: bytes => {
       const outcome = closed ? tryLater : questions.answer(bytes)
       return outcome instanceof Promise ? outcome.then(counted) : counted(outcome)
+    },
+    again: reply => {
+      if (!(reply instanceof CachedReply) || clock.now() >= reply.repeatUntil) return false
+      count(reply.kind)
+      return true
     },
     start: async () => {
       timer ??= setInterval(() => void maintain(), upkeepMs).unref()

@@ -36,4 +36,9 @@ export interface OcspReply {
 export interface OcspSource {
   /** Never rejects: what cannot be answered is an OCSP error response. A cached answer comes back synchronously. */
   respond(request: Uint8Array): OcspReply | Promise<OcspReply>
+  /**
+   * Whether the reply may be given once more, to the very bytes it was given to; counts it as given. For a listener that knows a
+   * question by its text: no from the moment the ledger says something else, and now and then, so that `respond` sees what is asked.
+   */
+  again(reply: OcspReply): boolean
 }

@@ -35,43 +35,78 @@ const withoutQuery = (text: string): string => {
 
 /** One answer, ready to be sent: as the answer to a GET that caches may hold, and as any other. */
 interface Prepared {
+  readonly reply: OcspReply
   /** null: not to be cached. */
   readonly cacheable: Representation | null
   readonly headers: string[]
   readonly body: Buffer
 }
 
-const prepare = ({ der, validity }: OcspReply, now: number): Prepared => ({
-  cacheable:
-    validity === null
-      ? null
-      : {
-          ...represent(
-            {
-              type: responseType,
-              bytes: der,
-              tag: validity.sha1Hex,
-              lastModified: validity.thisUpdate,
-              goodUntil: validity.nextUpdate,
-              maxAgeSeconds,
-              directives: 'public, no-transform, must-revalidate',
-              expires: true,
-            },
-            now,
-            null,
-          ),
-          // Two answers to one question may be of the same second, one of them from before a revocation.
-          dated: false,
-        },
-  headers: ['Content-Type', responseType, 'Content-Length', String(der.length), 'Cache-Control', 'no-store'],
-  body: bufferOf(der),
-})
+const prepare = (reply: OcspReply, now: number): Prepared => {
+  const { der, validity } = reply
+  return {
+    reply,
+    cacheable:
+      validity === null
+        ? null
+        : {
+            ...represent(
+              {
+                type: responseType,
+                bytes: der,
+                tag: validity.sha1Hex,
+                lastModified: validity.thisUpdate,
+                goodUntil: validity.nextUpdate,
+                maxAgeSeconds,
+                directives: 'public, no-transform, must-revalidate',
+                expires: true,
+              },
+              now,
+              null,
+            ),
+            // Two answers to one question may be of the same second, one of them from before a revocation.
+            dated: false,
+          },
+    headers: ['Content-Type', responseType, 'Content-Length', String(der.length), 'Cache-Control', 'no-store'],
+    body: bufferOf(der),
+  }
+}
 
-/** Paths that are known to be questions, and how long they may be: any size would let strangers fill the memory. */
-const maxRead = 10_000
-const maxReadText = 400
+/** Questions that are known by their text, and how long they may be: any size would let strangers fill the memory. */
+const maxAsked = 10_000
+const maxAskedText = 400
+
+/**
+ * What was answered to which text: to read a question again costs more than to answer it. Whether an answer may still be given is
+ * asked of the responder each time.
+ */
+const createAsked = (ocsp: Pick<OcspSource, 'again'>) => {
+  const asked = new Map<string, Prepared>()
+  return {
+    find: (text: string): Prepared | null => {
+      const prepared = asked.get(text)
+      return prepared !== undefined && ocsp.again(prepared.reply) ? prepared : null
+    },
+    keep: (text: string, prepared: Prepared): void => {
+      if (text.length > maxAskedText) return
+      if (asked.size >= maxAsked) asked.clear()
+      asked.set(text, prepared)
+    },
+  }
+}
+type Asked = ReturnType<typeof createAsked>
 
 type Send = (request: IncomingMessage, response: ServerResponse, prepared: Prepared) => void
+
+/** One question on its way to its answer. */
+interface Exchange {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly asked: Asked
+  /** The question as it came. */
+  readonly text: string
+  readonly send: Send
+}
 
 const sendPlain: Send = (request, response, { headers, body }) => {
   response.writeHead(200, headers)
@@ -100,40 +135,40 @@ export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): Ocsp
     log.error({ requestId, reason: messageOf(error) }, 'an OCSP request was not answered')
     if (!response.headersSent) sendProblem(request, response, problems.internal, requestId)
   }
-  const respond = (request: IncomingMessage, response: ServerResponse, send: Send, bytes: Uint8Array): void => {
+  const respond = (exchange: Exchange, question: Uint8Array): void => {
+    const { request, response, asked, text, send } = exchange
     try {
-      const reply = ocsp.respond(bytes)
-      if (!(reply instanceof Promise)) send(request, response, preparedOf(reply))
-      else
+      const reply = ocsp.respond(question)
+      if (reply instanceof Promise) {
         reply.then(later => send(request, response, preparedOf(later))).catch(error => fail(request, response, error))
+        return
+      }
+      const prepared = preparedOf(reply)
+      asked.keep(text, prepared)
+      send(request, response, prepared)
     } catch (error) {
       fail(request, response, error)
     }
   }
-
-  // What paths say, as far as they were asked before: to read them again would cost as much as to answer them.
-  const read = new Map<string, Uint8Array>()
-  const readPath = (text: string): Uint8Array => {
-    const known = read.get(text)
-    if (known !== undefined) return known
-    // A copy: what is decoded may be a part of something larger.
-    const bytes = decodeOcspPath(withoutQuery(text)).slice()
-    if (text.length > maxReadText) return bytes
-    if (read.size >= maxRead) read.clear()
-    read.set(text, bytes)
-    return bytes
-  }
+  const askedByPath = createAsked(ocsp)
+  const askedByBody = createAsked(ocsp)
 
   return {
     get: (request, response, text) => {
-      let bytes: Uint8Array
+      const known = askedByPath.find(text)
+      if (known !== null) {
+        sendCacheable(request, response, known)
+        return
+      }
+      let question: Uint8Array
       try {
-        bytes = readPath(text)
+        // A copy: what is decoded may be a part of something larger.
+        question = decodeOcspPath(withoutQuery(text)).slice()
       } catch {
         sendPlain(request, response, malformed)
         return
       }
-      respond(request, response, sendCacheable, bytes)
+      respond({ request, response, asked: askedByPath, text, send: sendCacheable }, question)
     },
     post: (request, response) => {
       if (!isOcspRequest(request.headers['content-type'])) {
@@ -151,8 +186,13 @@ export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): Ocsp
         request.off('data', take).off('end', answer)
         sendProblem(request, response, problems.tooLarge)
       }
-      const answer = (): void =>
-        respond(request, response, sendPlain, parts.length === 1 ? parts[0]! : Buffer.concat(parts))
+      const answer = (): void => {
+        const question = parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+        const text = question.toString('latin1')
+        const known = askedByBody.find(text)
+        if (known !== null) sendPlain(request, response, known)
+        else respond({ request, response, asked: askedByBody, text, send: sendPlain }, question)
+      }
       request.on('data', take).on('end', answer)
     },
   }

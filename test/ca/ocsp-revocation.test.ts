@@ -48,6 +48,23 @@ describe('after the promise of a revocation resolved', () => {
     expect(said(responder.respond(question) as OcspReply, serial)).toBe('keyCompromise')
   })
 
+  it('what the listener repeats by itself ends with the revocation, and at the latest after a second', async () => {
+    const responder = ca.createResponder()
+    const { serial } = await ca.enrolAgent('repeated-by-listener')
+    const question = ca.requestFor(serial)
+    await responder.respond(question)
+    const reply = responder.respond(question) as OcspReply
+    expect(responder.again(reply)).toBe(true)
+    expect(responder.again({ ...reply })).toBe(false)
+    expect(responder.stats().replies.good).toBe(3)
+    ca.advance(1_000)
+    expect(responder.again(reply)).toBe(false)
+    expect(responder.respond(question)).toBe(reply)
+    expect(responder.again(reply)).toBe(true)
+    await ca.revoke('serial', serial, 'keyCompromise')
+    expect(responder.again(reply)).toBe(false)
+  })
+
   it('an answer that was being signed meanwhile is not released either, to whoever waits for it', async () => {
     const responder = ca.createResponder()
     await responder.start()

@@ -35,10 +35,19 @@ const signed = (certIdDer: Uint8Array, status: CertStatus): OcspReply => {
 }
 
 /** Answers from memory as the real one does: the same object each time. */
-const createResponder = (statuses: Readonly<Record<string, CertStatus>>): OcspSource & { readonly asked: number } => {
+const createResponder = (
+  statuses: Readonly<Record<string, CertStatus>>,
+): OcspSource & { readonly asked: number; readonly repeated: number; forget(): void } => {
   const replies = new Map<string, OcspReply>()
   const source = {
     asked: 0,
+    repeated: 0,
+    forget: () => replies.clear(),
+    again: (reply: OcspReply): boolean => {
+      const current = [...replies.values()].includes(reply)
+      if (current) source.repeated++
+      return current
+    },
     respond: (bytes: Uint8Array): OcspReply => {
       source.asked++
       try {
@@ -163,16 +172,32 @@ describe('OCSP over HTTP', () => {
     expect((await status.ask('/ocsp', posting(new Uint8Array(2048)))).status).toBe(200)
   })
 
+  it('a question that came before is not read again, until the responder says so', async () => {
+    const repeating = createResponder({ ...statuses })
+    await using listener = await serve({ ocsp: repeating })
+    const ways = [() => listener.ask(pathFor()), () => listener.ask('/ocsp', posting(requestOf()))]
+    for (const ask of ways) {
+      const first = await ask()
+      const [asked, repeated] = [repeating.asked, repeating.repeated]
+      expect((await ask()).body).toEqual(first.body)
+      expect([repeating.asked, repeating.repeated]).toEqual([asked, repeated + 1])
+      repeating.forget()
+      expect((await ask()).status).toBe(200)
+      expect(repeating.asked).toBe(asked + 1)
+    }
+  })
+
   it('waits for an answer that has to be signed, and hides a failure', async () => {
     const reply = signed(certIdOf(leaf), 'good')
-    await using slow = await serve({ ocsp: { respond: async () => reply } })
+    await using slow = await serve({ ocsp: { respond: async () => reply, again: () => false } })
     expect((await slow.ask(pathFor())).body).toEqual(Buffer.from(reply.der))
     const failures: OcspSource[] = [
-      { respond: () => Promise.reject(new Error('secret')) },
+      { respond: () => Promise.reject(new Error('secret')), again: () => false },
       {
         respond: () => {
           throw new Error('secret')
         },
+        again: () => false,
       },
     ]
     for (const ocsp of failures) {
@@ -193,7 +218,7 @@ const serveWaiting = async () => {
     asked.resolve()
     return reply.promise
   }
-  return { server: await serve({ ocsp: { respond } }), asked: asked.promise, answer: reply.resolve }
+  return { server: await serve({ ocsp: { respond, again: () => false } }), asked: asked.promise, answer: reply.resolve }
 }
 
 describe('closing', () => {

@@ -28,6 +28,7 @@ export const nothingPublished: CrlSource = {
 
 export const noResponder: OcspSource = {
   respond: () => ({ der: encodeOcspError('tryLater'), validity: null }),
+  again: () => false,
 }
 
 export const serve = async (deps: Partial<StatusDeps> = {}) => {
