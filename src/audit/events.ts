@@ -15,6 +15,16 @@ type Reasoned = { readonly why?: string | undefined }
 
 const subjectOf = (subject: Subject): string => `${subject.kind}:${subject.name}`
 
+/** An instance is looked for by itself as well as by whose it is. */
+const instanceOf = (subject: Subject, instance: string): readonly string[] => [
+  subjectOf(subject),
+  `instance:${instance}`,
+]
+
+/** What a selector names, where the log knows such subjects. */
+const selected = (by: string, value: string): readonly string[] =>
+  ['agent', 'service', 'operator', 'owner', 'instance', 'issuer'].includes(by) ? [`${by}:${value}`] : []
+
 /** Names are listed up to a bound; the counts are always whole. */
 const radiusFacts = (radius: BlastRadius): { readonly [key: string]: LeafValue } => ({
   certificates: radius.certificates,
@@ -65,7 +75,11 @@ export const ownerGone = (
   context: LeafContext,
   owner: string,
   facts: { readonly radius: BlastRadius } & Reasoned,
-): LeafDraft => createLeaf('owner_gone', context, `owner:${owner}`, { ...radiusFacts(facts.radius), why: facts.why })
+): LeafDraft =>
+  createLeaf('owner_gone', context, [`owner:${owner}`, ...facts.radius.registrations.map(subjectOf)], {
+    ...radiusFacts(facts.radius),
+    why: facts.why,
+  })
 
 export const registrationCreated = (
   context: LeafContext,
@@ -154,7 +168,7 @@ export const instanceUnlocked = (
   context: LeafContext,
   subject: Subject,
   facts: { readonly instance: string } & Reasoned,
-): LeafDraft => createLeaf('instance_unlocked', context, subjectOf(subject), facts)
+): LeafDraft => createLeaf('instance_unlocked', context, instanceOf(subject, facts.instance), facts)
 
 export const revoked = (
   context: LeafContext,
@@ -167,13 +181,18 @@ export const revoked = (
   } & Reasoned,
 ): LeafDraft => {
   const { by, value, reason, radius, feedN, why } = facts
-  const only = radius.registrations.length === 1 ? subjectOf(radius.registrations[0]!) : null
-  return createLeaf('revoked', context, only, { by, value, reason, why, feed: feedN, ...radiusFacts(radius) })
+  const whose = radius.registrations.map(subjectOf)
+  const named = selected(by, value).filter(each => !whose.includes(each))
+  // Of several the selector itself is the subject: the owner, the issuer.
+  const subjects = whose.length === 1 ? [...whose, ...named] : [...named, ...whose]
+  return createLeaf('revoked', context, subjects, { by, value, reason, why, feed: feedN, ...radiusFacts(radius) })
 }
 
 /** The receipt of a revocation or a hold: who said after how many milliseconds that it is applied, and who has not. */
 export const revocationApplied = (
   context: LeafContext,
+  /** Whose certificates, where they are one registration's. */
+  whose: Subject | null,
   facts: {
     readonly type: 'revoke' | 'hold'
     readonly by: string
@@ -192,9 +211,11 @@ export const revocationApplied = (
   },
 ): LeafDraft => {
   const { by, value } = facts
-  const subject = by === 'agent' || by === 'service' || by === 'operator' ? subjectOf({ kind: by, name: value }) : null
-  return createLeaf('revocation_applied', context, subject, {
+  const registration = whose === null ? [] : [subjectOf(whose)]
+  const subjects = [...registration, ...selected(by, value).filter(each => !registration.includes(each))]
+  return createLeaf('revocation_applied', context, subjects, {
     ...facts,
+    registration: registration[0],
     missing: facts.missing.map(each => ({ ...each })),
   })
 }

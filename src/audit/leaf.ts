@@ -50,18 +50,22 @@ export interface LeafContext {
   readonly source?: string
 }
 
-/** `subject` is what the log is searched by: a registration's `kind:name`, an issuer's name, or null. */
+/**
+ * @param subjects what the log is searched by: a registration's `kind:name`, `issuer:`, `owner:`, `instance:` and their name. The first
+ *   is the leaf's own; by the others, which its facts may only count, it is found
+ */
 export const createLeaf = (
   event: string,
   context: LeafContext,
-  subject: string | null,
+  subjects: string | null | readonly string[],
   facts: { readonly [key: string]: LeafValue | undefined },
 ): LeafDraft => {
   const { at, who, requestId, source } = context
+  const [subject = null, ...also] = typeof subjects === 'string' ? [subjects] : (subjects ?? [])
   const bytes = utf8(
     canonicalJson({ ...facts, at, event, who, req: requestId, src: source, sub: subject ?? undefined }),
   )
-  return { event, at, subject, bytes }
+  return also.length === 0 ? { event, at, subject, bytes } : { event, at, subject, also, bytes }
 }
 
 /** RFC 6962 §2.1: the leaf hash, domain-separated from inner nodes. */

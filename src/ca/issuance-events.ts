@@ -41,8 +41,11 @@ export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents =>
       version,
     })
   },
-  locked: (request, lock, at) =>
-    createLeaf('lineage_locked', contextOf(request, at), `instance:${lock.instanceId}`, { reason: lock.reason }),
+  locked: (request, { instanceId, reason }, registration, at) =>
+    createLeaf('lineage_locked', contextOf(request, at), [subjectOf(registration), `instance:${instanceId}`], {
+      instance: instanceId,
+      reason,
+    }),
   intentRecorded: (request, intent, registration) =>
     createLeaf('intent_recorded', contextOf(request, intent.createdAt), subjectOf(registration), {
       op: request.operation,
@@ -69,5 +72,6 @@ export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents =>
     createLeaf('release_refused', contextOf(request, at), subjectOf(registration), { serial }),
   voided: (request, { serial, registration }, at) =>
     createLeaf('certificate_void', contextOf(request, at), subjectOf(registration), { serial }),
-  orphaned: (row, at) => createLeaf('certificate_orphaned', { at, who: 'system' }, null, { serial: row.serial }),
+  orphaned: ({ serial, registration }, at) =>
+    createLeaf('certificate_orphaned', { at, who: 'system' }, subjectOf(registration), { serial }),
 })

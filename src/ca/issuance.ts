@@ -86,6 +86,7 @@ export interface IssuanceEvents {
   locked(
     request: IssuanceRequest,
     lock: { readonly instanceId: string; readonly reason: string },
+    registration: Registration,
     at: number,
   ): LeafDraft
   intentRecorded(request: IssuanceRequest, intent: IntentRecord, registration: Registration): LeafDraft
@@ -93,7 +94,7 @@ export interface IssuanceEvents {
   issued(request: IssuanceRequest, of: CertificateOf, certificate: Uint8Array, at: number): LeafDraft
   releaseRefused(request: IssuanceRequest, of: CertificateOf, at: number): LeafDraft
   voided(request: IssuanceRequest, of: CertificateOf, at: number): LeafDraft
-  orphaned(row: Pick<CertificateRecord, 'serial'>, at: number): LeafDraft
+  orphaned(of: CertificateOf, at: number): LeafDraft
 }
 
 export interface IssuedCertificate {

@@ -128,7 +128,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
       act: 'refuse' as const,
       refusal,
       leaf: events.refused(request, refusal, under, at),
-      lock: lock === null ? null : { ...lock, leaf: events.locked(request, lock, at) },
+      lock: lock === null ? null : { ...lock, leaf: events.locked(request, lock, registrationOf(facts), at) },
     }
   }
 
@@ -267,7 +267,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     const { serial } = of
     if (isAgentCaError(reason) && reason.facts.hsmCalled === 'no')
       await issuance.recordVoid([{ serial, leaf: events.voided(request, of, at) }])
-    else await issuance.recordOrphaned([{ serial, at, leaf: events.orphaned({ serial }, at) }])
+    else await issuance.recordOrphaned([{ serial, at, leaf: events.orphaned(of, at) }])
   }
 
   /** Step 5. */
@@ -378,7 +378,11 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     issue,
     sweep: async () => {
       const at = deps.clock.now()
-      const rows = await issuance.sweepIntents({ now: at, epoch: deps.epoch, leaf: row => events.orphaned(row, at) })
+      const rows = await issuance.sweepIntents({
+        now: at,
+        epoch: deps.epoch,
+        leaf: ({ serial }, registration) => events.orphaned({ serial, registration }, at),
+      })
       return rows.length
     },
   }

@@ -2,7 +2,7 @@
 import { createWriteStream } from 'node:fs'
 import { resolve } from 'node:path'
 import { finished } from 'node:stream/promises'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { messageOf } from '../base/errors.ts'
 import type { CheckpointAnswer, LeafAnswer } from '../schema/admin-answers.ts'
 import { countArgument } from './arguments.ts'
@@ -36,6 +36,7 @@ const leafView: View<LeafAnswer> = {
 interface TailOptions {
   readonly number?: number
   readonly subject?: string
+  readonly agent?: string
   readonly event?: string
 }
 
@@ -45,10 +46,17 @@ const tailCommand = (io: CommandIo): Command =>
     new Command('tail')
       .description('the latest entries, the newest last')
       .option('-n, --number <count>', 'how many, 20 unless given', countArgument)
-      .option('--subject <kind:name>', 'only about this, for instance agent:billing')
+      .option('--agent <name>', 'only about this agent, its instances and certificates')
+      .addOption(
+        new Option(
+          '--subject <kind:name>',
+          'only about this: agent, service, operator, owner, instance, issuer or profile',
+        ).conflicts('agent'),
+      )
       .option('--event <name>', 'only these'),
     async ({ client, options, format }) => {
-      const { number: limit, subject, event } = options
+      const { number: limit, agent, event } = options
+      const subject = agent === undefined ? options.subject : `agent:${agent}`
       const { items } = await client.call('auditTail', { query: { limit, subject, event } })
       writeRows(io, format, items.toReversed(), leafView)
     },

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { AuditPort, CertificatesPort, FeedPort, RegistrationsPort } from '../store/ports.ts'
+import type { Registration } from '../store/records.ts'
 import type { FeedPosition } from '../verify/feed-event.ts'
 import { type AppliedStatus, createApplied } from './applied.ts'
 import { createHub, type Hub } from './hub.ts'
@@ -16,7 +17,7 @@ export interface FeedDeps {
   readonly metrics: Metrics
   readonly feed: FeedPort
   readonly certificates: Pick<CertificatesPort, 'list'>
-  readonly registrations: Pick<RegistrationsPort, 'find'>
+  readonly registrations: Pick<RegistrationsPort, 'find' | 'byId'>
   readonly audit: Pick<AuditPort, 'append'>
   readonly heartbeatSeconds: number
   readonly leaseSeconds: number
@@ -58,11 +59,16 @@ const statusOf = (subscriber: Subscriber, head: FeedPosition, coveredUntil: numb
   return { subscriber, state, lag, coveredUntil }
 }
 
+const whoseIs = ({ certificates, registrations }: FeedDeps, serial: string): Registration | null => {
+  const [row] = certificates.list({ serials: [serial], limit: 1 }).rows
+  return row === undefined ? null : registrations.byId(row.registrationId)
+}
+
 export const createFeed = (deps: FeedDeps): Feed => {
   const { clock, log, metrics, feed, heartbeatSeconds, leaseSeconds } = deps
   const subscribers = createSubscribers({ clock, leaseSeconds })
   const snapshots = createSnapshots({ clock, feed })
-  const receipts = createReceipts({ clock, log, audit: deps.audit })
+  const receipts = createReceipts({ clock, log, audit: deps.audit, registrationOf: serial => whoseIs(deps, serial) })
   const applied = createApplied({ clock, metrics, subscribers, receipts })
   const hub = createHub({ ...deps, snapshots, subscribers, applied })
 

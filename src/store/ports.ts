@@ -148,7 +148,7 @@ export interface IssuancePort {
   sweepIntents(sweep: {
     readonly now: number
     readonly epoch: number
-    readonly leaf: (row: CertificateRecord) => LeafDraft
+    readonly leaf: (row: CertificateRecord, registration: Registration) => LeafDraft
   }): Promise<readonly CertificateRecord[]>
 }
 

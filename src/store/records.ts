@@ -156,6 +156,8 @@ export interface LeafDraft {
   readonly event: string
   readonly at: number
   readonly subject: string | null
+  /** Whom else it concerns: found by these too. An index, and no part of what is chained and signed. */
+  readonly also?: readonly string[]
   readonly bytes: Uint8Array
 }
 

@@ -67,7 +67,7 @@ test('every refusal of what an operator asked for is written', () => {
 })
 
 test('a leaf is found by whom it is about, and a refusal says under which profile and version it was decided', () => {
-  const { refused, repeated, issued, releaseRefused, voided } = events()
+  const { refused, repeated, issued, releaseRefused, voided, locked, orphaned } = events()
   const [request, of] = [requestOf('token:a', 'enrol', '192.0.2.1'), { serial: '01', registration: agent }]
   const leaves = [
     refused(request, refusal, under, at),
@@ -75,6 +75,8 @@ test('a leaf is found by whom it is about, and a refusal says under which profil
     issued(request, of, new Uint8Array(0), at),
     releaseRefused(request, of, at),
     voided(request, of, at),
+    locked(request, { instanceId: 'i', reason: 'two holders' }, agent, at),
+    orphaned(of, at),
   ]
   expect(leaves.map(leaf => leaf?.subject)).toEqual(leaves.map(() => 'agent:crawler'))
   expect(JSON.parse(Buffer.from(leaves[0]!.bytes).toString())).toMatchObject({

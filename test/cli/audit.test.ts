@@ -155,6 +155,9 @@ describe('the tail', () => {
   it('is searched by subject and event', async () => {
     await run('audit tail --subject agent:billing --event revoked')
     expect(server.calls).toMatchObject([{ query: { subject: 'agent:billing', event: 'revoked', limit: 20 } }])
+    await run('audit tail --agent billing')
+    expect(server.calls[1]).toMatchObject({ query: { subject: 'agent:billing', limit: 20 } })
+    expect((await run('audit tail --agent billing --subject owner:finance')).code).toBe(2)
   })
 })
 

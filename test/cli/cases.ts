@@ -472,7 +472,7 @@ export const cases: Readonly<Record<string, Case>> = {
     says: "unknown option '--fix'",
   },
   'audit tail': {
-    good: 'audit tail -n 3',
+    good: 'audit tail -n 3 --agent billing',
     asks: [['auditTail']],
     shows: 'owner_created',
     wrong: 'audit tail -n many',

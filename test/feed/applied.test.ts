@@ -55,7 +55,7 @@ const withVerifiers = async (replicas: readonly string[], heartbeatSeconds = 360
 
 describe('a revocation', () => {
   it('is applied once every subscriber said so, and says after how long the slowest did', async () => {
-    const { feed, time, revoke, receipts, counting, apply } = await withVerifiers(['1', '2', '3'])
+    const { feed, ledger, time, revoke, receipts, counting, apply } = await withVerifiers(['1', '2', '3'])
     const n = await revoke()
     time.pass(12)
     await apply('1', n)
@@ -66,6 +66,8 @@ describe('a revocation', () => {
     expect(await waiting).toEqual({ of: 3, afterMs: 38, missing: [] })
     expect(counting.counted.filter(({ name }) => name === 'agentca_feed_applied_seconds')).toHaveLength(3)
     await feed.close()
+    const [leaf] = ledger.audit.tail({ event: 'revocation_applied', limit: 1 })
+    expect(leaf?.subject).toMatch(/^agent:/)
     expect(receipts()).toMatchObject([
       {
         ...{ type: 'revoke', by: 'serial', feed: `${feed.head().epoch}.${n}`, of: 3, applied: 3 },
@@ -271,6 +273,7 @@ describe('a receipt', () => {
           return { size: 0, head: new Uint8Array(32) }
         },
       },
+      registrationOf: () => null,
     })
     const position = { epoch: '0123456789abcdef', n: 5 }
     const event = { type: 'revoke', position, at: 1, by: 'serial', value: '0a', reason: null, changes: [] } as const

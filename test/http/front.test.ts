@@ -187,7 +187,7 @@ describe('a certificate of ours', () => {
     expect(verdict(await renew(secondShown))).toEqual([201, 'ok'])
     const conflict = await renew(shown)
     expectRefusal(conflict, [403, 'lineage_conflict'], 'stolen')
-    expect(front.leafOf(conflict, 'lineage_locked').subject).toBe(`instance:${identity.instance}`)
+    expect(front.leafOf(conflict, 'lineage_locked').subject).toBe(`agent:${identity.agent}`)
     const locked = await self(secondShown)
     expectRefusal(locked, [403, 'instance_locked'], 'stolen')
     expect(locked.body.hint).toBe(`agentca instance unlock ${identity.instance}`)

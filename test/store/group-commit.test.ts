@@ -1,6 +1,7 @@
 // Durability and isolation: what shares a commit, what a failure takes with it, and what a reopened database has.
 import Database from 'better-sqlite3'
 import { expect, test } from 'vitest'
+import { currentVersion } from '../../src/store/sqlite/migrations.ts'
 import * as w from './make-ledger.ts'
 
 const tick = () => new Promise<void>(resolve => setImmediate(resolve))
@@ -132,7 +133,7 @@ test('the file is in write-ahead mode, and a file that is no database is refused
   await w.makeLedger(file.path).close()
   const db = new Database(file.path)
   expect(db.pragma('journal_mode', { simple: true })).toBe('wal')
-  expect(db.pragma('user_version', { simple: true })).toBe(1)
+  expect(db.pragma('user_version', { simple: true })).toBe(currentVersion)
   db.close()
   expect(() => w.makeLedger('/dev/null/agentca.db')).toThrow()
 })

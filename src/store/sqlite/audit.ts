@@ -32,6 +32,26 @@ export const createAudit = (parts: Parts): AuditPort => {
       head: codes.bytesOf(row.head),
     }
   }
+  const tail = (
+    filter: Parameters<AuditPort['tail']>[0],
+    conditions: readonly string[],
+    bound: readonly SqlValue[],
+  ): readonly Leaf[] => {
+    const where = ['true', ...conditions]
+    const values = [...bound]
+    if (filter.event !== undefined) {
+      const event = words.find(filter.event) ?? Number.MAX_SAFE_INTEGER
+      where.push(event > lastUnindexedEvent ? `event > ${lastUnindexedEvent} AND event = ?` : 'event = ?')
+      values.push(event)
+    }
+    return db
+      .all<LeafRow>(
+        `SELECT * FROM audit_leaf WHERE ${where.join(' AND ')} ORDER BY idx DESC LIMIT ?`,
+        ...values,
+        filter.limit,
+      )
+      .map(leafOf)
+  }
   return {
     append: leaves =>
       commit.write(() => {
@@ -42,24 +62,12 @@ export const createAudit = (parts: Parts): AuditPort => {
     read: (from, limit) =>
       db.all<LeafRow>('SELECT * FROM audit_leaf WHERE idx >= ? ORDER BY idx LIMIT ?', from, limit).map(leafOf),
     tail: filter => {
-      const where = ['true']
-      const values: SqlValue[] = []
-      if (filter.subject !== undefined) {
-        where.push('subject = ?')
-        values.push(words.find(filter.subject) ?? -1)
-      }
-      if (filter.event !== undefined) {
-        const event = words.find(filter.event) ?? Number.MAX_SAFE_INTEGER
-        where.push(event > lastUnindexedEvent ? `event > ${lastUnindexedEvent} AND event = ?` : 'event = ?')
-        values.push(event)
-      }
-      return db
-        .all<LeafRow>(
-          `SELECT * FROM audit_leaf WHERE ${where.join(' AND ')} ORDER BY idx DESC LIMIT ?`,
-          ...values,
-          filter.limit,
-        )
-        .map(leafOf)
+      if (filter.subject === undefined) return tail(filter, [], [])
+      const subject = words.find(filter.subject) ?? -1
+      // Two look-ups that each end at the limit: one over both would read and sort everything there is of a subject.
+      const own = tail(filter, ['subject = ?'], [subject])
+      const also = tail(filter, ['idx IN (SELECT idx FROM audit_leaf_also WHERE subject = ?)'], [subject])
+      return [...own, ...also].sort((a, b) => b.index - a.index).slice(0, filter.limit)
     },
     recordCheckpoint: checkpoint =>
       commit.write(() => {

@@ -61,7 +61,8 @@ export const createIssuance = (parts: Parts): IssuancePort => {
           sweep.epoch,
         )
         return due.map(row => {
-          journal.leaf(sweep.leaf(rows.certificateOf(words, row)))
+          const registration = rows.registrationById(db, row.registration_id)!
+          journal.leaf(sweep.leaf(rows.certificateOf(words, row), registration))
           return orphanOne(parts, row, sweep.now)
         })
       }),

@@ -62,6 +62,8 @@ export const createJournal = (db: Connection, words: Words): Journal => {
       draft.bytes,
       next,
     )
+    for (const each of draft.also ?? [])
+      db.run('INSERT OR IGNORE INTO audit_leaf_also(subject, idx) VALUES (?, ?)', words.id(each), before.size)
     known = { size: before.size + 1, head: next }
   }
   const feed: Journal['feed'] = (type, at, body) => {

@@ -3,9 +3,10 @@
 import type Database from 'better-sqlite3'
 import { StoreError } from '../errors.ts'
 import { schema001 } from './schema-001.ts'
+import { schema002 } from './schema-002.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
-const migrations: readonly string[] = [schema001]
+const migrations: readonly string[] = [schema001, schema002]
 
 export const currentVersion = migrations.length
 

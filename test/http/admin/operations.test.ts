@@ -206,6 +206,29 @@ describe('the audit log', () => {
     expect((await get('/audit/tail?event=nothing')).items).toEqual([])
   })
 
+  it('finds by an agent what was done to its instances and certificates, and to all agents of its owner', async () => {
+    const leavesOf = async (subject: string) => (await get(`/audit/tail?subject=${subject}`)).items
+    const registered = async (name: string) => {
+      await world.register('agent', name)
+      const { serial } = await world.credentialsOf('agent', name)
+      return { name, serial, instance: world.ledger.certificates.get(serial)!.instanceId }
+    }
+    const [one, two] = [await registered('found-1'), await registered('found-2')]
+    await post('/revoke', { by: 'serial', value: one.serial, reason: 'superseded' })
+    await post('/revoke', { by: 'instance', value: two.instance, reason: 'superseded' })
+    await post('/owners/finance/gone', {})
+    const eventsOf = async (subject: string) => (await leavesOf(subject)).map((each: LeafAnswer) => each.event)
+    expect((await eventsOf('agent:found-1')).slice(0, 2)).toEqual(['owner_gone', 'revoked'])
+    expect((await eventsOf('agent:found-2')).slice(0, 2)).toEqual(['owner_gone', 'revoked'])
+    expect(await eventsOf(`instance:${two.instance}`)).toEqual(['revoked'])
+    await post('/revoke', { by: 'owner', value: 'finance', reason: 'cessationOfOperation' })
+    for (const subject of ['owner:finance', 'agent:found-1', 'agent:found-2'])
+      expect((await eventsOf(subject)).slice(0, 2)).toEqual(['revoked', 'owner_gone'])
+    const [newest] = await leavesOf('agent:found-2')
+    expect(newest).toMatchObject({ subject: 'owner:finance', content: { by: 'owner' } })
+    expect((await get('/audit/tail?subject=agent:found-1&event=owner_gone&limit=1')).items).toHaveLength(1)
+  })
+
   it('gives its exact bytes in pages, which verify against its signed checkpoint', async () => {
     const before = world.ledger.audit.head()
     expect(await post('/audit/checkpoint', { dryRun: true })).toMatchObject({ size: before.size, note: '' })
