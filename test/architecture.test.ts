@@ -28,6 +28,7 @@ const belowHttp = [
   'acme',
   'status',
   'feed',
+  'monitor',
   'store',
   'signer',
 ]
@@ -51,6 +52,7 @@ const table: Readonly<Record<string, Row>> = {
   jws: { imports: ['base'], packages: ['jose'], effects: 'allowed' },
   enrol: { imports: ['base', 'pki', 'jws', 'ca', 'store', 'audit'], packages: [], effects: 'allowed' },
   feed: { imports: ['base', 'pki', 'verify', 'audit', 'store'], packages: [], effects: 'allowed' },
+  monitor: { imports: ['base', 'pki', 'schema', 'audit', 'store'], packages: [], effects: 'pure' },
   http: { imports: belowHttp, packages: ['express'], effects: 'allowed' },
   server: { imports: [...belowHttp, 'http'], packages: [], effects: 'allowed' },
   cli: { imports: [...belowHttp, 'http', 'server', 'agent'], packages: ['commander'], effects: 'allowed' },
@@ -61,7 +63,7 @@ const table: Readonly<Record<string, Row>> = {
 /** What folders above the ports may see of the two that hold native code. */
 const portFiles: Readonly<Record<string, readonly string[]>> = {
   signer: ['port.ts', 'errors.ts'],
-  store: ['ports.ts', 'records.ts', 'errors.ts'],
+  store: ['ports.ts', 'records.ts', 'errors.ts', 'activity.ts'],
 }
 
 const files = readdirSync(source, { recursive: true, encoding: 'utf8' })

@@ -1,0 +1,156 @@
+// What an agent did, by the rolling record over the real activity file: counted, listed, bounded, and there again after a restart.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { silentLog } from '../../src/base/log.ts'
+import type { Decision } from '../../src/monitor/instance-record.ts'
+import { createRecord, isOwnDenial, type RecordLimits } from '../../src/monitor/record.ts'
+import { maxUses } from '../../src/monitor/uses.ts'
+import { openActivity } from '../../src/store/sqlite/activity.ts'
+
+const hour = 3_600_000
+const start = Date.UTC(2026, 10, 23, 8)
+let directory: string
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'agentca-activity-'))
+})
+afterEach(() => rmSync(directory, { recursive: true, force: true }))
+
+const decision = (more: Partial<Decision> = {}): Decision => ({
+  agent: 'invoices',
+  instance: 'i1',
+  service: 'orders',
+  action: 'orders:read',
+  resourceClass: '/orders/*',
+  outcome: 'allow',
+  rule: '',
+  source: '192.0.2.7',
+  count: 1,
+  first: start,
+  last: start,
+  maxLatencyMs: 1,
+  ...more,
+})
+
+const world = (path = ':memory:', limits: RecordLimits = { agents: 100, instances: 100 }) => {
+  const time = { now: start }
+  const store = openActivity(path, silentLog)
+  const record = createRecord({ store, now: () => time.now, networks: () => ({ ipv4: 24, ipv6: 48 }), limits })
+  return { time, store, record }
+}
+
+describe('the activity of an agent', () => {
+  it('lists each thing it did with its counts, newest first', () => {
+    const { record } = world()
+    record.add(decision({ count: 3 }))
+    record.add(decision({ outcome: 'deny', rule: 'scope_missing', action: 'orders:write', last: start + 5 }))
+    record.add(decision({ count: 2, last: start + 1 }))
+    expect(record.activityOf('invoices', start)).toEqual([
+      {
+        ...{ service: 'orders', action: 'orders:write', resourceClass: '/orders/*' },
+        ...{ allowed: 0, denied: 1, first: start, last: start + 5 },
+      },
+      {
+        ...{ service: 'orders', action: 'orders:read', resourceClass: '/orders/*' },
+        ...{ allowed: 5, denied: 0, first: start, last: start + 1 },
+      },
+    ])
+    expect(record.activityOf('nobody', 0)).toEqual([])
+  })
+
+  it('counts whole hours of the last two days, whole days before, and leaves out what was not done since', () => {
+    const { record, time } = world()
+    record.add(decision({ count: 1 }))
+    record.add(decision({ count: 10, first: start + 2 * hour, last: start + 2 * hour }))
+    record.add(decision({ count: 100, first: start + 30 * hour, last: start + 30 * hour }))
+    time.now = start + 31 * hour
+    const allowed = (since: number) => record.activityOf('invoices', since).map(use => use.allowed)
+    expect(allowed(start + 29 * hour)).toEqual([100])
+    expect(allowed(start + 2 * hour + 1)).toEqual([110])
+    expect(allowed(start)).toEqual([111])
+    expect(allowed(start - 90 * 24 * hour)).toEqual([111])
+    expect(allowed(start + 31 * hour)).toEqual([])
+  })
+
+  it('is there after a restart, with what was learned', () => {
+    const file = join(directory, 'activity.db')
+    const before = world(file)
+    before.record.add(decision({ count: 7 }))
+    before.record.add(decision({ count: 1, first: start + hour, last: start + hour }))
+    expect(before.record.save(10)).toBe(0)
+    before.store.close()
+    const after = world(file)
+    after.time.now = start + hour
+    expect(after.record.activityOf('invoices', start)[0]?.allowed).toBe(8)
+    const { agent, novelty, newNetwork } = after.record.add(decision({ first: start + hour, last: start + hour }))
+    expect([novelty, newNetwork, agent.firstSeen]).toEqual([{ service: false, action: false }, null, start])
+    expect(agent.peaks.agent.like(start)).toEqual([7])
+    after.store.close()
+  })
+
+  it('begins anew beside a damaged file', () => {
+    const file = join(directory, 'activity.db')
+    writeFileSync(file, 'not a database, but long enough to be taken for one by whoever only looks at its size')
+    const { record, store } = world(file)
+    record.add(decision())
+    record.save(1)
+    expect(store.load('invoices')?.name).toBe('invoices')
+    store.close()
+  })
+})
+
+describe('what is denied because of what was done to the agent', () => {
+  it('is no denial of its own', () => {
+    const rules = [
+      'scope_missing',
+      'role_missing',
+      'condition_failed',
+      'principal_held',
+      'certificate_held',
+      'state_stale',
+    ]
+    expect(rules.filter(rule => isOwnDenial({ outcome: 'deny', rule }))).toEqual(rules.slice(0, 3))
+    const { record } = world()
+    const { instance } = record.add(decision({ outcome: 'deny', rule: 'certificate_held', count: 50 }))
+    expect(instance.seconds.sum(start, 60)).toEqual({ allowed: 0, denied: 0 })
+    expect(record.activityOf('invoices', start)[0]?.denied).toBe(50)
+  })
+})
+
+describe('the record', () => {
+  it('never holds more agents, instances or uses than its bounds, and what left memory comes back', () => {
+    const name = fc.integer({ min: 0, max: 40 })
+    const call = fc.record({ agent: name, instance: name, use: fc.integer({ min: 0, max: 2 * maxUses }), at: name })
+    fc.assert(
+      fc.property(fc.array(call, { maxLength: 400 }), calls => {
+        const { record, store } = world(':memory:', { agents: 7, instances: 11 })
+        const seen = new Set<string>()
+        for (const { agent, instance, use, at } of calls) {
+          const last = start + at * 1000
+          record.add(
+            decision({ agent: `a${agent}`, instance: `a${agent}i${instance}`, action: `u${use}`, first: last, last }),
+          )
+          seen.add(`a${agent}`)
+          expect(record.size.agents).toBeLessThanOrEqual(7)
+          expect(record.size.instances).toBeLessThanOrEqual(11)
+        }
+        for (const each of record.agents()) {
+          expect(each.uses.size).toBeLessThanOrEqual(maxUses)
+          for (const instance of record.instancesOf(each.name)) expect(record.instance(instance.id)).toBe(instance)
+        }
+        for (const each of seen) expect(record.activityOf(each, 0).length).toBeGreaterThan(0)
+        store.close()
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  it('forgets the use that was not made for longest', () => {
+    const { record } = world()
+    for (let i = 0; i <= maxUses; i++) record.add(decision({ action: `u${i}`, last: start + i }))
+    const actions = record.activityOf('invoices', 0).map(use => use.action)
+    expect([actions.length, actions.includes('u0'), actions[0]]).toEqual([maxUses, false, `u${maxUses}`])
+  })
+})
