@@ -63,7 +63,7 @@ const table: Readonly<Record<string, Row>> = {
 /** What folders above the ports may see of the two that hold native code. */
 const portFiles: Readonly<Record<string, readonly string[]>> = {
   signer: ['port.ts', 'errors.ts'],
-  store: ['ports.ts', 'records.ts', 'errors.ts', 'activity.ts'],
+  store: ['ports.ts', 'orphans-port.ts', 'event-cursors-port.ts', 'records.ts', 'errors.ts', 'activity.ts'],
 }
 
 const files = readdirSync(source, { recursive: true, encoding: 'utf8' })

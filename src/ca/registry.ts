@@ -216,7 +216,7 @@ const attest = async (
           'until',
           `an attestation extends: expected ${new Date(current.until).toISOString()} or later`,
         )
-      return { set: until === null ? {} : { until }, state: current.state }
+      return { set: until === null ? {} : { until }, state: current.state, attestedAt: at }
     },
     leaf: (context, before, after) =>
       events.registrationAttested(context, subject, {

@@ -6,13 +6,15 @@
 // - concurrency: `decide`, `leaf` and `change` functions run inside the transaction over facts read under its lock. They are pure,
 //   synchronous and may run more than once (a PostgreSQL store retries on serialisation failures).
 // - reads that decide go to the primary.
+import type { EventCursorsPort } from './event-cursors-port.ts'
+import type { FeedPort } from './feed-port.ts'
+import type { OrphansPort } from './orphans-port.ts'
 import type {
   CertificateRecord,
   CertificateState,
   CertificateWithBytes,
   CheckpointRecord,
   CrlRecord,
-  FeedEntry,
   Instance,
   InstanceState,
   Issuer,
@@ -28,6 +30,9 @@ import type {
   SubjectKind,
   TokenUse,
 } from './records.ts'
+
+export type { FeedHead, FeedPort, FeedSnapshot } from './feed-port.ts'
+export type { OrphanNotice, OrphansPort, RegistrationFacts } from './orphans-port.ts'
 
 /** How the caller proved who it is; decides which facts are read. */
 export type EvidenceQuery =
@@ -179,6 +184,8 @@ export interface CertificatesPort {
 export interface RegistrationChange {
   readonly set: Partial<Omit<Registration, 'id' | 'kind' | 'name' | 'version' | 'createdAt' | 'state'>>
   readonly state: RegistrationState
+  /** An attestation: its owner said at this time that it is needed. */
+  readonly attestedAt?: number
 }
 
 /** What a change or a revocation touches: shown before, carried out, and told after. */
@@ -337,34 +344,6 @@ export interface AuditPort {
   checkpoints(filter: { readonly upToSize?: number; readonly limit: number }): readonly CheckpointRecord[]
 }
 
-export interface FeedHead {
-  readonly epoch: string
-  readonly n: number
-}
-
-/** The state that the feed leads to at one position: what was committed later is not in it, however long it is read. */
-export interface FeedSnapshot extends FeedHead, Disposable {
-  /** The next of those that are listed and unexpired, in no order; fewer than `limit`: the end. */
-  statuses(limit: number): readonly { readonly serial: string; readonly notAfter: number; readonly held: boolean }[]
-  /** The next of the registrations; of those that are retired only while their latest certificate is unexpired. */
-  registrations(limit: number): readonly Registration[]
-}
-
-export interface FeedPort {
-  head(): FeedHead
-  /** Number of the oldest entry that is kept; one above the head when none is. */
-  oldest(): number
-  read(afterN: number, limit: number): readonly FeedEntry[]
-  /** As RevocationsPort.onChange, after a commit that wrote entries or began an epoch. */
-  onAppend(listener: () => void): () => void
-  /** @param at what has expired by then is left out. Writing goes on meanwhile; to be disposed soon. */
-  snapshot(at: number): FeedSnapshot
-  /** Removes at most `limit` of the oldest entries, those that are neither among the last `keep` nor since `before`. @returns how many */
-  prune(step: { readonly keep: number; readonly before: number; readonly limit: number }): Promise<number>
-  /** This ledger is another one than subscribers know, a restored one: positions of before lead nowhere any more. */
-  newEpoch(leaf: (from: FeedHead, to: FeedHead) => LeafDraft): Promise<FeedHead>
-}
-
 /** Small facts of this ledger. Keys are fixed; values are text. */
 export interface MetaPort {
   get(key: MetaKey): string | null
@@ -394,6 +373,8 @@ export interface Ledger extends AsyncDisposable {
   readonly issuers: IssuersPort
   readonly audit: AuditPort
   readonly feed: FeedPort
+  readonly orphans: OrphansPort
+  readonly eventCursors: EventCursorsPort
   readonly meta: MetaPort
   /** Waits for what was already asked, then closes. */
   close(): Promise<void>

@@ -7,6 +7,7 @@ import { createAudit } from './audit.ts'
 import { createCertificates } from './certificates.ts'
 import { createCommitWatch, feedPosition, statusRevision } from './commit-watch.ts'
 import { openConnection } from './connection.ts'
+import { createEventCursors } from './event-cursors.ts'
 import { createFeed } from './feed.ts'
 import { createGroupCommit, type GroupCommit, type StoreFaults } from './group-commit.ts'
 import { createInstances } from './instances.ts'
@@ -14,6 +15,7 @@ import { createIssuance } from './issuance.ts'
 import { createIssuers } from './issuers.ts'
 import { createJournal } from './journal.ts'
 import { createMeta } from './meta.ts'
+import { createOrphans } from './orphans.ts'
 import { createOwners } from './owners.ts'
 import type { Parts } from './parts.ts'
 import { createRegistrations } from './registrations.ts'
@@ -79,6 +81,8 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     issuers: createIssuers(parts),
     audit: createAudit(parts),
     feed: createFeed(parts),
+    orphans: createOrphans(parts),
+    eventCursors: createEventCursors(parts),
     meta: createMeta(parts),
     close,
     [Symbol.asyncDispose]: close,

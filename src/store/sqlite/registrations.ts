@@ -128,6 +128,7 @@ export const registrationRadius = ({ db }: Parts, registration: Registration, no
 interface Change {
   readonly set: Partial<Registration>
   readonly state: Registration['state']
+  readonly attestedAt?: number
   readonly at: number
 }
 
@@ -149,7 +150,8 @@ export const applyChange = (
       : ownerIdOf(parts, after.owner)
   db.run(
     `UPDATE registration SET owner_id = ?, purpose = ?, profile = ?, roles = ?, attributes = ?, dns_names = ?, instance_limit = ?,
-       operator_role = ?, until_at = ?, state = ?, version = version + 1, changed_at = ? WHERE id = ?`,
+       operator_role = ?, until_at = ?, state = ?, attested_at = coalesce(?, attested_at), version = version + 1,
+       changed_at = ? WHERE id = ?`,
     ownerId,
     after.purpose,
     after.profile,
@@ -160,6 +162,7 @@ export const applyChange = (
     after.operatorRole,
     after.until,
     codes.registrationStates.code(change.state),
+    change.attestedAt ?? null,
     change.at,
     before.id,
   )
