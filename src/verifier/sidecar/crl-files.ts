@@ -1,0 +1,141 @@
+// The revocation lists of the CA as one PEM file for servers that read such files: asked for every second by a HEAD that costs next to
+// nothing, fetched when they changed, verified against the chain, never backwards, and put in place by rename.
+import { readFile } from 'node:fs/promises'
+import { setImmediate as turn } from 'node:timers/promises'
+import type { Timing } from '../../agent/backoff.ts'
+import type { Credential } from '../../agent/credential.ts'
+import { crlBundleUrl, fetchCrls } from '../../agent/crl-fetch.ts'
+import { isAgentCaError, messageOf } from '../../base/errors.ts'
+import type { Log } from '../../base/log.ts'
+import { createPublishedFile } from '../../base/published-file.ts'
+import { parseCertificate } from '../../pki/certificate.ts'
+import { type Crl, parseCrlInSlices } from '../../pki/crl.ts'
+import { parseOnePem, parsePem } from '../../pki/pem.ts'
+import { SidecarError } from './errors.ts'
+
+export interface CrlFileDeps {
+  readonly identity: { current(): Credential }
+  readonly path: string
+  readonly timing: Pick<Timing, 'clock' | 'idle' | 'random'>
+  readonly log: Log
+  /** After new lists are in place. */
+  readonly changed: () => void
+}
+
+export interface CrlFile extends AsyncDisposable {
+  /** Resolves once lists that were verified are in place. */
+  ready(): Promise<void>
+}
+
+const everyMs = 1000
+const headDeadlineMs = 5000
+const maxBytes = 64 * 1024 * 1024
+
+/** By issuer; the newest where one has several. */
+const numbersOf = (lists: readonly Crl[]): ReadonlyMap<string, bigint> => {
+  const numbers = new Map<string, bigint>()
+  for (const { comparableIssuer, crlNumber } of lists)
+    if (crlNumber !== null && crlNumber > (numbers.get(comparableIssuer) ?? -1n))
+      numbers.set(comparableIssuer, crlNumber)
+  return numbers
+}
+
+/** In slices: calls are answered in between. */
+const listsOf = async (pem: string): Promise<readonly Crl[]> => {
+  const lists: Crl[] = []
+  for (const der of parsePem(pem, 'X509 CRL', maxBytes)) {
+    const steps = parseCrlInSlices(der)
+    let step = steps.next()
+    for (; step.done !== true; step = steps.next()) await turn()
+    lists.push(step.value)
+  }
+  return lists
+}
+
+/** Whether no list is older than the one that is known. */
+const isNotOlder = (next: ReadonlyMap<string, bigint>, known: ReadonlyMap<string, bigint>): boolean =>
+  [...next].every(([issuer, number]) => number >= (known.get(issuer) ?? 0n))
+
+/** What lies there from before; unreadable: nothing, and it is replaced. */
+const readKnown = async (path: string): Promise<ReadonlyMap<string, bigint>> => {
+  try {
+    return numbersOf(await listsOf(await readFile(path, 'utf8')))
+  } catch {
+    return new Map()
+  }
+}
+
+const tagOf = async (url: URL, signal: AbortSignal): Promise<string | null> => {
+  const answer = await fetch(url, {
+    method: 'HEAD',
+    signal: AbortSignal.any([signal, AbortSignal.timeout(headDeadlineMs)]),
+  })
+  if (answer.status !== 200) throw new Error(`${url} answered ${answer.status}`)
+  return answer.headers.get('etag')
+}
+
+/** @throws SidecarError `identity_unusable` where the identity's certificate names no lists */
+export const keepCrlFile = async (deps: CrlFileDeps): Promise<CrlFile> => {
+  const { identity, path, timing, log } = deps
+  const urlNow = (): URL | null =>
+    crlBundleUrl(parseCertificate(parseOnePem(identity.current().certificatePem, 'CERTIFICATE')))
+  if (urlNow() === null)
+    throw new SidecarError('identity_unusable', "the sidecar's own certificate names no revocation lists", {
+      hint: 'give the service a profile without noRevAvail: agentca profile list',
+    })
+  const ended = new AbortController()
+  const { signal } = ended
+  const file = createPublishedFile(path)
+  const before = await file.read()
+  let known = await readKnown(path)
+  let tag: string | null = null
+  let failing = false
+  const waiting = Promise.withResolvers<void>()
+
+  const take = async (): Promise<void> => {
+    const credential = identity.current()
+    const pem = await fetchCrls(credential, timing.clock.now(), signal)
+    if (pem === null) return
+    const bytes = new TextEncoder().encode(pem)
+    const numbers = numbersOf(await listsOf(pem))
+    if (!isNotOlder(numbers, known)) throw new Error('the published lists are older than those in place')
+    known = numbers
+    if (file.shows(bytes)) return
+    await file.show(bytes)
+    log.info({ path, lists: numbers.size, bytes: bytes.length }, 'new revocation lists are in place')
+    deps.changed()
+  }
+  const look = async (): Promise<void> => {
+    const url = urlNow()
+    if (url === null) return
+    const present = await tagOf(url, signal)
+    if (present === null || present !== tag) await take()
+    tag = present
+    waiting.resolve()
+  }
+
+  const running = (async () => {
+    // What lies there may have changed while nobody ran the command for it.
+    if (before !== null) deps.changed()
+    while (!signal.aborted) {
+      try {
+        await look()
+        if (failing) log.info({ path }, 'revocation lists are fetched again')
+        failing = false
+      } catch (error) {
+        if (signal.aborted) return
+        const fields = { path, reason: messageOf(error), ...(isAgentCaError(error) ? { code: error.code } : {}) }
+        if (!failing) log.warn(fields, 'no newer revocation lists; those in place stay')
+        failing = true
+      }
+      await timing.idle(everyMs * (0.75 + timing.random() / 2), signal).catch(() => {})
+    }
+  })()
+  return {
+    ready: () => waiting.promise,
+    [Symbol.asyncDispose]: async () => {
+      ended.abort()
+      await running
+    },
+  }
+}

@@ -1,0 +1,137 @@
+// One request of a proxy, or of an agent, from its headers to an assertion or a refusal. Everything is judged for each request: where the
+// certificate and the call are read is configuration, what they mean is the verifier's.
+import { messageOf } from '../../base/errors.ts'
+import type { Log } from '../../base/log.ts'
+import { CallRefused, type VerifiedPeer } from '../../verify/decision.ts'
+import type { PrincipalKind } from '../../verify/feed-event.ts'
+import { type RefusalAnswer, refusalAnswer, ruleOf } from '../problem.ts'
+import type { AgentVerifier } from '../verifier.ts'
+import type { Assert } from './assertion.ts'
+import { type CallTarget, parseCallTarget } from './call-target.ts'
+import { type CertificateFormat, readCertificateHeader } from './certificate-header.ts'
+import { RequestRefused } from './errors.ts'
+import { isSpelling, oneHeader, type RawHeaders } from './request-headers.ts'
+import { type Requirement, scopesDemanded } from './requirements.ts'
+
+/** Where a proxy says who calls and what. */
+export interface ForwardedBy {
+  readonly format: CertificateFormat
+  readonly certificateHeader: string
+  /** null: in the request line itself. */
+  readonly callHeaders: { readonly method: string; readonly uri: string } | null
+}
+
+/** A request as it came. */
+export interface Asked {
+  readonly method: string
+  readonly url: string
+  readonly rawHeaders: RawHeaders
+}
+
+export interface DecideDeps {
+  readonly verifier: Pick<AgentVerifier, 'verifyChain'>
+  readonly assert: Assert
+  readonly assertionHeader: string
+  readonly kinds: readonly PrincipalKind[]
+  readonly requirements: () => readonly Requirement[]
+  /** DER, beside those of the sidecar's own chain. */
+  readonly intermediates: () => readonly Uint8Array[]
+  readonly now: () => number
+}
+
+export interface Allowed {
+  readonly peer: VerifiedPeer
+  readonly target: CallTarget
+  readonly assertion: string
+}
+
+/** @throws CallRefused `kind_not_accepted` */
+export const checkKind = (peer: VerifiedPeer, kinds: readonly PrincipalKind[]): void => {
+  if (!kinds.includes(peer.kind))
+    throw new CallRefused('kind_not_accepted', `expected ${kinds.join(' or ')}, got ${peer.kind} ${peer.name}`)
+}
+
+const checkNoAssertion = (headers: RawHeaders, name: string): void => {
+  for (let at = 0; at < headers.length; at += 2)
+    if (isSpelling(headers[at] as string, name.toLowerCase()))
+      throw new RequestRefused('assertion_present', `the request came with ${name}`, {
+        hint: 'whoever sent it wanted to be somebody else, or the proxy lets through what clients send',
+      })
+}
+
+const forwardedTarget = ({ method, url, rawHeaders }: Asked, { callHeaders }: ForwardedBy): CallTarget => {
+  if (callHeaders === null) return parseCallTarget(method, url)
+  const [wanted, uri] = [oneHeader(rawHeaders, callHeaders.method), oneHeader(rawHeaders, callHeaders.uri)]
+  if (wanted === null || uri === null)
+    throw new RequestRefused('call_missing', `expected ${callHeaders.method} and ${callHeaders.uri}`)
+  return parseCallTarget(wanted, uri)
+}
+
+/** What is asked about, for the log; unchecked. */
+export const askedAbout = (asked: Asked, { callHeaders }: ForwardedBy): Pick<Asked, 'method' | 'url'> => {
+  if (callHeaders === null) return asked
+  const first = (name: string): string | undefined => {
+    const at = asked.rawHeaders.findIndex((each, i) => i % 2 === 0 && each.toLowerCase() === name.toLowerCase())
+    return at < 0 ? undefined : asked.rawHeaders[at + 1]
+  }
+  return { method: first(callHeaders.method) ?? '', url: first(callHeaders.uri) ?? '' }
+}
+
+/** RFC 9440 §2.3; other proxies have no such header, and what comes under its name is nobody's. */
+const chainHeader = 'Client-Cert-Chain'
+
+const forwardedChain = ({ rawHeaders }: Asked, { format, certificateHeader }: ForwardedBy): readonly Uint8Array[] => {
+  const value = oneHeader(rawHeaders, certificateHeader)
+  if (value === null) throw new CallRefused('identity_missing', `no certificate in ${certificateHeader}`)
+  return readCertificateHeader(format, value, format === 'rfc9440' ? oneHeader(rawHeaders, chainHeader) : null)
+}
+
+/**
+ * A request that a proxy asks about.
+ * @throws RequestRefused, CallRefused, VerifyError, PkiError: the rule that was broken
+ */
+export const decideForwarded = async (deps: DecideDeps, by: ForwardedBy, asked: Asked): Promise<Allowed> => {
+  checkNoAssertion(asked.rawHeaders, deps.assertionHeader)
+  const target = forwardedTarget(asked, by)
+  const chain = [...forwardedChain(asked, by), ...deps.intermediates()]
+  const scopes = scopesDemanded(deps.requirements(), target)
+  const peer = deps.verifier.verifyChain(chain, { scopes }, { method: target.method, url: target.uri })
+  checkKind(peer, deps.kinds)
+  return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
+}
+
+/** What the caller hears; it says nothing about why. Authentication that failed is 401, whatever else 403. */
+export const answerOfRefusal = (error: unknown): RefusalAnswer =>
+  refusalAnswer(
+    error instanceof RequestRefused && error.code !== 'certificate_header_malformed'
+      ? new CallRefused('scope_missing', error.message)
+      : error,
+  )
+
+/** Strangers decide how often this is called: beyond a few a second only their number is told. */
+const toldEachSecond = 20
+
+export type TellRefusal = (error: unknown, asked: Pick<Asked, 'method' | 'url'>) => void
+
+export const createTellRefusal = (log: Log, monotonic: () => number): TellRefusal => {
+  let second = 0
+  let told = 0
+  let untold = 0
+  return (error, { method, url }) => {
+    const now = Math.floor(monotonic() / 1000)
+    if (now !== second) {
+      if (untold > 0) log.info({ refusals: untold }, 'more refusals')
+      second = now
+      told = 0
+      untold = 0
+    }
+    if (told++ >= toldEachSecond) {
+      untold++
+      return
+    }
+    const rule = ruleOf(error)
+    const fields = { rule, reason: messageOf(error), method: method.slice(0, 20), uri: url.slice(0, 200) }
+    if (rule === 'internal') log.error(fields, 'a request could not be judged')
+    else log.info(fields, 'refused')
+  }
+}

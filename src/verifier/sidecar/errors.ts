@@ -1,0 +1,36 @@
+// What the sidecar refuses: a request, before anybody is judged, and a command line that it cannot follow.
+import { AgentCaError, type ErrorOptionsOf } from '../../base/errors.ts'
+
+export type RequestRefusalCode =
+  /** A header that must be there once came twice, or under another spelling of its name. */
+  | 'header_ambiguous'
+  | 'certificate_header_malformed'
+  /** The proxy did not say what is called. */
+  | 'call_missing'
+  | 'method_malformed'
+  /** Two programs could read this path differently. */
+  | 'path_ambiguous'
+  /** The request came with an assertion: only the sidecar makes them. */
+  | 'assertion_present'
+  /** Who asks is none of the proxies that the configuration names. */
+  | 'proxy_not_accepted'
+
+/** Refused because of its form or its way here, whoever calls. The reason is for the log. */
+export class RequestRefused extends AgentCaError<RequestRefusalCode> {
+  constructor(code: RequestRefusalCode, message: string, options: ErrorOptionsOf = {}) {
+    super(code, message, options)
+    this.name = 'RequestRefused'
+  }
+}
+
+export type SidecarErrorCode = 'usage' | 'file_unreadable' | 'file_malformed' | 'socket_in_use' | 'identity_unusable'
+
+export class SidecarError extends AgentCaError<SidecarErrorCode> {
+  constructor(code: SidecarErrorCode, message: string, options: ErrorOptionsOf = {}) {
+    super(code, message, options)
+    this.name = 'SidecarError'
+  }
+}
+
+export const usage = (message: string, hint?: string): SidecarError =>
+  new SidecarError('usage', message, hint === undefined ? {} : { hint })

@@ -1,0 +1,172 @@
+// `agentca-verify serve`: identity, verifier, the listener and the kept lists, put together; and what ends them in order.
+import type { Server } from 'node:net'
+import { systemTiming } from '../../agent/backoff.ts'
+import { type AgentIdentity, agentIdentity } from '../../agent/identity.ts'
+import { messageOf } from '../../base/errors.ts'
+import type { Log } from '../../base/log.ts'
+import type { PrincipalKind } from '../../verify/feed-event.ts'
+import { type AgentVerifier, agentVerifier } from '../verifier.ts'
+import { createAssert } from './assertion.ts'
+import { openAssertionKey } from './assertion-key.ts'
+import { createChangeHook } from './change-hook.ts'
+import { keepCrlFile } from './crl-files.ts'
+import { createTellRefusal } from './decide.ts'
+import { usage } from './errors.ts'
+import { createLocalForwardAuth, createRemoteForwardAuth } from './forward-auth.ts'
+import { createHttpProxy } from './http-proxy.ts'
+import { listenAt, placeText } from './listen.ts'
+import type { GivenOptions } from './options.ts'
+import { type CallSettings, type Reread, readServeSettings, type ServeSettings } from './serve-options.ts'
+import { createStderrLog } from './stderr-log.ts'
+import { createTcpProxy } from './tcp-proxy.ts'
+
+export interface ServeIo {
+  readonly cwd: string
+  readonly out: (text: string) => void
+  readonly err: (text: string) => void
+  /** Resolves when the process is asked to end. */
+  readonly ending: Promise<unknown>
+  /** When files are to be read again. */
+  readonly onReload: (listener: () => void) => void
+}
+
+const rereadingOn =
+  (io: ServeIo, log: () => Log): Reread =>
+  read => {
+    let value = read()
+    io.onReload(() => {
+      try {
+        value = read()
+      } catch (error) {
+        log().error({ reason: messageOf(error) }, 'a file cannot be read again; what was read before holds')
+      }
+    })
+    return () => value
+  }
+
+const serverOf = async (
+  calls: CallSettings,
+  verifier: AgentVerifier,
+  identity: AgentIdentity,
+  log: Log,
+): Promise<Server> => {
+  const { serving, kinds, requirements, intermediates, assertionHeader } = calls
+  const { clock } = systemTiming
+  const tell = createTellRefusal(log, clock.monotonic)
+  if (serving.mode === 'tcp') {
+    const scopes = () => [...new Set(requirements().map(({ scope }) => scope))]
+    return createTcpProxy({ verifier, upstream: serving.upstream, kinds, scopes, tell, log })
+  }
+  const issuer = (): string => identity.current().spiffeId
+  const assert = await createAssert({
+    privateKey: await openAssertionKey(calls.stateDirectory, calls.publicKeyPath),
+    audience: calls.audience ?? issuer(),
+    lifetimeSeconds: calls.assertionSeconds,
+    issuer,
+  })
+  const deciding = {
+    assert,
+    assertionHeader,
+    kinds,
+    requirements,
+    now: clock.now,
+    tell,
+  }
+  if (serving.mode === 'http') return createHttpProxy({ ...deciding, verifier, upstream: serving.upstream, log })
+  const deps = { ...deciding, verifier, by: serving.by, intermediates }
+  return serving.proxies === null ? createLocalForwardAuth(deps) : createRemoteForwardAuth(deps, serving.proxies)
+}
+
+/** A service's rules for TCP are one list: there is no method and no path to tell them apart. */
+const checkTcpRules = (calls: CallSettings): void => {
+  if (calls.serving.mode !== 'tcp') return
+  if (calls.requirements().some(({ method, path }) => method !== '*' || path !== '/'))
+    throw usage('--mode tcp reads no calls: a rule must be for all of them', "--require '* /=orders:use'")
+}
+
+/** Proxies that ask are services, whoever may call. */
+const kindsOf = ({ kinds, serving }: CallSettings): readonly PrincipalKind[] =>
+  serving.mode === 'forward-auth' && serving.proxies !== null ? [...new Set([...kinds, 'service' as const])] : kinds
+
+const endServer = (server: Server): Promise<void> =>
+  new Promise(resolve => {
+    server.close(() => resolve())
+    // Requests under way end; connections without one do not hold the process up.
+    if ('closeIdleConnections' in server) (server as { closeIdleConnections(): void }).closeIdleConnections()
+    setTimeout(() => {
+      if ('closeAllConnections' in server) (server as { closeAllConnections(): void }).closeAllConnections()
+      resolve()
+    }, drainMs).unref()
+  })
+
+const drainMs = 3000
+
+interface Opened {
+  readonly listening: string | null
+  readonly known: Promise<unknown>
+}
+
+const openCalls = async (
+  calls: CallSettings | null,
+  identity: AgentIdentity,
+  log: Log,
+  ends: AsyncDisposableStack,
+): Promise<Opened> => {
+  if (calls === null) return { listening: null, known: Promise.resolve() }
+  const { onStale, maxStaleness, stateDirectory, statusUrl } = calls
+  const verifier = ends.use(
+    await agentVerifier({
+      identity,
+      onStale,
+      maxStaleness,
+      stateDirectory,
+      ...(statusUrl === null ? {} : { statusUrl }),
+      kinds: kindsOf(calls),
+      log,
+    }),
+  )
+  const server = await serverOf(calls, verifier, identity, log)
+  const place = await listenAt(server, calls.listen, calls.socketMode)
+  ends.defer(() => endServer(server))
+  return { listening: placeText(place), known: verifier.ready() }
+}
+
+const openLists = async (
+  lists: ServeSettings['lists'],
+  identity: AgentIdentity,
+  log: Log,
+  ends: AsyncDisposableStack,
+): Promise<Promise<unknown>> => {
+  if (lists === null) return Promise.resolve()
+  const hook = lists.onChange === null ? null : ends.use(createChangeHook(lists.onChange, systemTiming, log))
+  const changed = (): void => hook?.changed()
+  const kept = ends.use(await keepCrlFile({ identity, path: lists.file, timing: systemTiming, log, changed }))
+  return kept.ready()
+}
+
+/** Until the process is asked to end. @throws SidecarError, AgentError, AgentCaError */
+export const serve = async (given: GivenOptions, io: ServeIo): Promise<void> => {
+  const log = createStderrLog(io.err, given.has('debug'))
+  const settings = readServeSettings(
+    given,
+    io.cwd,
+    rereadingOn(io, () => log),
+  )
+  if (settings.calls !== null) checkTcpRules(settings.calls)
+  await using ends = new AsyncDisposableStack()
+  const identity = ends.use(await agentIdentity({ ...settings.identity, log }))
+  const opened = await openCalls(settings.calls, identity, log, ends)
+  const listed = await openLists(settings.lists, identity, log, ends)
+  if (opened.listening !== null)
+    log.info({ listen: opened.listening }, 'listening; until the first state everybody is refused')
+  const ready = Promise.all([opened.known, listed]).then(() => {
+    const facts = {
+      listen: opened.listening,
+      crlFile: settings.lists?.file ?? null,
+      spiffeId: identity.current().spiffeId,
+    }
+    io.out(`${JSON.stringify({ ready: true, ...facts, pid: process.pid })}\n`)
+  })
+  await Promise.race([io.ending, ready.then(() => io.ending)])
+  log.info({}, 'ending')
+}
