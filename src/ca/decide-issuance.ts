@@ -4,8 +4,19 @@
 import type { DecisionRules } from '../policy/issuance-profile.ts'
 import type { IssuanceFacts } from '../store/ports.ts'
 import type { CertificateRecord, Instance, Registration } from '../store/records.ts'
-import type { IssuanceRefusal, IssuanceRefusalCode } from './errors.ts'
-import { instanceStates, registrationStates } from './state-table.ts'
+import type { IssuanceRefusal } from './errors.ts'
+import {
+  enrolAgain,
+  nameOf,
+  refuse,
+  refusedByInstance,
+  refusedByKey,
+  refusedByLoweredQuota,
+  refusedByQuota,
+  refusedByRegistration,
+  refusedByReuse,
+  refusedByToken,
+} from './issuance-refusals.ts'
 
 export interface DecisionInput {
   readonly operation: 'enrol' | 'renew' | 'recover' | 'issue'
@@ -37,76 +48,6 @@ export type Decision =
       readonly lock: { readonly instanceId: string; readonly reason: string } | null
     }
 
-const refuse = (
-  code: IssuanceRefusalCode,
-  message: string,
-  hint?: string,
-  facts: Readonly<Record<string, string | number>> = {},
-): Decision => ({ act: 'refuse', refusal: { code, message, hint, facts }, lock: null })
-
-const enrolAgain = 'enrol again with fresh evidence'
-
-const nameOf = (registration: Registration): string => `${registration.kind} ${registration.name}`
-
-/** Agents, services and operators are all refused by the same states; the cure is the command of their kind. */
-const refusedByRegistration = (facts: IssuanceFacts, now: number): Decision | null => {
-  const { registration, owner } = facts
-  if (registration === null)
-    return refuse('registration_not_found', 'nobody is registered for this evidence', 'agentca agent create NAME')
-  const who = nameOf(registration)
-  if (registration.state === 'retired')
-    return refuse('registration_retired', `${who} is retired`, 'register a new name: names are never reused')
-  if (registration.until !== null && registration.until <= now)
-    return refuse('registration_ended', `${who} reached its end date`, 'register a new name: names are never reused')
-  if (registrationStates[registration.state].renew !== 'yes')
-    return refuse('registration_held', `${who} is held`, `agentca ${registration.kind} release ${registration.name}`)
-  if (owner?.state === 'gone')
-    return refuse(
-      'owner_gone',
-      `the owner of ${who} is gone`,
-      `agentca ${registration.kind} update ${registration.name} --owner WHO`,
-    )
-  return null
-}
-
-const refusedByInstance = (instance: Instance): Decision | null => {
-  if (instance.state === 'locked')
-    return refuse(
-      'instance_locked',
-      `instance ${instance.id} is locked: ${instance.lockReason ?? 'its key may have two holders'}`,
-      `agentca instance unlock ${instance.id}`,
-      { instance: instance.id },
-    )
-  if (instanceStates[instance.state].renew !== 'yes')
-    return refuse('instance_revoked', `instance ${instance.id} is revoked`, enrolAgain, {
-      instance: instance.id,
-    })
-  return null
-}
-
-/** A key belongs to one lineage for ever (architecture.md, Identities). */
-const refusedByKey = (facts: IssuanceFacts, lineage: string | null): Decision | null => {
-  if (facts.keyRevoked) return refuse('key_revoked', 'this public key was revoked', 'generate a new key')
-  if (facts.keySeenWith === null) return null
-  if (facts.keySeenWith !== 'issuer' && facts.keySeenWith.instanceId === lineage) return null
-  return refuse(
-    'key_in_use',
-    'this public key already belongs to another identity',
-    'generate a new key for each instance',
-  )
-}
-
-/** A key that was certified once is not new, whichever generation it was. Inside its lineage one that came to nothing may ask again. */
-const refusedByReuse = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
-  const { keySeenWith: seen } = facts
-  if (input.rules.keyReuse === 'allowed' || seen === null || seen === 'issuer' || !seen.released) return null
-  return refuse(
-    'key_reuse_not_allowed',
-    'a renewal needs a new key under this profile',
-    'generate a new key for each renewal',
-  )
-}
-
 /** The newest certificate of a lineage, as a starting point for the next one; voids and orphans are never heads. */
 const continueLineage = (
   registration: Registration,
@@ -127,72 +68,6 @@ const continueLineage = (
   tokenId: options.tokenId ?? null,
   recovery: options.recovery ?? false,
 })
-
-/** @returns null when the evidence itself is good; tokens only. */
-const refusedByToken = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
-  const { token } = facts
-  if (token === null)
-    return refuse('token_unknown', 'this join token is not known here', 'agentca token create --agent NAME')
-  if (token.audience !== input.caId)
-    return refuse(
-      'token_wrong_audience',
-      'this join token was made for another CA',
-      'ask the CA that made it, or at this one: agentca token create --agent NAME',
-    )
-  if (token.state === 'revoked')
-    return refuse('token_revoked', 'this join token was revoked', 'agentca token create --agent NAME')
-  // A claimed use outlives the token: a client that lost the answer must not depend on how long it took to ask again.
-  if (facts.tokenUse !== null) return null
-  if (token.expiresAt <= input.now)
-    return refuse('token_expired', 'this join token has expired', 'agentca token create --agent NAME', {
-      expiredAt: token.expiresAt,
-    })
-  if (token.boundKeyHash !== null && token.boundKeyHash !== input.keyHash)
-    return refuse('token_reuse', 'this join token is bound to another key', 'agentca token create --agent NAME')
-  if (token.usesTaken >= token.uses)
-    return refuse(
-      'token_reuse',
-      'this join token was already used with another key',
-      'agentca token create --agent NAME',
-    )
-  return null
-}
-
-const limitOf = (facts: IssuanceFacts, input: DecisionInput): number =>
-  facts.registration?.instanceLimit ?? input.rules.instanceLimit
-
-const makeRoom = 'revoke one (agentca instance list), or raise the limit (--instances)'
-
-const refusedByQuota = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
-  const limit = limitOf(facts, input)
-  if (facts.liveInstances < limit) return null
-  return refuse('instance_limit_reached', `${facts.liveInstances} of ${limit} instances are live`, makeRoom, {
-    limit,
-    live: facts.liveInstances,
-  })
-}
-
-/**
- * A lowered limit is felt at the next renewal, by those who came last: the first keep their places, so that a fleet does not end whole.
- * @param last of the lineage: while nothing has changed since, its place is as it was, and a large fleet need not be counted again
- */
-const refusedByLoweredQuota = (
-  facts: IssuanceFacts,
-  input: DecisionInput,
-  last: CertificateRecord,
-): Decision | null => {
-  const sameRules = last.profileHash === input.rules.profileHash
-  if (sameRules && last.registrationVersion === facts.registration?.version) return null
-  const limit = limitOf(facts, input)
-  const before = facts.liveInstancesBefore
-  if (before < limit) return null
-  return refuse(
-    'instance_limit_reached',
-    `the limit is ${limit} instances, and ${before} that began before this one are live`,
-    makeRoom,
-    { limit, before },
-  )
-}
 
 const decideEnrolment = (facts: IssuanceFacts, input: DecisionInput): Decision => {
   if (input.operation === 'enrol') {
@@ -216,7 +91,9 @@ const decideEnrolment = (facts: IssuanceFacts, input: DecisionInput): Decision =
       )
     return answerAgain(head, facts, input.now)
   }
+  const before = input.operation === 'issue' && instance !== null ? decideOwnKey(facts, input, instance) : null
   return (
+    before ??
     refusedByKey(facts, null) ??
     refusedByQuota(facts, input) ?? {
       act: 'start',
@@ -224,6 +101,21 @@ const decideEnrolment = (facts: IssuanceFacts, input: DecisionInput): Decision =
       tokenId: input.operation === 'enrol' ? (facts.token?.id ?? null) : null,
     }
   )
+}
+
+/**
+ * An operator asks again for a key that this registration has: the same certificate, or the same attempt taken up where it came to
+ * nothing. @returns null where the key has become something else meanwhile, and is one in use like any other
+ */
+const decideOwnKey = (facts: IssuanceFacts, input: DecisionInput, instance: Instance): Decision | null => {
+  const { head } = facts
+  const begun = head === null || (head.keyHash === input.keyHash && head.predecessor === null && head.tokenId === null)
+  const live = head === null || (head.notAfter > input.now && ['intent', 'issued', 'held'].includes(head.state))
+  if (!begun || !live) return null
+  const stopped = refusedByInstance(instance) ?? refusedByKey(facts, instance.id)
+  if (stopped !== null || head !== null) return stopped ?? answerAgain(head as CertificateRecord, facts, input.now)
+  const registration = facts.registration as Registration
+  return refusedByQuota(facts, input) ?? continueLineage(registration, instance, { predecessor: null })
 }
 
 /** What is held alone was held with its registration, and is released with it. */
@@ -317,6 +209,34 @@ const renewHead = (
   )
 }
 
+/** Beside the proof of the last key: a use of a join token for the same registration, not one that was spent before. */
+const refusedByFreshEvidence = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
+  const { token, tokenUse } = facts
+  const registration = facts.registration as Registration
+  const hint = `agentca token create --${registration.kind} ${registration.name}, and evidence {type, token} in the body`
+  if (token === null)
+    return refuse('recovery_not_allowed', 'the profile wants fresh evidence beside the proof: a join token', hint)
+  if (token.registrationId !== registration.id)
+    return refuse(
+      'recovery_not_allowed',
+      `the join token is for another registration than ${nameOf(registration)}`,
+      hint,
+    )
+  if (tokenUse?.released === true) return refuse('token_reuse', 'this join token was used by this key before', hint)
+  return refusedByToken(facts, input)
+}
+
+/** The answer to (proved key, new key) was given, or is on its way: again the same, and not counted again. */
+const repeatedRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
+  const { presented, head } = facts
+  if (presented === null || head === null || head.keyHash !== input.keyHash) return null
+  const sameKey = head.keyHash === presented.keyHash
+  if (!sameKey && head.predecessor !== presented.serial) return null
+  // Recovered by the key it already had: as long as that certificate lives there is nothing to recover.
+  if (sameKey && head.state === 'issued' && head.notAfter <= input.now) return null
+  return answerAgain(head, facts, input.now)
+}
+
 const decideRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision => {
   const { presented, instance, head } = facts
   if (presented === null || instance === null)
@@ -324,8 +244,10 @@ const decideRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision =>
   const stopped = refusedByRegistration(facts, input.now) ?? refusedByInstance(instance)
   if (stopped !== null) return stopped
   const { recovery } = input.rules
-  if (recovery.mode !== 'same-key')
+  if (recovery.mode === 'none')
     return refuse('recovery_not_allowed', 'the profile does not allow recovery by the last key', enrolAgain)
+  const again = repeatedRecovery(facts, input)
+  if (again !== null) return again
   if (head === null || head.keyHash !== presented.keyHash)
     return refuse(
       'recovery_not_allowed',
@@ -337,14 +259,24 @@ const decideRecovery = (facts: IssuanceFacts, input: DecisionInput): Decision =>
   const since = input.now - recovery.windowSeconds * 1000
   if (instance.recoveries.filter(at => at > since).length >= recovery.count)
     return refuse('recovery_limit_reached', `${recovery.count} recoveries were made within the window`, enrolAgain)
-  const quota = head.notAfter <= input.now ? refusedByQuota(facts, input) : refusedByLoweredQuota(facts, input, head)
-  const registration = facts.registration as Registration
+  const evidence = recovery.mode === 'evidence'
+  const refused = (evidence ? refusedByFreshEvidence(facts, input) : null) ?? refusedByRoom(facts, input, head)
+  const tokenId = evidence ? facts.token?.id : undefined
   return (
-    quota ??
+    refused ??
     refusedByKey(facts, instance.id) ??
-    continueLineage(registration, instance, { predecessor: head, recovery: true })
+    refusedByReuse(facts, input) ??
+    continueLineage(facts.registration as Registration, instance, {
+      predecessor: head,
+      recovery: true,
+      ...(tokenId === undefined ? {} : { tokenId }),
+    })
   )
 }
+
+/** An expired instance takes a place like a new one. */
+const refusedByRoom = (facts: IssuanceFacts, input: DecisionInput, head: CertificateRecord): Decision | null =>
+  head.notAfter <= input.now ? refusedByQuota(facts, input) : refusedByLoweredQuota(facts, input, head)
 
 /**
  * Decides about one request for a certificate.

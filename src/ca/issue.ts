@@ -109,7 +109,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   /** Step 1, first half: strangers do not get to the CSR parser. */
   const authenticate = (request: IssuanceRequest): void => {
     const { evidence } = request
-    if (evidence.kind !== 'token' || deps.tokens.byHash(evidence.tokenHash) !== null) return
+    if (evidence.kind !== 'token' && evidence.kind !== 'recovery') return
+    if (evidence.tokenHash === null || deps.tokens.byHash(evidence.tokenHash) !== null) return
     throw new CaError('token_unknown', 'this join token is not known here', {
       hint: 'agentca token create --agent NAME',
     })

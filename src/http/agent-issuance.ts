@@ -153,10 +153,16 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
     })
   }
 
-  const takeProof = (keyHash: string, jti: string): void => {
-    const taken = proofs.take(`${keyHash} ${jti}`)
+  /**
+   * A recovery whose answer was lost is asked for again as it was: the decision knows it by its keys and repeats the answer. Of a renewal
+   * the ledger would think that an older certificate is in use, once its successor has renewed, and lock: nobody must be able to cause that
+   * by sending again what he saw.
+   */
+  const takeProof = (path: string, jws: string, { keyHash, jti }: { keyHash: string; jti: string }): void => {
+    const taken = proofs.take(`${keyHash} ${jti}`, hash('sha256', jws, 'hex'))
+    if (taken === 'again' && path === recoverPath) return
     if (taken === 'full') throw new HttpError('overloaded', 'too many proofs at once')
-    if (taken === 'replayed')
+    if (taken !== 'fresh')
       throw new HttpError('jws_replayed', 'this proof was used before', {
         hint: 'sign a new proof, with a new jti, for each request',
       })
@@ -170,7 +176,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
     const { keyHash, jti } = await checkProof(unchecked, expected)
     const { registrationId } = certificate
     setCall(response, { ...callOf(response), evidence: { who: `key:${keyHash}`, registrationId } })
-    takeProof(keyHash, jti)
+    takeProof(asked.path, jws, { keyHash, jti })
     return certificate
   }
 
@@ -210,12 +216,17 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | '
       })
     },
     recover: async (request, response) => {
+      checkEvidenceType(request.body)
       const body = parseWith(recoverBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
       const { keyHash } = await prove(response, body.jws, { path: recoverPath, csr })
       await issue(response, {
         operation: 'recover',
-        evidence: { kind: 'recovery', provedKeyHash: keyHash },
+        evidence: {
+          kind: 'recovery',
+          provedKeyHash: keyHash,
+          tokenHash: body.evidence === undefined ? null : hash('sha256', body.evidence.token, 'hex'),
+        },
         csr,
         holder: `key ${keyHash}`,
         idempotencyKey: undefined,

@@ -7,16 +7,19 @@ import { SchemaError } from './errors.ts'
 const csr = z.string().min(1).max(16_384)
 const idempotencyKey = z.string().regex(/^[!-~]{1,128}$/, 'expected 1 to 128 printable characters')
 
+const evidence = z.strictObject({ type: z.literal('token'), token: z.string().min(1).max(512) })
+
 export const enrolBody = z.strictObject({
   csr,
-  evidence: z.strictObject({ type: z.literal('token'), token: z.string().min(1).max(512) }),
+  evidence,
   idempotencyKey: idempotencyKey.optional(),
 })
 /** Compact JWS by the present, or last registered, key over `{csrHash, aud, iat, jti}`. */
 const jws = z.string().min(1).max(8192)
 /** `jws`: where no client certificate reaches the server, behind proxies that end TLS. */
 export const renewBody = z.strictObject({ csr, jws: jws.optional(), idempotencyKey: idempotencyKey.optional() })
-export const recoverBody = z.strictObject({ csr, jws })
+/** `evidence`: where the profile wants fresh evidence beside the proof. */
+export const recoverBody = z.strictObject({ csr, jws, evidence: evidence.optional() })
 
 /** Which process of a service it is. */
 const subscriber = z

@@ -38,7 +38,7 @@ export type { OrphanNotice, OrphansPort, RegistrationFacts } from './orphans-por
 export type EvidenceQuery =
   | { readonly kind: 'token'; readonly tokenHash: string }
   | { readonly kind: 'renewal'; readonly presentedSerial: string }
-  | { readonly kind: 'recovery'; readonly provedKeyHash: string }
+  | { readonly kind: 'recovery'; readonly provedKeyHash: string; readonly tokenHash: string | null }
   | { readonly kind: 'registration'; readonly subject: SubjectKind; readonly name: string }
 
 export interface IssuanceQuery {
@@ -57,7 +57,7 @@ export interface IssuanceFacts {
   readonly tokenUse: TokenUse | null
   /** Renewal: the presented certificate. Recovery: the newest certificate of the proved key. */
   readonly presented: CertificateRecord | null
-  /** The lineage of `presented`, or of `tokenUse`. */
+  /** The lineage of `presented`, or of `tokenUse`; for a registration itself that of the new key, if it has one with this registration. */
   readonly instance: Instance | null
   /** The row of `instance.headSerial`. */
   readonly head: CertificateRecord | null

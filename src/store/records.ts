@@ -72,6 +72,8 @@ export interface JoinToken {
 
 /** One claimed use of a token: the key it was bound to and the certificate it led to. */
 export interface TokenUse {
+  /** That certificate was given out: the use is spent, and proves nothing new. */
+  readonly released: boolean
   readonly tokenId: string
   readonly keyHash: string
   readonly serial: string

@@ -21,6 +21,8 @@ import { encodePem } from '../../src/pki/pem.ts'
 import { encodeSerial } from '../../src/pki/serial.ts'
 import { parseTrustDomain } from '../../src/pki/spiffe.ts'
 import { keyIdentifier, parseSubjectPublicKeyInfo, spkiHashHex } from '../../src/pki/spki.ts'
+import { createProfileBook } from '../../src/policy/profile-book.ts'
+import { parseProfile } from '../../src/schema/profile.ts'
 import { loadProfiles } from '../../src/server/profiles.ts'
 import { type CeremonyKey, openCeremonyToken } from '../../src/signer/ceremony-token.ts'
 import type { SignerConfigInput } from '../../src/signer/config.ts'
@@ -83,6 +85,12 @@ const performCeremonies = async (directory: string, more: readonly string[]) => 
 
 /** The profiles that a new installation has. */
 export const profiles = loadProfiles(fileURLToPath(new URL('../../ca-config/profiles', import.meta.url)))
+
+/** What no installation has by itself, for the rules that only such a profile has. */
+const moreProfiles = createProfileBook([
+  parseProfile('agent-evidence', 'kind: agent\nrecovery: {mode: evidence, count: 2, window: 1h}\n'),
+])
+const profileOf = (name: string) => (name === 'agent-evidence' ? moreProfiles : profiles).get(name)
 
 type Ceremonies = Awaited<ReturnType<typeof performCeremonies>>
 
@@ -199,7 +207,7 @@ export const createTestAuthority = async (
       trustDomain,
       activeIssuer: () => active,
       issuerOf: () => active,
-      profile: profiles.get,
+      profile: profileOf,
       serialPrefix: 1,
       randomBytes,
     }),
@@ -212,7 +220,7 @@ export const createTestAuthority = async (
     reached: noSteps,
   })
 
-  const registerAgent = async (name: string) => {
+  const registerAgent = async (name: string, profile = 'agent') => {
     await ledger.owners.ensure('finance', Date.now(), leaf('owner_created'))
     return ledger.registrations.create(
       {
@@ -220,7 +228,7 @@ export const createTestAuthority = async (
         name,
         owner: 'finance',
         purpose: 'test',
-        profile: 'agent',
+        profile,
         roles: [],
         attributes: {},
         dnsNames: [],

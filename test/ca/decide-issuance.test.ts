@@ -110,7 +110,7 @@ const codeOf = (facts: Partial<IssuanceFacts>, of: DecisionInput): string => {
 
 describe('enrolment', () => {
   const claimed = { ...token, usesTaken: 1 }
-  const use = { tokenId: 't1', keyHash: 'new-key', serial: 's1' }
+  const use = { tokenId: 't1', keyHash: 'new-key', serial: 's1', released: true }
   const first = certificate('s1', { keyHash: 'new-key' })
 
   it('starts a lineage with a good token', () => expect(codeOf({ token }, input('enrol'))).toBe('start'))

@@ -93,7 +93,8 @@ const bringTo = async (name: string, states: { registration: RegistrationState; 
     enrol: (key: Requester) => issue('enrol', { kind: 'token', tokenHash: unused }, key),
     enrolAgain: () => issue('enrol', { kind: 'token', tokenHash: used }, first.requester),
     renew: (key: Requester) => issue('renew', { kind: 'renewal', presentedSerial: head.serial }, key),
-    recover: (key: Requester) => issue('recover', { kind: 'recovery', provedKeyHash: head.requester.keyHash }, key),
+    recover: (key: Requester) =>
+      issue('recover', { kind: 'recovery', provedKeyHash: head.requester.keyHash, tokenHash: null }, key),
     /** Everything of this agent that a request could use up. */
     belongings: () => ({
       registration: ca.ledger.registrations.byId(id),

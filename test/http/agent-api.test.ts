@@ -148,14 +148,73 @@ describe('POST /v1/recover', () => {
     expect(front.leafOf(reply, 'certificate_issued')).toMatchObject({ who: `key:${key.keyHash}` })
   })
 
-  it('takes each proof once', async () => {
-    const { key } = await front.enrol('replays')
+  it('gives the same answer for the same proof and key, or for another proof of that key, and counts it once', async () => {
+    const { key, identity } = await front.enrol('lost-answers')
     const next = await createKey()
     const jws = await signProof(key, next.csr)
+    const recover = (by: string) => front.call('/v1/recover', { body: { csr: next.csrText, jws: by } })
+    const first = await recover(jws)
+    expect(first.status).toBe(201)
+    for (let i = 0; i < 5; i++)
+      for (const again of [jws, await signProof(key, next.csr)])
+        expect(await recover(again)).toMatchObject({ status: 200, body: { serial: first.body.serial } })
+    expect(front.ledger.instances.get(identity.instance)?.recoveries).toHaveLength(1)
+  })
+
+  it('takes each proof for one request', async () => {
+    const { key } = await front.enrol('replays')
+    const [next, other] = [await createKey(), await createKey()]
+    const jti = 'ab'.repeat(16)
+    const jws = await signProof(key, next.csr, { jti })
     expect((await front.call('/v1/recover', { body: { csr: next.csrText, jws } })).status).toBe(201)
-    const replayed = await front.call('/v1/recover', { body: { csr: next.csrText, jws } })
+    const body = { csr: other.csrText, jws: await signProof(key, other.csr, { jti }) }
+    const replayed = await front.call('/v1/recover', { body })
     expect([replayed.status, replayed.body.code]).toEqual([401, 'jws_replayed'])
     expect(front.leafOf(replayed, 'request_refused')).toMatchObject({ code: 'jws_replayed', subject: 'agent:replays' })
+  })
+
+  it('wants a new key where the profile never lets one be used twice', async () => {
+    const { key } = await front.enrol('same-key-again')
+    front.time.offset = 2 * 3_600_000
+    try {
+      const iat = Math.floor(front.deps.clock.now() / 1000)
+      const reply = await front.call('/v1/recover', {
+        body: { csr: key.csrText, jws: await signProof(key, key.csr, { iat }) },
+      })
+      expect([reply.status, reply.body.code]).toEqual([403, 'key_reuse_not_allowed'])
+    } finally {
+      front.time.offset = 0
+    }
+  })
+
+  it('under recovery: evidence takes a use of a join token of the same agent beside the proof, within its count', async () => {
+    await front.ca.registerAgent('evident', 'agent-evidence')
+    const { key, identity } = await front.enrol('evident')
+    const keys = [key, await createKey(), await createKey(), await createKey()]
+    const recover = async (from: number, token?: string) =>
+      front.call('/v1/recover', {
+        body: {
+          csr: keys[from + 1]!.csrText,
+          jws: await signProof(keys[from]!, keys[from + 1]!.csr),
+          ...(token === undefined ? {} : { evidence: { type: 'token', token } }),
+        },
+      })
+    const refusal = ({ status, body }: Awaited<ReturnType<typeof recover>>) => [status, body.code]
+    const bare = await recover(0)
+    expect(refusal(bare)).toEqual([403, 'recovery_not_allowed'])
+    expect(bare.body.hint).toContain('agentca token create --agent evident')
+    expect(refusal(await recover(0, 'nobody-made-this'))).toEqual([401, 'token_unknown'])
+    await front.createToken('somebody-else')
+    expect(refusal(await recover(0, await front.createToken('somebody-else')))).toEqual([403, 'recovery_not_allowed'])
+    const token = await front.createToken('evident')
+    const first = await recover(0, token)
+    expect(first).toMatchObject({ status: 201, body: { instance: identity.instance, generation: 2 } })
+    // Lost, and asked for again; then the token is spent.
+    expect(await recover(0, token)).toMatchObject({ status: 200, body: { serial: first.body.serial } })
+    expect(refusal(await recover(1, token))).toEqual([403, 'token_reuse'])
+    expect((await recover(1, await front.createToken('evident'))).status).toBe(201)
+    expect(refusal(await recover(2, await front.createToken('evident')))).toEqual([403, 'recovery_limit_reached'])
+    expect(front.ledger.instances.get(identity.instance)?.recoveries).toHaveLength(2)
   })
 
   it('refuses a proof of a key that is no longer the last one, by the decision', async () => {

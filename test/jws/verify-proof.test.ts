@@ -139,18 +139,19 @@ describe('the memory of used proofs', () => {
   it('knows a proof for its window, then forgets it', () => {
     let at = 0
     const memory = createReplayMemory(() => at, 1000, 10)
-    expect(memory.take('a')).toBe('fresh')
+    expect(memory.take('a', 'proof')).toBe('fresh')
     at = 999
-    expect(memory.take('a')).toBe('replayed')
+    expect(memory.take('a', 'another')).toBe('replayed')
+    expect(memory.take('a', 'proof')).toBe('again')
     at = 1000
-    expect(memory.take('a')).toBe('fresh')
+    expect(memory.take('a', 'another')).toBe('fresh')
   })
 
   it('is bounded, and refuses rather than forgets', () => {
     let at = 0
     const memory = createReplayMemory(() => at, 1000, 2)
-    expect(['a', 'b', 'c', 'a'].map(memory.take)).toEqual(['fresh', 'fresh', 'full', 'replayed'])
+    expect(['a', 'b', 'c', 'a'].map(id => memory.take(id, id))).toEqual(['fresh', 'fresh', 'full', 'again'])
     at = 1000
-    expect(memory.take('c')).toBe('fresh')
+    expect(memory.take('c', 'c')).toBe('fresh')
   })
 })

@@ -324,11 +324,29 @@ test('a recovery is counted and found by the proved key', async () => {
   await w.renew(world, first, { recovery: true, createdAt: w.now + 5, keyHash: w.hashOf('recovered') })
   expect(w.instanceOf(world, first.instanceId).recoveries).toEqual([w.now + 5])
   const facts = world.ledger.issuance.facts({
-    evidence: { kind: 'recovery', provedKeyHash: first.keyHash },
+    evidence: { kind: 'recovery', provedKeyHash: first.keyHash, tokenHash: null },
     keyHash: w.hashOf('next'),
     now: w.now,
   })
   expect(facts).toMatchObject({ presented: { serial: first.serial }, registration: { name: 'crawler' } })
+})
+
+test('a recovery that comes to nothing is not counted', async () => {
+  const world = await w.makeWorld()
+  const first = await w.issue(world)
+  for (const at of [5, 6]) {
+    const recovered = w.renewalOf(world, first, {
+      recovery: true,
+      createdAt: w.now + at,
+      keyHash: w.hashOf(`next-${at}`),
+    })
+    await w.recordIntent(world, recovered)
+    expect(w.instanceOf(world, first.instanceId).recoveries).toEqual([w.now + at])
+    if (at === 5)
+      await world.ledger.issuance.recordVoid([{ serial: recovered.serial, leaf: w.leaf('certificate_void') }])
+    else await orphan(world, recovered)
+    expect(w.instanceOf(world, first.instanceId).recoveries).toEqual([])
+  }
 })
 
 test('a key is known from certificates, issuers and revocations', async () => {

@@ -21,7 +21,8 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
   const registered = registeredOf(db, query, origin)
   const registration = registered === undefined ? null : rows.registrationOf(registered)
   const claim = claimOf(db, query, origin)
-  const lineage = origin.presented?.instance ?? claim.instance
+  const seen = keySeenWith(db, keyHash)
+  const lineage = origin.presented?.instance ?? claim.instance ?? ownKeyOf(query, registration, seen)
   const instance = lineage === null ? undefined : rows.instanceRowBySeq(db, lineage)
   const head = instance?.head == null ? undefined : rows.certificateByRow(db, instance.head)
   const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
@@ -39,7 +40,7 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
     instance: instance === undefined ? null : rows.instanceOf(instance),
     head: record(head),
     replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
-    keySeenWith: keySeenWith(db, keyHash) ?? (barred.issuer === 1 ? 'issuer' : null),
+    keySeenWith: seen?.key ?? (barred.issuer === 1 ? 'issuer' : null),
     keyRevoked: barred.revoked === 1,
     // Read when asked for: its cost grows with the fleet, and only a profile with a limit looks.
     get liveInstances() {
@@ -72,19 +73,27 @@ const selectTokenAndUse = `SELECT t.*,
 
 const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Origin => {
   const { evidence } = query
-  if (evidence.kind === 'token') {
-    const token = db.get<TokenAndUse>(selectTokenAndUse, keyHash, keyHash, codes.soughtBlob(evidence.tokenHash))
-    if (token === undefined) return nobody
-    const { used_for: certificate, used_counted: counted } = token
-    const use = certificate === null || counted === null ? null : { certificate, counted }
-    return { ...nobody, registrationId: token.registration_id, token, use }
-  }
   if (evidence.kind === 'registration') return nobody
+  if (evidence.kind === 'token') {
+    const shown = tokenAndUseOf(db, evidence.tokenHash, keyHash)
+    return { ...nobody, registrationId: shown.token?.registration_id ?? null, ...shown }
+  }
   const presented =
     evidence.kind === 'renewal'
       ? rows.certificateBySerial(db, evidence.presentedSerial)
       : newestOfKey(db, codes.soughtBlob(evidence.provedKeyHash))
-  return presented === undefined ? nobody : { ...nobody, registrationId: presented.registration_id, presented }
+  if (presented === undefined) return nobody
+  // Whose it is says the proved key; a token of somebody else's is for the decision to refuse.
+  const beside = evidence.kind === 'recovery' ? evidence.tokenHash : null
+  const shown = beside === null ? null : tokenAndUseOf(db, beside, keyHash)
+  return { ...nobody, ...shown, registrationId: presented.registration_id, presented }
+}
+
+const tokenAndUseOf = (db: Connection, tokenHash: string, keyHash: Uint8Array): Pick<Origin, 'token' | 'use'> => {
+  const token = db.get<TokenAndUse>(selectTokenAndUse, keyHash, keyHash, codes.soughtBlob(tokenHash))
+  if (token === undefined) return { token: null, use: null }
+  const { used_for: certificate, used_counted: counted } = token
+  return { token, use: certificate === null || counted === null ? null : { certificate, counted } }
 }
 
 const selectNewestOfKey = `${rows.selectCertificate} WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?
@@ -103,7 +112,12 @@ const claimOf = (db: Connection, query: IssuanceQuery, { token, use }: Origin) =
   if (token === null || use === null || row === undefined) return { tokenUse: null, instance: null }
   const claimed = use.counted === 1 || (token.uses_taken < token.uses && token.expires_at > query.now)
   if (!claimed) return { tokenUse: null, instance: null }
-  const tokenUse = { tokenId: token.id, keyHash: query.keyHash, serial: codes.hexOf(row.serial) }
+  const tokenUse = {
+    tokenId: token.id,
+    keyHash: query.keyHash,
+    serial: codes.hexOf(row.serial),
+    released: row.issued_at !== null,
+  }
   return { tokenUse, instance: row.instance }
 }
 
@@ -117,16 +131,30 @@ const replacementsOf = (db: Connection, presented: number): number =>
     presented,
   )!.n
 
-const keySeenWith = (db: Connection, keyHash: Uint8Array): SeenKey | null => {
-  const seen = db.get<{ id: string; registration_id: number; released: number }>(
-    `SELECT (SELECT id FROM instance i WHERE i.seq = c.instance) AS id, c.registration_id,
+/** An operator who asks again for a key that this registration has already asks about its lineage, not for a second one. */
+const ownKeyOf = (
+  { evidence }: IssuanceQuery,
+  registration: { readonly id: number } | null,
+  seen: { readonly key: SeenKey; readonly instance: number } | null,
+): number | null =>
+  evidence.kind === 'registration' && seen !== null && seen.key.registrationId === registration?.id
+    ? seen.instance
+    : null
+
+const keySeenWith = (
+  db: Connection,
+  keyHash: Uint8Array,
+): { readonly key: SeenKey; readonly instance: number } | null => {
+  const seen = db.get<{ id: string; instance: number; registration_id: number; released: number }>(
+    `SELECT (SELECT id FROM instance i WHERE i.seq = c.instance) AS id, c.instance, c.registration_id,
        c.issued_at IS NOT NULL AS released FROM certificate c
      WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +? ORDER BY released DESC LIMIT 1`,
     keyHash.subarray(0, 8),
     keyHash,
   )
   if (seen === undefined) return null
-  return { instanceId: seen.id, registrationId: seen.registration_id, released: seen.released === 1 }
+  const key = { instanceId: seen.id, registrationId: seen.registration_id, released: seen.released === 1 }
+  return { key, instance: seen.instance }
 }
 
 /** 1 for a CA's own key, and for one that was revoked. */

@@ -218,6 +218,19 @@ const countRecovery = ({ db }: Parts, instance: number, at: number): void => {
   db.run('UPDATE instance SET recoveries = ?, changed_at = ? WHERE seq = +?', kept, at, instance)
 }
 
+/** It came to nothing: whoever asks again must not be counted twice. Its time is the intent's, and one lineage has one intent at a time. */
+const forgetRecovery = (db: Parts['db'], row: rows.CertificateRow): void => {
+  const { recoveries } = db.get<{ recoveries: string | null }>(
+    'SELECT recoveries FROM instance WHERE seq = +?',
+    row.instance,
+  )!
+  if (recoveries === null) return
+  const times = JSON.parse(recoveries) as number[]
+  const at = times.lastIndexOf(row.created_at)
+  if (at >= 0)
+    db.run('UPDATE instance SET recoveries = ? WHERE seq = +?', JSON.stringify(times.toSpliced(at, 1)), row.instance)
+}
+
 const releaseIntent = `UPDATE certificate SET state = ${codes.ISSUED}, signature = ?, issued_at = ?
   WHERE serial = +? AND state = ${codes.INTENT} AND epoch = +?
     AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
@@ -338,6 +351,7 @@ interface SlotRow {
 const freeSlot = ({ db }: Parts, row: rows.CertificateRow): void => {
   const instance = db.get<{ head: number | null }>('SELECT head FROM instance WHERE seq = +?', row.instance)!
   if (instance.head !== row.row) return
+  forgetRecovery(db, row)
   let head: number | null = row.supersedes ?? row.predecessor
   while (head !== null) {
     const before: SlotRow = db.get<SlotRow>(

@@ -84,7 +84,10 @@ const ofRegistrations = (
 
 const ofToken = (token: number): Target => ({
   certificates: none,
-  instances: lineages('i.seq IN (SELECT instance FROM certificate WHERE token = ? AND predecessor IS NULL)', token),
+  instances: lineages(
+    'i.seq IN (SELECT c.instance FROM token_use u JOIN certificate c ON c.row = u.certificate WHERE u.token = ?)',
+    token,
+  ),
   tokens: { where: 'seq = ?', values: [token] },
   registrations: null,
 })

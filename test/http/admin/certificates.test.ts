@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { toBase64 } from '../../../src/base/bytes.ts'
 import { parseCertificate } from '../../../src/pki/certificate.ts'
 import { encodePem, parseOnePem } from '../../../src/pki/pem.ts'
+import { leaf } from '../../ca/authority.ts'
 import { recordIntent, recordIssued, intentOf as storedIntent } from '../../store/make-ledger.ts'
 import { createKey } from '../harness.ts'
 import { type AdminWorld, createAdminWorld } from './admin-world.ts'
@@ -48,7 +49,34 @@ describe('issuing for a request that an operator vouches for', () => {
     const done = await world.local('/certificates', { ...body, dryRun: false })
     expect(Object.keys(done.body)).toEqual(Object.keys(planned.body))
     const again = await world.local('/certificates', body)
-    expect(again.body.code).toBe('key_in_use')
+    expect(again.body.code).toBe('conflict')
+  })
+
+  it('gives the same certificate for the same key again, also after an attempt that the signer did not finish', async () => {
+    const key = await createKey()
+    const issue = (name: string) => world.local('/certificates', { kind: 'agent', name, csr: key.csrText })
+    // The intents of two attempts that were answered with 503: one that the HSM never saw, and one that it may have seen.
+    const [issuer] = world.ledger.issuers.list().filter(each => each.kind === 'issuing')
+    const store = { ledger: world.ledger, issuer: issuer!, agent: world.ledger.registrations.find('agent', 'billing')! }
+    const at = Date.now()
+    const times = { notBefore: at, notAfter: at + 3_600_000, createdAt: at, deadline: at + 60_000 }
+    const lost = storedIntent(store, { ...times, keyHash: key.keyHash })
+    await recordIntent(store, lost)
+    await world.ledger.issuance.recordVoid([{ serial: lost.serial, leaf: leaf('certificate_void') }])
+    const orphan = storedIntent(store, {
+      ...times,
+      keyHash: key.keyHash,
+      instanceId: lost.instanceId,
+      newInstance: false,
+    })
+    await recordIntent(store, orphan)
+    await world.ledger.issuance.recordOrphaned([{ serial: orphan.serial, at, leaf: leaf('certificate_orphaned') }])
+    const done = await issue('billing')
+    expect([done.status, done.body.code]).toEqual([200, undefined])
+    expect(done.body).toMatchObject({ instance: lost.instanceId, generation: 1 })
+    expect((await issue('billing')).body).toMatchObject({ serial: done.body.serial, instance: done.body.instance })
+    await world.register('agent', 'another')
+    expect((await issue('another')).body.code).toBe('key_in_use')
   })
 
   it('is refused with one leaf a refusal, whoever decides it', async () => {
