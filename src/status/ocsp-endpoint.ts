@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts'
 import type { OcspReply, OcspSource } from '../ca/status-answers.ts'
 import { decodeOcspPath, encodeOcspError, maxOcspRequestBytes } from '../pki/ocsp.ts'
 import { newRequestId, problems, sendProblem } from './problem.ts'
-import { bufferOf, type Representation, represent, sendRepresentation } from './representation.ts'
+import { type Body, bodyOf, endWith, type Representation, represent, sendRepresentation } from './representation.ts'
 
 export interface OcspEndpointDeps {
   readonly clock: Clock
@@ -39,7 +39,7 @@ interface Prepared {
   /** null: not to be cached. */
   readonly cacheable: Representation | null
   readonly headers: string[]
-  readonly body: Buffer
+  readonly body: Body
 }
 
 const prepare = (reply: OcspReply, now: number): Prepared => {
@@ -68,7 +68,7 @@ const prepare = (reply: OcspReply, now: number): Prepared => {
             dated: false,
           },
     headers: ['Content-Type', responseType, 'Content-Length', String(der.length), 'Cache-Control', 'no-store'],
-    body: bufferOf(der),
+    body: bodyOf(der),
   }
 }
 
@@ -110,7 +110,7 @@ interface Exchange {
 
 const sendPlain: Send = (request, response, { headers, body }) => {
   response.writeHead(200, headers)
-  response.end(request.method === 'HEAD' ? undefined : body)
+  endWith(request, response, body)
 }
 
 const malformed = prepare({ der: encodeOcspError('malformedRequest'), validity: null }, 0)

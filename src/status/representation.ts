@@ -21,7 +21,7 @@ export interface Content {
 
 export interface Representation {
   readonly content: Content
-  readonly body: Buffer
+  readonly body: Body
   readonly etag: string
   readonly lastModified: string | null
   /** Whether that date names exactly these bytes: false when others went out under the same second. */
@@ -32,8 +32,26 @@ export interface Representation {
   readonly holdUntil: number
 }
 
-/** The same memory as a Buffer: node:http turns every other kind into one, each time. */
-export const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+/**
+ * A body as node:http sends it fastest: a short one as text, an octet a character, which leaves as one piece with its head (a sixth of
+ * what the request costs); a long one as a Buffer, since every other kind of bytes is turned into one, each time.
+ */
+export type Body = Buffer | string
+
+/** What libuv writes from its stack. */
+const maxTextBytes = 16_384 - 2_048
+
+export const bodyOf = (bytes: Uint8Array): Body => {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return buffer.length <= maxTextBytes ? buffer.toString('latin1') : buffer
+}
+
+/** Ends the answer; a HEAD gets no body. */
+export const endWith = ({ method }: IncomingMessage, response: ServerResponse, body: Body): void => {
+  if (method === 'HEAD') response.end()
+  else if (typeof body === 'string') response.end(body, 'latin1')
+  else response.end(body)
+}
 
 const httpDate = (at: number): string => new Date(at).toUTCString()
 
@@ -55,7 +73,7 @@ export const represent = (content: Content, now: number, before: Representation 
   const lastModified = content.lastModified === null ? null : httpDate(content.lastModified)
   return {
     content,
-    body: bufferOf(content.bytes),
+    body: bodyOf(content.bytes),
     etag: `"${content.tag}"`,
     lastModified,
     dated: lastModified !== null && lastModified !== before?.lastModified,
@@ -92,5 +110,5 @@ export const sendRepresentation = (
     return
   }
   response.writeHead(200, current.headers)
-  response.end(request.method === 'HEAD' ? undefined : representation.body)
+  endWith(request, response, representation.body)
 }
