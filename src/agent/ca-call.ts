@@ -100,7 +100,7 @@ const factsOf = (facts: unknown): ErrorFacts => {
 }
 
 /** The CA's problem document (RFC 9457), or what a proxy in between said. */
-const refusalOf = (status: number, text: string, retryAfter: string | undefined): AgentError => {
+export const refusalOf = (status: number, text: string, retryAfter: string | undefined): AgentError => {
   const problem = parseJson(text) as Readonly<Record<string, unknown>> | undefined
   const member = (name: string): string | undefined => {
     const value = problem?.[name]

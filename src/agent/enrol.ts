@@ -1,30 +1,44 @@
-// Enrolment: a join token and a new key become an identity in one round trip. The token goes out only over a connection that was
+// Enrolment: evidence and a new key become an identity in one round trip. The evidence goes out only over a connection that was
 // verified against the given trust anchors.
-import { createHash } from 'node:crypto'
-import { toHex, utf8 } from '../base/bytes.ts'
 import { callCa } from './ca-call.ts'
 import type { Credential } from './credential.ts'
+import { AgentError } from './errors.ts'
+import { type Evidence, evidenceHash } from './evidence.ts'
 import { pendingKeys, type RequestDeps, requestIdentity } from './request-identity.ts'
 import { resolveTrustAnchors, type TrustAnchors } from './trust-anchors.ts'
 
 export interface Enrolment {
   readonly url: string
   readonly anchors: TrustAnchors
+  /** The evidence itself. */
   readonly token: string
+  /** What it is; a join token unless it says so. */
+  readonly type?: Evidence['type']
   /** The service that the token must be for; null takes whatever it is for. */
   readonly service: string | null
 }
 
-/** What the evidence is remembered by: never the token itself. */
-export const evidenceHash = (token: string): string =>
-  `sha256:${toHex(createHash('sha256').update(utf8(token)).digest())}`
+export { evidenceHash }
+
+/** A CA that knows no such evidence names the kinds it does know. */
+const explained = (type: Evidence['type'], error: unknown): unknown =>
+  error instanceof AgentError && error.code === 'evidence_type_not_supported'
+    ? AgentError.fromCa(error.code, `this CA takes no evidence of type ${type}: ${error.message}`, {
+        hint: 'enrol with a join token (tokenFile, AGENTCA_TOKEN_FILE): agentca token create',
+        facts: error.facts,
+        cause: error,
+        ...(error.requestId === null ? {} : { requestId: error.requestId }),
+        ...(error.status === null ? {} : { status: error.status }),
+      })
+    : error
 
 /**
  * One attempt; asked again with the same token it asks with the same key. `untilAnswered` repeats it.
  * @returns the credential, already stored
  * @throws AgentError
  */
-export const enrol = async (deps: RequestDeps, { url, anchors, token, service }: Enrolment): Promise<Credential> => {
+export const enrol = async (deps: RequestDeps, enrolment: Enrolment): Promise<Credential> => {
+  const { url, anchors, token, type = 'token', service } = enrolment
   const roots = await resolveTrustAnchors(url, anchors, deps.signal)
   const enrolledWith = evidenceHash(token)
   const [key] = await pendingKeys(deps, `enrol ${enrolledWith}`)
@@ -32,10 +46,12 @@ export const enrol = async (deps: RequestDeps, { url, anchors, token, service }:
     target: { url, roots, trustDomain: null, client: null },
     path: '/v1/enroll',
     key,
-    body: async () => ({ evidence: { type: 'token', token } }),
+    body: async () => ({ evidence: type === 'token' ? { type, token } : { type, jwt: token } }),
     spiffeId: null,
     service,
     enrolledWith,
+  }).catch(error => {
+    throw explained(type, error)
   })
 }
 

@@ -24,6 +24,8 @@ export type AgentErrorCode =
   | 'identity_unexpected'
   | 'identity_expired'
   | 'identity_closed'
+  /** The CA took the identity back: everything under it was ended. */
+  | 'revoked'
   | 'peer_not_verified'
 
 export interface AgentErrorOptions extends ErrorOptionsOf {

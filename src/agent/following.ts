@@ -9,6 +9,7 @@ import {
   readCredentialDirectory,
 } from './credential-directory.ts'
 import { AgentError } from './errors.ts'
+import type { AskedAccess } from './generation.ts'
 
 /** A renewal leaves a third of the life; a few seconds of it are nothing. */
 const lookEveryMs = 5000
@@ -17,9 +18,9 @@ const lookEveryMs = 5000
 const onlyReads: ReadonlySet<string> = new Set(['directory_in_use', 'directory_unwritable'])
 
 /** @returns the directory for its one renewer, or why this process can only read it */
-export const tryOpen = async (directory: string): Promise<CredentialDirectory | AgentError> => {
+export const tryOpen = async (directory: string, access: AskedAccess): Promise<CredentialDirectory | AgentError> => {
   try {
-    return await openCredentialDirectory(directory)
+    return await openCredentialDirectory(directory, access)
   } catch (error) {
     if (error instanceof AgentError && onlyReads.has(error.code)) return error
     throw error
@@ -34,7 +35,7 @@ export const tryOpen = async (directory: string): Promise<CredentialDirectory | 
  */
 export const followDirectory = async (
   timing: Timing,
-  directory: string,
+  { directory, access }: { readonly directory: string; readonly access: AskedAccess },
   seen: string | null,
   apply: (credential: Credential) => void,
   signal: AbortSignal,
@@ -42,7 +43,7 @@ export const followDirectory = async (
   let known = seen
   for (;;) {
     await timing.idle(lookEveryMs, signal)
-    const opened = await tryOpen(directory).catch(error => error as AgentError)
+    const opened = await tryOpen(directory, access).catch(error => error as AgentError)
     const present = await presentGeneration(directory).catch(() => known)
     if (present !== known) {
       // What cannot be read now is looked at again: the present credential still serves.

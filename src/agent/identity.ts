@@ -1,8 +1,9 @@
 // An identity for as long as a process needs one: found in its directory or enrolled, kept alive in the background, handed out as
 // the present generation, and gone with its process's `await using`.
-import type { Response } from 'undici'
+import type { Agent as HttpsAgent } from 'node:https'
+import type { Dispatcher, Response } from 'undici'
 import { messageOf } from '../base/errors.ts'
-import { type Log, silentLog } from '../base/log.ts'
+import { silentLog } from '../base/log.ts'
 import { systemTiming, type Timing } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { type CredentialDirectory, presentGeneration } from './credential-directory.ts'
@@ -10,17 +11,16 @@ import { fetchCrls } from './crl-fetch.ts'
 import { AgentError } from './errors.ts'
 import { followDirectory } from './following.ts'
 import { storedLifetime } from './lifetime.ts'
-import { loopDeps, obtainIdentity, type Parts } from './obtain.ts'
-import { createPeerConnections, type PeerConnections, type PeerRequestInit } from './peer-fetch.ts'
-import { healthy, type Kept, keepAlive, type RenewalStatus } from './renewal-loop.ts'
+import { accessOf, loopDeps, obtainIdentity, type Parts } from './obtain.ts'
+import { watchOwnState } from './own-state.ts'
+import { createPeerClients, type Http2Client, type HttpsAgentOptions, type PeerOptions } from './peer-clients.ts'
+import type { PeerRequestInit } from './peer-fetch.ts'
+import type { PeerTlsOptions } from './peer-proof.ts'
+import { createPresent, type IdentityEvent, type IdentityEvents, type IdentityStatus, type Present } from './present.ts'
+import { createPrompts, type Prompts } from './prompts.ts'
+import { healthy, type Kept, keepAlive, revocationCodes, revokedBy, stateAfter } from './renewal-loop.ts'
 import { type AgentIdentityOptions, readSettings } from './settings.ts'
 import type { CredentialStore } from './store.ts'
-
-export interface IdentityStatus extends RenewalStatus {
-  /** Seconds on the monotonic clock; 0 once expired. */
-  readonly expiresInSeconds: number
-  readonly renewInSeconds: number
-}
 
 export interface AgentIdentity extends AsyncDisposable {
   /** The present generation; the last one when it has expired (`status` tells). */
@@ -28,11 +28,28 @@ export interface AgentIdentity extends AsyncDisposable {
   status(): IdentityStatus
   /** Calls back with every next generation. @returns the function that ends it */
   onChange(listener: (credential: Credential) => void): () => void
+  /** @returns the function that ends it */
+  on<E extends IdentityEvent>(event: E, listener: (value: IdentityEvents[E]) => void): () => void
+  /** Aborts when the identity is revoked or disposed of, with the AgentError that says so: for work that must not outlive it. */
+  readonly signal: AbortSignal
+  /**
+   * Renews now instead of at its time. @returns the next generation
+   * @throws AgentError the CA's, or `identity_closed`, `revoked`; the identity goes on as after any failed attempt
+   */
+  renew(): Promise<Credential>
   /**
    * `fetch` under this identity.
-   * @throws AgentError `peer_not_verified`, `identity_expired`, `identity_closed`, `option_missing`; what fetch throws
+   * @throws AgentError `peer_not_verified`, `identity_expired`, `identity_closed`, `revoked`, `instance_locked`, `option_missing`; what
+   * fetch throws
    */
   fetch(url: string | URL, init: PeerRequestInit): Promise<Response>
+  /** For any other fetch, and undici's own API: `{ dispatcher }`. */
+  dispatcher(options: PeerOptions): Dispatcher
+  /** For `https.request` and libraries that take an agent of `node:https`. */
+  httpsAgent(options: HttpsAgentOptions): HttpsAgent
+  http2(authority: string | URL, options: PeerOptions): Http2Client
+  /** For `tls.connect`: read when a connection is made, they are always the present generation's. */
+  tlsOptions(options: PeerOptions): PeerTlsOptions
 }
 
 /** What a test replaces. */
@@ -42,43 +59,6 @@ export interface Surroundings {
 }
 
 const systemSurroundings: Surroundings = { env: process.env, timing: systemTiming }
-
-/** The present generation with its connections. Only `apply` and `report` change it. */
-const createPresent = (first: Kept, log: Log) => {
-  let kept = first
-  let status: RenewalStatus = healthy
-  let connections = createPeerConnections(first.credential)
-  const retired = new Set<PeerConnections>()
-  const listeners = new Set<(credential: Credential) => void>()
-
-  return {
-    kept: (): Kept => kept,
-    status: (): RenewalStatus => status,
-    connections: (): PeerConnections => connections,
-    listeners,
-    apply: (next: Kept): void => {
-      const old = connections
-      kept = next
-      connections = createPeerConnections(next.credential)
-      retired.add(old)
-      old.retire().then(() => retired.delete(old))
-      for (const listener of listeners)
-        try {
-          listener(next.credential)
-        } catch (error) {
-          log.error({ err: error }, 'a listener for changes of the identity failed')
-        }
-    },
-    report: (next: RenewalStatus): void => {
-      status = next
-    },
-    destroy: async (): Promise<void> => {
-      await Promise.all([connections, ...retired].map(each => each.destroy()))
-    },
-  }
-}
-
-type Present = ReturnType<typeof createPresent>
 
 /** After each renewal; programs that check revocation by these files would rather have none than an old one. */
 const refreshCrls = async (parts: Parts, directory: CredentialDirectory, credential: Credential): Promise<void> => {
@@ -91,20 +71,26 @@ const refreshCrls = async (parts: Parts, directory: CredentialDirectory, credent
   }
 }
 
+const isDirectory = (store: CredentialStore): store is CredentialDirectory => Symbol.asyncDispose in store
+
+/** Until this process is the renewer of its directory. */
+const follow = async (parts: Parts, present: Present): Promise<CredentialStore> => {
+  const { settings, timing, signal, options } = parts
+  const directory = settings.dir as string
+  present.report({ ...healthy, state: 'following' })
+  const apply = (credential: Credential) => present.apply({ credential, lifetime: storedLifetime(credential, timing) })
+  const seen = await presentGeneration(directory)
+  const store = await followDirectory(timing, { directory, access: accessOf(options) }, seen, apply, signal)
+  present.report(healthy)
+  return store
+}
+
 /** Follows where another process renews, renews where none does; gives back what it holds when it ends. */
-const live = async (parts: Parts, present: Present, obtained: CredentialStore | null): Promise<void> => {
-  const { settings, timing, signal } = parts
+const live = async (parts: Parts, present: Present, prompts: Prompts, obtained: CredentialStore | null) => {
   let store = obtained
   let refreshing = Promise.resolve()
   try {
-    if (store === null) {
-      const directory = settings.dir as string
-      present.report({ ...healthy, state: 'following' })
-      const apply = (credential: Credential) =>
-        present.apply({ credential, lifetime: storedLifetime(credential, timing) })
-      store = await followDirectory(timing, directory, await presentGeneration(directory), apply, signal)
-      present.report(healthy)
-    }
+    store ??= await follow(parts, present)
     const directory = isDirectory(store) ? store : null
     const refresh = ({ credential }: Kept): void => {
       if (directory !== null) refreshing = refreshing.then(() => refreshCrls(parts, directory, credential))
@@ -113,22 +99,53 @@ const live = async (parts: Parts, present: Present, obtained: CredentialStore | 
       present.apply(kept)
       refresh(kept)
     }
-    const kept = present.kept()
-    refresh(kept)
-    await keepAlive(loopDeps(parts, store, kept.credential), kept, apply, present.report, signal)
+    const first = present.kept()
+    refresh(first)
+    const { report } = present
+    const keeping = { first, prompts, apply, report, signal: parts.signal }
+    const error = await keepAlive(loopDeps(parts, store, first.credential), keeping)
+    prompts.end(error)
+    present.halt(error, 'for good')
   } finally {
     await refreshing
     if (store !== null && isDirectory(store)) await store[Symbol.asyncDispose]()
   }
 }
 
-const isDirectory = (store: CredentialStore): store is CredentialDirectory => Symbol.asyncDispose in store
+/** What the CA says of this identity between two renewals. @returns what to tell of a renewal */
+const watch = (parts: Parts, present: Present, prompts: Prompts): void => {
+  const { options, settings, timing, signal } = parts
+  const log = options.log ?? silentLog
+  const end = (error: AgentError): void => {
+    log.error({ hint: error.hint }, error.message)
+    present.report({ state: 'revoked', lastError: error, failures: 1 })
+    present.halt(error, 'for good')
+  }
+  const own = watchOwnState(
+    {
+      url: () => settings.url ?? present.kept().credential.url,
+      current: () => present.kept().credential,
+      timing,
+      log,
+      revoked: end,
+      doubt: refusal => {
+        const { state } = present.status()
+        if (state === 'ok' || state === 'retrying') prompts.ask().catch(() => {})
+        if (state !== 'following' || refusal === null) return
+        if (revocationCodes.has(refusal.code)) end(revokedBy(refusal))
+        else log.warn({ code: refusal.code, hint: refusal.hint, state: stateAfter(refusal) }, refusal.message)
+      },
+      good: () => {
+        const { state } = present.status()
+        if (state === 'held' || state === 'locked') prompts.ask().catch(() => {})
+      },
+    },
+    signal,
+  )
+  present.on('renewed', own.renewed)
+}
 
-const expired = ({ credential }: Kept, { lastError }: RenewalStatus): AgentError =>
-  AgentError.of('identity_expired', `the certificate ended at ${credential.facts.notAfter}`, {
-    ...(lastError === null ? {} : { cause: lastError }),
-    ...(lastError?.hint === undefined ? {} : { hint: lastError.hint }),
-  })
+const closed = (): AgentError => AgentError.of('identity_closed', 'this identity was disposed of')
 
 /**
  * The identity that the options, the environment and the credential directory lead to, in this order, or a new one.
@@ -143,34 +160,33 @@ export const agentIdentity = async (
   const settings = readSettings(options, env)
   const parts: Parts = { options, settings, timing, signal: ending.signal }
   const { kept, store } = await obtainIdentity({ ...parts, signal: options.signal ?? ending.signal })
-  const present = createPresent(kept, log)
-  const running = live(parts, present, store).catch(error => {
-    if (!ending.signal.aborted) log.error({ err: error }, `the identity is no longer renewed: ${messageOf(error)}`)
+  const present = createPresent(kept, timing, log)
+  const prompts = createPrompts()
+  const clients = createPeerClients(present)
+  const lifelong = { ...parts, signal: AbortSignal.any([ending.signal, present.ended]) }
+  const running = live(lifelong, present, prompts, store).catch(error => {
+    prompts.end(present.ended.aborted ? present.ended.reason : error)
+    if (!lifelong.signal.aborted) log.error({ err: error }, `the identity is no longer renewed: ${messageOf(error)}`)
   })
-  const secondsUntil = (at: number): number => Math.max(0, (at - timing.clock.monotonic()) / 1000)
+  if (options.watch !== 'none') watch(lifelong, present, prompts)
 
   return {
     current: () => present.kept().credential,
-    status: () => ({
-      ...present.status(),
-      expiresInSeconds: secondsUntil(present.kept().lifetime.expiresAt),
-      renewInSeconds: secondsUntil(present.kept().lifetime.renewAt),
-    }),
-    onChange: listener => {
-      present.listeners.add(listener)
-      return () => {
-        present.listeners.delete(listener)
-      }
-    },
-    fetch: async (url, init) => {
-      if (ending.signal.aborted) throw AgentError.of('identity_closed', 'this identity was disposed of')
-      if (secondsUntil(present.kept().lifetime.expiresAt) === 0) throw expired(present.kept(), present.status())
-      return present.connections().fetch(url, init)
-    },
+    status: present.status,
+    onChange: listener => present.on('renewed', listener),
+    on: present.on,
+    signal: present.ended,
+    renew: () => prompts.ask(),
+    fetch: async (url, init) => present.connections().fetch(url, init),
+    dispatcher: clients.dispatcher,
+    httpsAgent: clients.httpsAgent,
+    http2: clients.http2,
+    tlsOptions: clients.tlsOptions,
     [Symbol.asyncDispose]: async () => {
-      ending.abort()
+      ending.abort(closed())
       await running
-      await present.destroy()
+      clients.close()
+      await present.close(closed())
     },
   }
 }

@@ -6,13 +6,15 @@ import { isService } from './answer.ts'
 import { defaultPatienceSeconds, type Timing, untilAnswered } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { readCredentialDirectory } from './credential-directory.ts'
-import { enrol, evidenceHash } from './enrol.ts'
+import { enrol } from './enrol.ts'
 import { AgentError } from './errors.ts'
+import { evidenceHash } from './evidence.ts'
 import { tryOpen } from './following.ts'
+import type { AskedAccess } from './generation.ts'
 import { freshLifetime, storedLifetime } from './lifetime.ts'
 import { type Kept, type RenewalLoopDeps, restore } from './renewal-loop.ts'
 import type { RequestDeps } from './request-identity.ts'
-import { type AgentIdentityOptions, joinSettings, readToken, type Settings } from './settings.ts'
+import { type AgentIdentityOptions, joinSettings, type Settings } from './settings.ts'
 import { type CredentialStore, createMemoryStore } from './store.ts'
 import { readRoots } from './trust-anchors.ts'
 
@@ -35,6 +37,13 @@ export interface Parts {
   readonly timing: Timing
   readonly signal: AbortSignal
 }
+
+export const accessOf = ({ access }: AgentIdentityOptions): AskedAccess => ({
+  keyMode: null,
+  uid: null,
+  gid: null,
+  ...access,
+})
 
 const patienceOf = ({ options, signal }: Parts) => ({
   patienceSeconds: options.patienceSeconds ?? defaultPatienceSeconds,
@@ -62,13 +71,16 @@ export const loopDeps = (parts: Parts, store: CredentialStore, credential: Crede
       if (anchors === null || !('caFile' in anchors)) return bundlePem
       return bundlePem + (await readRoots(anchors.caFile).catch(() => ''))
     },
-    enrolAgain: async present => {
-      const { url, anchors, tokenFile } = settings
-      if (anchors === null || tokenFile === null) return null
-      const token = await readToken(tokenFile).catch(() => null)
-      // The token that this identity came from is used up: showing it with another key would only raise an alarm.
-      if (token === null || evidenceHash(token) === present.enrolledWith) return null
-      return enrol(deps, { url: url ?? present.url, anchors, token, service: options.service ?? null })
+    enrolAgain: async (present, why) => {
+      const { url, anchors, evidence } = settings
+      if (anchors === null || evidence === null) return null
+      const shown = await evidence().catch(() => null)
+      // What this identity came from is used up: showing it with another key would only raise an alarm.
+      if (shown === null || evidenceHash(shown.secret) === present.enrolledWith) return null
+      // A platform renews its JWTs by itself: only a token is somebody's word that a revoked identity may have a successor.
+      if (why === 'revoked' && shown.type !== 'token') return null
+      const { type, secret: token } = shown
+      return enrol(deps, { url: url ?? present.url, anchors, token, type, service: options.service ?? null })
     },
   }
 }
@@ -84,10 +96,10 @@ const obtain = async (parts: Parts, store: CredentialStore): Promise<Kept> => {
     const credential = await untilAnswered(timing, patienceOf(parts), () => restore(deps, stored))
     return { credential, lifetime: freshLifetime(credential, timing) }
   }
-  const { url, anchors, tokenFile } = joinSettings(settings)
-  const token = await readToken(tokenFile)
+  const { url, anchors, evidence } = joinSettings(settings)
+  const { type, secret: token } = await evidence()
   const credential = await untilAnswered(timing, patienceOf(parts), () =>
-    enrol(requestDeps(parts, store), { url, anchors, token, service: options.service ?? null }),
+    enrol(requestDeps(parts, store), { url, anchors, token, type, service: options.service ?? null }),
   )
   return { credential, lifetime: freshLifetime(credential, timing) }
 }
@@ -112,7 +124,7 @@ const obtainFromDirectory = async (parts: Parts, directory: string): Promise<Obt
   const { options, timing, signal } = parts
   const deadline = timing.clock.monotonic() + patienceOf(parts).patienceSeconds * 1000
   for (;;) {
-    const opened = await tryOpen(directory)
+    const opened = await tryOpen(directory, accessOf(options))
     if (!(opened instanceof AgentError)) return obtainOrRelease(parts, opened)
     const credential = await readCredentialDirectory(directory)
     if (credential !== null) {

@@ -1,29 +1,16 @@
-// Calls to peers under this identity: one pool of connections per generation and peer, all of them replaced when the identity is
-// renewed. Calls under way finish on the old connections; no new call starts there, and no TLS session is ever resumed, because a
-// resumed one would still show the old certificate.
-import { Agent, type RequestInit, type Response, fetch as undiciFetch } from 'undici'
-import { isAgentCaError } from '../base/errors.ts'
-import { parseSpiffeId, type SpiffeId } from '../pki/spiffe.ts'
-import { type Credential, tlsMaterialOf } from './credential.ts'
+// HTTP/1.1 calls to peers under one generation of an identity: one pool of connections a peer. When the identity is renewed all of them
+// are replaced: calls under way finish on the old connections, no new call starts there, and no TLS session is ever resumed, because
+// a resumed one would still show the old certificate.
+import { Agent, type Dispatcher, type RequestInit, type Response, fetch as undiciFetch } from 'undici'
+import type { SpiffeId } from '../pki/spiffe.ts'
+import type { Credential } from './credential.ts'
 import { AgentError } from './errors.ts'
-import { checkIsPeer } from './server-identity.ts'
+import { createPeerTls, type PeerTlsOptions, parsePeer } from './peer-proof.ts'
 
 /** As of `fetch`, and whom the answer must come from. */
 export interface PeerRequestInit extends Omit<RequestInit, 'dispatcher'> {
   /** SPIFFE ID of the server. Its certificate must lead to this identity's trust bundle and name exactly this. */
   readonly peer: string
-}
-
-const parsePeer = (peer: unknown): SpiffeId => {
-  try {
-    if (typeof peer === 'string') return parseSpiffeId(peer)
-  } catch (error) {
-    if (!isAgentCaError(error)) throw error
-    throw AgentError.of('option_invalid', `peer: ${error.message}`, { cause: error })
-  }
-  throw AgentError.of('option_missing', 'a call needs the SPIFFE ID of its peer', {
-    hint: "fetch(url, { peer: 'spiffe://TRUST-DOMAIN/service/NAME' })",
-  })
 }
 
 /** The reason that undici wrapped into "fetch failed". */
@@ -33,32 +20,26 @@ const unwrapped = (error: unknown): unknown => {
 }
 
 export interface PeerConnections {
+  /** What `tls.connect` takes under this generation. */
+  tls(peer: SpiffeId): PeerTlsOptions
   fetch(url: string | URL, init: PeerRequestInit): Promise<Response>
+  dispatch(peer: SpiffeId, options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean
   /** No further calls; those under way finish, then all connections close, and it resolves. */
   retire(): Promise<void>
-  /** Ends calls under way too. */
-  destroy(): Promise<void>
+  /** Ends calls under way too. @param reason that they hear */
+  destroy(reason: Error | null): Promise<void>
 }
 
-/** The connections of one generation. */
-export const createPeerConnections = (credential: Credential): PeerConnections => {
-  const material = tlsMaterialOf(credential)
+/** The connections of one generation. @param now the wall clock, for the validity of peers' certificates */
+export const createPeerConnections = (credential: Credential, now: () => number): PeerConnections => {
+  const tls = createPeerTls(credential, now)
   const agents = new Map<SpiffeId, Agent>()
   let [starting, retired] = [0, false]
 
   const agentFor = (peer: SpiffeId): Agent => {
     let agent = agents.get(peer)
     if (agent === undefined) {
-      agent = new Agent({
-        allowH2: false,
-        connect: {
-          ...material,
-          minVersion: 'TLSv1.3',
-          maxCachedSessions: 0,
-          rejectUnauthorized: true,
-          checkServerIdentity: checkIsPeer(peer),
-        },
-      })
+      agent = new Agent({ allowH2: false, connect: { ...tls(peer), maxCachedSessions: 0 } })
       agents.set(peer, agent)
     }
     return agent
@@ -72,6 +53,7 @@ export const createPeerConnections = (credential: Credential): PeerConnections =
   }
 
   return {
+    tls,
     fetch: async (url, { peer, ...init }) => {
       const id = parsePeer(peer)
       if (!URL.canParse(url) || new URL(url).protocol !== 'https:')
@@ -86,13 +68,19 @@ export const createPeerConnections = (credential: Credential): PeerConnections =
         closeWhenIdle()
       }
     },
+    dispatch: (peer, options, handler) => {
+      const { origin } = options
+      if (!URL.canParse(String(origin)) || new URL(String(origin)).protocol !== 'https:')
+        throw AgentError.of('option_invalid', `expected an https URL, got ${origin}`)
+      return agentFor(peer).dispatch(options, handler)
+    },
     retire: () => {
       retired = true
       closeWhenIdle()
       return closed.promise
     },
-    destroy: async () => {
-      await Promise.allSettled([...agents.values()].map(agent => agent.destroy()))
+    destroy: async reason => {
+      await Promise.allSettled([...agents.values()].map(agent => agent.destroy(reason)))
     },
   }
 }

@@ -2,10 +2,11 @@
 // own pace. The present certificate serves as long as it lives, whatever the loop meets.
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import { calmPace, idleUntil, type Pace, slowPace, waitAfter } from './backoff.ts'
+import { calmPace, idleUntil, type Pace, slowPace, type Timing, waitAfter } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { AgentError, isTransient } from './errors.ts'
 import { freshLifetime, type Lifetime } from './lifetime.ts'
+import type { Prompts } from './prompts.ts'
 import { type RenewalDeps, recover, renew } from './renew.ts'
 
 export type RenewalState =
@@ -19,6 +20,8 @@ export type RenewalState =
   | 'locked'
   /** Refused for another reason that asking again does not change. */
   | 'refused'
+  /** For good: the CA took this identity back. */
+  | 'revoked'
   /** Another process renews in this directory; this one reads. */
   | 'following'
 
@@ -38,8 +41,31 @@ const stateOfCode: Readonly<Record<string, RenewalState>> = {
   lineage_conflict: 'locked',
 }
 
-const stateAfter = (error: AgentError): RenewalState =>
-  error.origin === 'agent' || isTransient(error) ? 'retrying' : (stateOfCode[error.code] ?? 'refused')
+/** What the CA says of an identity that it took back. */
+export const revocationCodes: ReadonlySet<string> = new Set([
+  'certificate_revoked',
+  'instance_revoked',
+  'registration_retired',
+  'registration_ended',
+])
+
+/** A certificate that somebody else's renewal replaced is revoked too; then it is for the lineage to say what happened. */
+export const revokedBy = (error: AgentError): AgentError =>
+  AgentError.of('revoked', `the CA revoked this identity: ${error.message}`, {
+    hint: error.hint ?? 'enrol again with fresh evidence: agentca token create',
+    facts: { ...error.facts, reason: error.code },
+    cause: error,
+    ...(error.requestId === null ? {} : { requestId: error.requestId }),
+    ...(error.status === null ? {} : { status: error.status }),
+  })
+
+/** How the identity stands after an attempt that failed for this reason. */
+export const stateAfter = (error: AgentError): RenewalState =>
+  error.code === 'revoked'
+    ? 'revoked'
+    : error.origin === 'agent' || isTransient(error)
+      ? 'retrying'
+      : (stateOfCode[error.code] ?? 'refused')
 
 const paceOf = (state: RenewalState): Pace => (state === 'retrying' ? calmPace : slowPace)
 
@@ -57,19 +83,24 @@ const isBeyondRecovery = (error: unknown): boolean => error instanceof AgentErro
 export interface RenewalLoopDeps extends RenewalDeps {
   readonly log: Log
   /** Enrols again, if there is evidence that this credential did not come from; null when there is none. */
-  readonly enrolAgain: (credential: Credential) => Promise<Credential | null>
+  readonly enrolAgain: (credential: Credential, why: 'lost' | 'revoked') => Promise<Credential | null>
 }
+
+const whyOf = (error: unknown): 'lost' | 'revoked' =>
+  error instanceof AgentError && revocationCodes.has(error.code) ? 'revoked' : 'lost'
 
 /** Makes an expired or locked identity whole again. Never by renewal: an older certificate would lock the lineage (again). */
 export const restore = async (deps: RenewalLoopDeps, credential: Credential): Promise<Credential> => {
   try {
     return await recover(deps, credential)
   } catch (error) {
-    const again = isBeyondRecovery(error) ? await deps.enrolAgain(credential) : null
+    const again = isBeyondRecovery(error) ? await deps.enrolAgain(credential, whyOf(error)) : null
     if (again === null) throw error
     return again
   }
 }
+
+const revoked = (error: AgentError): AgentError => (revocationCodes.has(error.code) ? revokedBy(error) : error)
 
 const asAgentError = (error: unknown): AgentError =>
   error instanceof AgentError
@@ -81,20 +112,33 @@ export interface Kept {
   readonly lifetime: Lifetime
 }
 
+export interface Keeping {
+  /** What is kept alive. */
+  readonly first: Kept
+  readonly prompts: Prompts
+  /** Is told of every next generation, already stored. */
+  readonly apply: (kept: Kept) => void
+  /** Is told of every change of the status. */
+  readonly report: (status: RenewalStatus) => void
+  readonly signal: AbortSignal
+}
+
+/** Until a time on the monotonic clock, or until somebody wants an attempt now. */
+const idleOrAsked = async (timing: Timing, until: number, { prompts, signal }: Keeping): Promise<void> => {
+  try {
+    await idleUntil(timing, until, AbortSignal.any([signal, prompts.pending()]))
+  } catch (error) {
+    if (signal.aborted || !prompts.pending().aborted) throw error
+  }
+}
+
 /**
- * Runs until aborted.
- * @param first what is kept alive
- * @param apply is told of every next generation, already stored
- * @param report is told of every change of the status
+ * Runs until aborted, or until the CA has taken the identity back and there is nothing to enrol with again.
+ * @returns why it was revoked
  */
-export const keepAlive = async (
-  deps: RenewalLoopDeps,
-  first: Kept,
-  apply: (kept: Kept) => void,
-  report: (status: RenewalStatus) => void,
-  signal: AbortSignal,
-): Promise<void> => {
+export const keepAlive = async (deps: RenewalLoopDeps, keeping: Keeping): Promise<AgentError> => {
   const { timing, log } = deps
+  const { first, prompts, apply, report, signal } = keeping
   let { credential, lifetime } = first
   let status = healthy
   // Once the lineage was locked, renewing from this credential may lock it again after somebody unlocked it: whether its key is still
@@ -107,7 +151,7 @@ export const keepAlive = async (
       return await renew(deps, credential)
     } catch (error) {
       if (error instanceof AgentError && error.code === 'certificate_expired') return restore(deps, credential)
-      const again = isBeyondRecovery(error) ? await deps.enrolAgain(credential) : null
+      const again = isBeyondRecovery(error) ? await deps.enrolAgain(credential, whyOf(error)) : null
       if (again === null) throw error
       return again
     }
@@ -125,7 +169,8 @@ export const keepAlive = async (
   }
 
   for (;;) {
-    await idleUntil(timing, nextAttempt(), signal)
+    await idleOrAsked(timing, nextAttempt(), keeping)
+    const { answer, refuse } = prompts.taken()
     try {
       credential = await attempt()
       lifetime = freshLifetime(credential, timing)
@@ -133,13 +178,16 @@ export const keepAlive = async (
       status = healthy
       log.info({ serial: credential.facts.serial, generation: credential.facts.generation }, 'identity renewed')
       apply({ credential, lifetime })
+      answer(credential)
     } catch (thrown) {
+      refuse(thrown)
       signal.throwIfAborted()
-      const error = asAgentError(thrown)
+      const error = revoked(asAgentError(thrown))
       status = { state: stateAfter(error), lastError: error, failures: status.failures + 1 }
       if (status.state === 'locked') lineage = 'in doubt'
       log.warn({ code: error.code, requestId: error.requestId, state: status.state, hint: error.hint }, error.message)
     }
     report(status)
+    if (status.state === 'revoked' && status.lastError !== null) return status.lastError
   }
 }

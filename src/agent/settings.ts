@@ -1,9 +1,9 @@
 // What an identity is made from, gathered in the order of precedence: options, then paths in the environment. Secrets come from
 // files, so neither ever holds one.
-import { readFile } from 'node:fs/promises'
-import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { AgentError } from './errors.ts'
+import { createEvidenceReader, type Evidence, type EvidenceSource } from './evidence.ts'
+import type { AskedAccess } from './generation.ts'
 import type { AgentKeyAlgorithm } from './key-pair.ts'
 import { parseFingerprint, type TrustAnchors } from './trust-anchors.ts'
 
@@ -16,8 +16,16 @@ export interface AgentIdentityOptions {
   readonly caFingerprint?: string
   /** Join token (AGENTCA_TOKEN_FILE). Read again each time it is needed, so that a new one can be put there. */
   readonly tokenFile?: string
+  /** Instead of `tokenFile`: a file descriptor that is open for this program (AGENTCA_TOKEN_FD). Read once. */
+  readonly tokenFd?: number
+  /** Instead of `tokenFile`: a JWT that the platform keeps fresh there (AGENTCA_JWT_FILE). */
+  readonly jwtFile?: string
   /** Credential directory (AGENTCA_DIR). Without it the identity lives in memory, and every start enrols. */
   readonly dir?: string
+  /** Modes and owner of the files in `dir`; what is not given stays as the generation before has it. */
+  readonly access?: Partial<AskedAccess>
+  /** `feed`: hears at once that it was revoked, locked or released; `none`: at its next renewal. */
+  readonly watch?: 'feed' | 'none'
   /** The identity must be this service's; anything else is refused before it is used. */
   readonly service?: string
   readonly keyAlgorithm?: AgentKeyAlgorithm
@@ -31,11 +39,40 @@ export interface AgentIdentityOptions {
 export interface Settings {
   readonly url: string | null
   readonly anchors: TrustAnchors | null
-  readonly tokenFile: string | null
+  /** Reads what to enrol with; null where none is named. */
+  readonly evidence: (() => Promise<Evidence>) | null
   readonly dir: string | null
 }
 
 type Environment = Readonly<Record<string, string | undefined>>
+
+const parseFd = (text: string): number => {
+  const fd = Number(text)
+  // 0 to 2 are the program's own streams; standard input is a file descriptor like another one.
+  if (/^\d{1,6}$/.test(text) && fd !== 1 && fd !== 2) return fd
+  throw AgentError.of('option_invalid', `expected the number of an open file descriptor, got ${text.slice(0, 20)}`, {
+    hint: 'for example AGENTCA_TOKEN_FD=3 with 3<token.file behind the command',
+  })
+}
+
+/** Options go before the environment as one; within either, only one source may be named. */
+const evidenceSource = (options: AgentIdentityOptions, env: Environment): EvidenceSource | null => {
+  const given = (value: string | number | undefined): boolean => value !== undefined && value !== ''
+  const { tokenFile, tokenFd, jwtFile } = options
+  const own = [tokenFile, tokenFd, jwtFile].some(given)
+  const named = {
+    tokenFile: own ? tokenFile : env.AGENTCA_TOKEN_FILE,
+    tokenFd: own ? tokenFd?.toString() : env.AGENTCA_TOKEN_FD,
+    jwtFile: own ? jwtFile : env.AGENTCA_JWT_FILE,
+  }
+  const names = (Object.keys(named) as (keyof typeof named)[]).filter(name => given(named[name]))
+  if (names.length > 1) throw AgentError.of('option_invalid', `${names.join(' and ')} exclude each other`)
+  const [name] = names
+  if (name === undefined) return null
+  const value = named[name] as string
+  if (name === 'tokenFd') return { tokenFd: parseFd(value) }
+  return name === 'tokenFile' ? { tokenFile: value } : { jwtFile: value }
+}
 
 /** @throws AgentError `option_invalid` */
 export const readSettings = (options: AgentIdentityOptions, env: Environment): Settings => {
@@ -49,41 +86,31 @@ export const readSettings = (options: AgentIdentityOptions, env: Environment): S
   const caFile = pick(options.caFile, 'AGENTCA_CA_FILE')
   const anchors: TrustAnchors | null =
     options.caFingerprint !== undefined ? { caFingerprint: options.caFingerprint } : caFile === null ? null : { caFile }
+  const source = evidenceSource(options, env)
   return {
     url: pick(options.url, 'AGENTCA_URL'),
     anchors,
-    tokenFile: pick(options.tokenFile, 'AGENTCA_TOKEN_FILE'),
+    evidence: source === null ? null : createEvidenceReader(source),
     dir: pick(options.dir, 'AGENTCA_DIR'),
   }
-}
-
-/** @throws AgentError `file_unreadable` */
-export const readToken = async (file: string): Promise<string> => {
-  const text = await readFile(file, 'utf8').catch(error => {
-    throw AgentError.of('file_unreadable', `cannot read the join token: ${messageOf(error)}`, {
-      hint: 'agentca token create --agent NAME makes one',
-      cause: error,
-    })
-  })
-  const token = text.trim()
-  if (/^[!-~]{1,512}$/.test(token)) return token
-  throw AgentError.of('option_invalid', `${file} holds no join token: expected one line of printable characters`)
 }
 
 export interface JoinSettings {
   readonly url: string
   readonly anchors: TrustAnchors
-  readonly tokenFile: string
+  readonly evidence: () => Promise<Evidence>
 }
 
 /** What enrolment needs, or a list of what is missing. @throws AgentError `option_missing` */
 export const joinSettings = (settings: Settings): JoinSettings => {
-  const { url, anchors, tokenFile, dir } = settings
-  if (url !== null && anchors !== null && tokenFile !== null) return { url, anchors, tokenFile }
+  const { url, anchors, evidence, dir } = settings
+  if (url !== null && anchors !== null && evidence !== null) return { url, anchors, evidence }
   const missing = [
     ...(url === null ? ['url (AGENTCA_URL)'] : []),
     ...(anchors === null ? ['caFile (AGENTCA_CA_FILE) or caFingerprint'] : []),
-    ...(tokenFile === null ? ['tokenFile (AGENTCA_TOKEN_FILE)'] : []),
+    ...(evidence === null
+      ? ['tokenFile (AGENTCA_TOKEN_FILE), tokenFd (AGENTCA_TOKEN_FD) or jwtFile (AGENTCA_JWT_FILE)']
+      : []),
   ]
   const looked = dir === null ? 'no credential directory is named (dir, AGENTCA_DIR)' : `${dir} holds no credential`
   throw AgentError.of('option_missing', `${looked}, and to enrol these are missing: ${missing.join('; ')}`, {

@@ -101,6 +101,7 @@ const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   identity_unexpected: 9,
   identity_expired: 4,
   identity_closed: 1,
+  revoked: 4,
   peer_not_verified: 9,
 
   pkcs11_uri_invalid: 2,

@@ -59,7 +59,8 @@ export const createTestIdentity = async (world: World, holder: Holder): Promise<
     }
   }
   const credential = current()
-  const identity: AgentIdentity = {
+  // Of an identity a verifier uses no more than this.
+  const identity = {
     current: () => ({ ...credential, url }),
     status: () => {
       throw new Error('not asked for')
@@ -77,7 +78,7 @@ export const createTestIdentity = async (world: World, holder: Holder): Promise<
       return new Response(body as never, { status: answer.status })
     },
     [Symbol.asyncDispose]: () => dispatcher.destroy(),
-  }
+  } satisfies Partial<AgentIdentity> as Partial<AgentIdentity> as AgentIdentity
   return {
     identity,
     moveTo: port => {

@@ -1,0 +1,70 @@
+// What an agent shows to become an instance: a join token or a JWT of another issuer, out of a file or a file descriptor. A secret never
+// comes from an argument or the environment, which other processes and crash reports may show; those carry paths and numbers only.
+import { createHash } from 'node:crypto'
+import { close, readFile } from 'node:fs'
+import { promisify } from 'node:util'
+import { toHex, utf8 } from '../base/bytes.ts'
+import { messageOf } from '../base/errors.ts'
+import { AgentError } from './errors.ts'
+
+export type EvidenceSource =
+  | { readonly tokenFile: string }
+  /** Open when the program starts, and read to its end once. */
+  | { readonly tokenFd: number }
+  /** What a platform keeps fresh there, a projected service account token for example. */
+  | { readonly jwtFile: string }
+
+export interface Evidence {
+  readonly type: 'token' | 'jwt'
+  readonly secret: string
+}
+
+/** What evidence is remembered by: never itself. */
+export const evidenceHash = (secret: string): string =>
+  `sha256:${toHex(createHash('sha256').update(utf8(secret)).digest())}`
+
+/** Join tokens are short; a JWT with a few claims and an RSA signature has a few kilobytes. */
+const forms = {
+  token: { what: 'a join token', form: /^[!-~]{1,512}$/, hint: 'agentca token create --agent NAME makes one' },
+  jwt: {
+    what: 'a JWT',
+    form: /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/,
+    hint: 'name the file in which the platform keeps it, for example a projected service account token',
+  },
+} as const
+
+const parseEvidence = (type: Evidence['type'], text: string, where: string): Evidence => {
+  const secret = text.trim()
+  const { what, form, hint } = forms[type]
+  if (secret.length <= 16_384 && form.test(secret)) return { type, secret }
+  throw AgentError.of('option_invalid', `${where} does not hold ${what}: expected one line of it`, { hint })
+}
+
+const readText = promisify(readFile) as (file: string | number, encoding: 'utf8') => Promise<string>
+
+const readFrom = (type: Evidence['type'], file: string | number, where: string): Promise<string> =>
+  readText(file, 'utf8').catch(error => {
+    throw AgentError.of('file_unreadable', `cannot read ${forms[type].what} from ${where}: ${messageOf(error)}`, {
+      hint: typeof file === 'number' ? `open it for the program: ${file}<token.file` : forms[type].hint,
+      cause: error,
+    })
+  })
+
+/** Each time from the file, so that a fresh one can be put there; from a descriptor once. @throws AgentError */
+export const createEvidenceReader = (source: EvidenceSource): (() => Promise<Evidence>) => {
+  if ('tokenFile' in source)
+    return async () =>
+      parseEvidence('token', await readFrom('token', source.tokenFile, source.tokenFile), source.tokenFile)
+  if ('jwtFile' in source)
+    return async () => parseEvidence('jwt', await readFrom('jwt', source.jwtFile, source.jwtFile), source.jwtFile)
+  const { tokenFd } = source
+  let read: Promise<Evidence> | null = null
+  return () => {
+    read ??= readFrom('token', tokenFd, `file descriptor ${tokenFd}`).then(text => {
+      // Children must not find it open at its end and wonder.
+      close(tokenFd, () => {})
+      return parseEvidence('token', text, `file descriptor ${tokenFd}`)
+    })
+    return read
+  }
+}
