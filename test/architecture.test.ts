@@ -44,7 +44,7 @@ const table: Readonly<Record<string, Row>> = {
   store: { imports: ['base'], packages: ['better-sqlite3'], effects: 'allowed' },
   audit: { imports: ['base', 'pki', 'store'], packages: [], effects: 'allowed' },
   schema: { imports: ['base', 'pki'], packages: ['zod', 'yaml'], effects: 'allowed' },
-  policy: { imports: ['base', 'pki', 'schema'], packages: [], effects: 'pure' },
+  policy: { imports: ['base', 'pki', 'schema'], packages: ['@cedar-policy/cedar-wasm'], effects: 'pure' },
   telemetry: { imports: ['base'], packages: ['pino', 'prom-client'], effects: 'allowed' },
   verify: { imports: ['base', 'pki'], packages: [], effects: 'pure' },
   ca: { imports: ['base', 'pki', 'verify', 'policy', 'audit', 'signer', 'store'], packages: [], effects: 'allowed' },
@@ -63,7 +63,15 @@ const table: Readonly<Record<string, Row>> = {
 /** What folders above the ports may see of the two that hold native code. */
 const portFiles: Readonly<Record<string, readonly string[]>> = {
   signer: ['port.ts', 'errors.ts'],
-  store: ['ports.ts', 'orphans-port.ts', 'event-cursors-port.ts', 'records.ts', 'errors.ts', 'activity.ts'],
+  store: [
+    'ports.ts',
+    'orphans-port.ts',
+    'policies-port.ts',
+    'event-cursors-port.ts',
+    'records.ts',
+    'errors.ts',
+    'activity.ts',
+  ],
 }
 
 const files = readdirSync(source, { recursive: true, encoding: 'utf8' })

@@ -170,6 +170,13 @@ export const instanceUnlocked = (
   facts: { readonly instance: string } & Reasoned,
 ): LeafDraft => createLeaf('instance_unlocked', context, instanceOf(subject, facts.instance), facts)
 
+/** By a rule or an operator; what renewal locks by itself is `lineage_locked`. */
+export const instanceLocked = (
+  context: LeafContext,
+  subject: Subject,
+  facts: { readonly instance: string; readonly reason: string },
+): LeafDraft => createLeaf('instance_locked', context, instanceOf(subject, facts.instance), facts)
+
 export const revoked = (
   context: LeafContext,
   facts: {
@@ -278,3 +285,37 @@ export const operatorAction = (
   context: LeafContext,
   facts: { readonly action: string; readonly [key: string]: LeafValue | undefined },
 ): LeafDraft => createLeaf('operator_action', context, null, facts)
+
+interface ScopeChangeFacts {
+  readonly kind: SubjectKind
+  readonly name: string
+  readonly gained: readonly string[]
+  readonly lost: readonly string[]
+}
+
+/** The first of them by name; how many they are is always whole. */
+const scopeFacts = (changes: readonly ScopeChangeFacts[]): { readonly [key: string]: LeafValue } => ({
+  registrations: changes.length,
+  changes: changes.slice(0, 20).map(({ kind, name, gained, lost }) => ({ of: subjectOf({ kind, name }), gained, lost })),
+})
+
+/** Policies were put in force: new ones, or an earlier version again. */
+export const policyActivated = (
+  context: LeafContext,
+  facts: {
+    readonly from: number | null
+    readonly to: number
+    readonly hash: string
+    readonly changes: readonly ScopeChangeFacts[]
+  } & Reasoned,
+): LeafDraft => {
+  const { from, to, hash, why, changes } = facts
+  return createLeaf('policy_activated', context, 'policy', { from, to, hash, why, ...scopeFacts(changes) })
+}
+
+/** By time alone: a grant began or ended. */
+export const scopesChanged = (
+  context: LeafContext,
+  facts: { readonly version: number; readonly changes: readonly ScopeChangeFacts[] },
+): LeafDraft =>
+  createLeaf('scopes_changed', context, 'policy', { version: facts.version, ...scopeFacts(facts.changes) })

@@ -28,6 +28,8 @@ export type IssuanceRefusalCode =
   | 'lineage_conflict'
   | 'recovery_not_allowed'
   | 'recovery_limit_reached'
+  /** A policy statement for enrolment or renewal, or the lack of one. */
+  | 'policy_denied'
 
 export type CaErrorCode =
   | IssuanceRefusalCode
@@ -44,6 +46,8 @@ export type CaErrorCode =
   /** A value an operator gave breaks a rule; the message names it. */
   | 'value_invalid'
   | 'no_active_issuer'
+  /** Policies whose own cases do not hold. */
+  | 'policy_test_failed'
   | 'signer_unavailable'
   | 'clock_refused'
   | 'internal'
@@ -61,4 +65,6 @@ export interface IssuanceRefusal {
   readonly message: string
   readonly hint: string | undefined
   readonly facts: Readonly<Record<string, string | number>>
+  /** What only the audit says: the statement of a policy, which is no caller's business. */
+  readonly statements?: readonly string[]
 }

@@ -30,7 +30,7 @@ export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents =>
     if (isRepeatable(request) && !admit(code, source, under === null ? undefined : who)) return null
     // A join token in two hands is an alarm, not just a refusal.
     const event = code === 'token_reuse' ? 'token_reuse' : 'request_refused'
-    const facts = { op: request.operation, code }
+    const facts = { op: request.operation, code, statements: refusal.statements }
     if (under === null) return createLeaf(event, contextOf(request, at), null, facts)
     const { registration, profileHash } = under
     const { profile, version } = registration

@@ -144,7 +144,7 @@ const create = async (
 ): Promise<Registration> => {
   const at = deps.clock.now()
   const checked = checkDraft(deps, draft, at)
-  if (dryRun) return { ...checked, id: 0, state: 'active', version: 1, createdAt: at, changedAt: at }
+  if (dryRun) return { ...checked, id: 0, state: 'active', scopes: [], version: 1, createdAt: at, changedAt: at }
   if (checked.owner !== null) await ensureOwner(deps, checked.owner, context, at)
   const { kind, name, owner, profile, roles, operatorRole, until } = checked
   return deps.registrations.create(

@@ -17,14 +17,15 @@ export const principalOf = ({
   version,
   roles,
   attributes,
-}: Pick<Registration, 'kind' | 'name' | 'state' | 'version' | 'roles' | 'attributes'>): PrincipalEntry => ({
+  scopes,
+}: Pick<Registration, 'kind' | 'name' | 'state' | 'version' | 'roles' | 'attributes' | 'scopes'>): PrincipalEntry => ({
   kind,
   name,
   state,
   version,
   roles,
   attributes,
-  scopes: [],
+  scopes,
 })
 
 type StatusBody = {
@@ -34,9 +35,12 @@ type StatusBody = {
   readonly changes: readonly (readonly [string, number])[]
 }
 type RegistrationBody = Pick<Registration, 'state' | 'version' | 'roles' | 'attributes'> & {
+  /** Not in entries of before there were policies. */
+  readonly scopes?: readonly string[]
   readonly by: PrincipalKind
   readonly value: string
 }
+type PolicyBody = { readonly version: number; readonly hash: string }
 
 const statusChange = ([serial, notAfter]: readonly [string, number]): StatusChange => ({ serial, notAfter })
 
@@ -52,8 +56,12 @@ export const eventOf = (entry: FeedEntry, epoch: string): KnownFeedEvent => {
       return { type, position, at, by, value, reason, changes: changes.map(statusChange) }
     }
     case 'agent': {
-      const { by, value, ...rest } = entry.body as unknown as RegistrationBody
-      return { type, position, at, principal: principalOf({ kind: by, name: value, ...rest }) }
+      const { by, value, scopes = [], ...rest } = entry.body as unknown as RegistrationBody
+      return { type, position, at, principal: principalOf({ kind: by, name: value, scopes, ...rest }) }
+    }
+    case 'policy': {
+      const { version, hash } = entry.body as unknown as PolicyBody
+      return { type, position, at, version, hash }
     }
     default:
       throw new Error(`entry ${entry.n} of the feed has the unknown type ${type}`)

@@ -73,6 +73,7 @@ const decidedInLedger: Readonly<Record<IssuanceRefusalCode, boolean>> = {
   lineage_conflict: true,
   recovery_not_allowed: true,
   recovery_limit_reached: true,
+  policy_denied: true,
 }
 
 /** `not_released` has a leaf of its own, written instead of the release. */

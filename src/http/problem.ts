@@ -66,6 +66,8 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   lineage_conflict: denied,
   recovery_not_allowed: denied,
   recovery_limit_reached: denied,
+  policy_denied: denied,
+  policy_test_failed: row(422, 9, 'The policies do not pass their own tests'),
   issuance_in_progress: conflicting,
   not_released: conflicting,
   not_found: missing,
@@ -79,6 +81,9 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
 
   // Policy.
   lint_failed: internal,
+  policy_malformed: row(422, 2, 'The policies have faults'),
+  policy_call_malformed: row(422, 2, 'The request has faults'),
+  policy_engine_missing: internal,
 
   // Bytes (pki).
   not_encodable: internal,

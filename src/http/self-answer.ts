@@ -18,7 +18,7 @@ export interface SelfAnswer extends IdentityAnswer {
     readonly state: 'active' | 'held' | 'retired'
     readonly version: number
   }
-  /** What policies grant; without policies, nothing. */
+  /** What policies grant for every call; without policies, nothing. */
   readonly scopes: readonly string[]
 }
 
@@ -40,6 +40,6 @@ export const selfAnswer = (caller: VerifiedCaller, context: IdentityContext, now
       state,
       version,
     },
-    scopes: [],
+    scopes: registration.scopes,
   }
 }

@@ -9,6 +9,7 @@
 import type { EventCursorsPort } from './event-cursors-port.ts'
 import type { FeedPort } from './feed-port.ts'
 import type { OrphansPort } from './orphans-port.ts'
+import type { PoliciesPort } from './policies-port.ts'
 import type {
   CertificateRecord,
   CertificateState,
@@ -182,7 +183,7 @@ export interface CertificatesPort {
 
 /** What a change does beyond the row itself; cascades run in the same transaction. */
 export interface RegistrationChange {
-  readonly set: Partial<Omit<Registration, 'id' | 'kind' | 'name' | 'version' | 'createdAt' | 'state'>>
+  readonly set: Partial<Omit<Registration, 'id' | 'kind' | 'name' | 'version' | 'scopes' | 'createdAt' | 'state'>>
   readonly state: RegistrationState
   /** An attestation: its owner said at this time that it is needed. */
   readonly attestedAt?: number
@@ -204,7 +205,9 @@ export interface BlastRadius {
 export interface RegistrationsPort {
   /** @throws StoreError `already_exists` (also when retired: names are never reused), `owner_not_found`, `owner_gone` */
   create(
-    draft: Omit<Registration, 'id' | 'version' | 'state' | 'createdAt' | 'changedAt'> & { readonly at: number },
+    draft: Omit<Registration, 'id' | 'version' | 'state' | 'scopes' | 'createdAt' | 'changedAt'> & {
+      readonly at: number
+    },
     leaf: LeafDraft,
   ): Promise<Registration>
   find(kind: SubjectKind, name: string): Registration | null
@@ -255,6 +258,11 @@ export interface InstancesPort {
   }): readonly (Instance & { readonly registration: Registration; readonly head: CertificateRecord | null })[]
   /** locked → active: certificates held by the lock and still unexpired become issued again, unless the agent is held. @throws `conflict` */
   unlock(id: string, at: number, leaf: LeafDraft): Promise<Instance>
+  /** active → locked: its live certificates become held, with a feed entry. @throws `not_found`, `conflict` */
+  lock(
+    lock: { readonly instanceId: string; readonly reason: string; readonly leaf: LeafDraft },
+    at: number,
+  ): Promise<Instance>
 }
 
 export interface TokensPort {
@@ -340,6 +348,8 @@ export interface AuditPort {
   read(from: number, limit: number): readonly Leaf[]
   /** Newest first, for `audit tail`. */
   tail(filter: { readonly subject?: string; readonly event?: string; readonly limit: number }): readonly Leaf[]
+  /** As RevocationsPort.onChange, after a commit that appended leaves. */
+  onAppend(listener: () => void): () => void
   recordCheckpoint(checkpoint: CheckpointRecord): Promise<void>
   checkpoints(filter: { readonly upToSize?: number; readonly limit: number }): readonly CheckpointRecord[]
 }
@@ -368,6 +378,7 @@ export interface Ledger extends AsyncDisposable {
   readonly owners: OwnersPort
   readonly instances: InstancesPort
   readonly tokens: TokensPort
+  readonly policies: PoliciesPort
   readonly revocations: RevocationsPort
   readonly status: StatusPort
   readonly issuers: IssuersPort

@@ -33,6 +33,8 @@ export interface Registration {
   /** End date: at this time the registration is retired by itself. */
   readonly until: number | null
   readonly state: RegistrationState
+  /** What the policies in force grant for every call; empty without policies. */
+  readonly scopes: readonly string[]
   /** Grows with every change; an intent is released only when it is still what it was at the decision. */
   readonly version: number
   readonly createdAt: number

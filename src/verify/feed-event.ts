@@ -27,7 +27,7 @@ export interface PrincipalEntry {
   readonly version: number
   readonly roles: readonly string[]
   readonly attributes: Readonly<Record<string, string>>
-  /** Empty until policies grant something. */
+  /** What policies grant for every call. */
   readonly scopes: readonly string[]
 }
 
@@ -57,6 +57,15 @@ export type FeedEvent =
       readonly position: FeedPosition
       readonly at: number
       readonly principal: PrincipalEntry
+    }
+  /** Other policies are in force. Who evaluates conditions fetches them; for everybody else scopes say what follows. */
+  | {
+      readonly type: 'policy'
+      readonly position: FeedPosition
+      readonly at: number
+      readonly version: number
+      /** SHA-256 of their files, hex. */
+      readonly hash: string
     }
   | { readonly type: 'bundle'; readonly position: FeedPosition; readonly at: number; readonly bundlePem: string }
   /** Sent after reading the head; `position` is the head. What was applied up to it is current as of `at`, and for `leaseSeconds`. */
@@ -220,6 +229,8 @@ export const readFeedEvent = (name: string, id: string, data: unknown): FeedEven
       }
     case 'agent':
       return { type: name, position, at, principal: principal(members.principal) }
+    case 'policy':
+      return { type: name, position, at, version: whole(members, 'version'), hash: text(members, 'hash') }
     case 'bundle':
       return { type: name, position, at, bundlePem: text(members, 'bundlePem') }
     case 'heartbeat':

@@ -68,6 +68,7 @@ const registrationOf = (more: Partial<Registration> & Pick<Registration, 'kind' 
   purpose: '',
   roles: [],
   attributes: {},
+  scopes: [],
   dnsNames: [],
   instanceLimit: null,
   operatorRole: null,

@@ -71,6 +71,7 @@ const registration: Registration = {
   profile: 'agent',
   roles: [],
   attributes: {},
+  scopes: [],
   dnsNames: [],
   instanceLimit: null,
   operatorRole: null,

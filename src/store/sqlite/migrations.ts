@@ -5,9 +5,10 @@ import { StoreError } from '../errors.ts'
 import { schema001 } from './schema-001.ts'
 import { schema002 } from './schema-002.ts'
 import { schema003 } from './schema-003.ts'
+import { schema004 } from './schema-004.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
-const migrations: readonly string[] = [schema001, schema002, schema003]
+const migrations: readonly string[] = [schema001, schema002, schema003, schema004]
 
 export const currentVersion = migrations.length
 

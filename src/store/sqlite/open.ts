@@ -5,7 +5,7 @@ import { StoreError } from '../errors.ts'
 import type { Ledger } from '../ports.ts'
 import { createAudit } from './audit.ts'
 import { createCertificates } from './certificates.ts'
-import { createCommitWatch, feedPosition, statusRevision } from './commit-watch.ts'
+import { createCommitWatch, feedPosition, logPosition, statusRevision } from './commit-watch.ts'
 import { openConnection } from './connection.ts'
 import { createEventCursors } from './event-cursors.ts'
 import { createFeed } from './feed.ts'
@@ -18,8 +18,10 @@ import { createMeta } from './meta.ts'
 import { createOrphans } from './orphans.ts'
 import { createOwners } from './owners.ts'
 import type { Parts } from './parts.ts'
+import { createPolicies } from './policies.ts'
 import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
+import { createScopes } from './scopes.ts'
 import { lockLedger, type WriterLock } from './single-writer.ts'
 import { createStatus } from './status.ts'
 import { createTokens } from './tokens.ts'
@@ -45,6 +47,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
   const journal = createJournal(db, words)
   const changes = createCommitWatch(db, deps.log, statusRevision)
   const appended = createCommitWatch(db, deps.log, feedPosition)
+  const logged = createCommitWatch(db, deps.log, logPosition)
   const writer = createGroupCommit({
     db,
     log: deps.log,
@@ -53,6 +56,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     committed: () => {
       changes.committed()
       appended.committed()
+      logged.committed()
     },
   })
   let closing: Promise<void> | null = null
@@ -61,7 +65,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     write: work =>
       closing === null ? writer.write(work) : Promise.reject(new StoreError('store_failed', 'the ledger is closed')),
   }
-  const parts: Parts = { db, words, journal, commit, changes, appended }
+  const parts: Parts = { db, words, journal, commit, changes, appended, logged, scopes: createScopes(db) }
   const close = (): Promise<void> => {
     closing ??= writer.idle().then(() => {
       db.close()
@@ -76,6 +80,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     owners: createOwners(parts),
     instances: createInstances(parts),
     tokens: createTokens(parts),
+    policies: createPolicies(parts),
     revocations: createRevocations(parts),
     status: createStatus(parts),
     issuers: createIssuers(parts),

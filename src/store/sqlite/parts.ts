@@ -3,6 +3,7 @@ import type { CommitWatch } from './commit-watch.ts'
 import type { Connection } from './connection.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { Journal } from './journal.ts'
+import type { Scopes } from './scopes.ts'
 import type { Words } from './words.ts'
 
 export interface Parts {
@@ -10,8 +11,11 @@ export interface Parts {
   readonly commit: GroupCommit
   readonly journal: Journal
   readonly words: Words
+  readonly scopes: Scopes
   /** Of what CRL and OCSP show. */
   readonly changes: CommitWatch
   /** Of the feed. */
   readonly appended: CommitWatch
+  /** Of the audit log. */
+  readonly logged: CommitWatch
 }

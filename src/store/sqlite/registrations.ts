@@ -15,7 +15,7 @@ export const createRegistrations = (parts: Parts): RegistrationsPort => {
       commit.write(() => {
         const ownerId = ownerIdOf(parts, draft.owner)
         const id = insert(parts, draft, ownerId)
-        const created = rows.registrationById(db, id)!
+        const created = withScopes(parts, rows.registrationById(db, id)!)
         journal.leaf(leaf)
         feedAgent(parts, created)
         return created
@@ -166,7 +166,7 @@ export const applyChange = (
     change.at,
     before.id,
   )
-  const stored = rows.registrationById(db, before.id)!
+  const stored = withScopes(parts, rows.registrationById(db, before.id)!)
   const radius = cascadeOf(parts, before, stored, change.at)
   feedAgent(parts, stored)
   return { after: stored, radius }
@@ -206,7 +206,16 @@ export const endInstancesAndTokens = ({ db }: Parts, registrationId: number, at:
   db.run('UPDATE token SET state = 1, revoked_at = ? WHERE registration_id = ? AND state = 0', at, registrationId)
 }
 
-const feedAgent = ({ journal }: Parts, registration: Registration): void => {
+/** The scopes of what a registration has become, under the version of the change that made it so. */
+const withScopes = ({ db, scopes }: Parts, registration: Registration): Registration => {
+  const now = scopes.of(registration, registration.changedAt)
+  const text = JSON.stringify(now)
+  if (text === JSON.stringify(registration.scopes)) return registration
+  db.run('UPDATE registration SET scopes = ? WHERE id = ?', text, registration.id)
+  return { ...registration, scopes: now }
+}
+
+export const feedAgent = ({ journal }: Parts, registration: Registration): void => {
   journal.feed('agent', registration.changedAt, {
     by: registration.kind,
     value: registration.name,
@@ -214,5 +223,6 @@ const feedAgent = ({ journal }: Parts, registration: Registration): void => {
     version: registration.version,
     roles: registration.roles,
     attributes: registration.attributes,
+    scopes: registration.scopes,
   })
 }

@@ -32,6 +32,7 @@ export interface RegistrationRow {
   until_at: number | null
   state: number
   version: number
+  scopes: string
   created_at: number
   changed_at: number
 }
@@ -40,6 +41,8 @@ export interface RegistrationRow {
 export const selectRegistration = `SELECT r.*, (SELECT name FROM owner o WHERE o.id = r.owner_id) AS owner,
   (SELECT state FROM owner o WHERE o.id = r.owner_id) AS owner_state,
   (SELECT created_at FROM owner o WHERE o.id = r.owner_id) AS owner_created_at FROM registration r`
+
+const noScopes: readonly string[] = []
 
 export const registrationOf = (row: RegistrationRow): Registration => ({
   id: row.id,
@@ -55,6 +58,7 @@ export const registrationOf = (row: RegistrationRow): Registration => ({
   operatorRole: row.operator_role,
   until: row.until_at,
   state: codes.registrationStates.name(row.state),
+  scopes: row.scopes === '[]' ? noScopes : JSON.parse(row.scopes),
   version: row.version,
   createdAt: row.created_at,
   changedAt: row.changed_at,
