@@ -25,12 +25,16 @@ export type CounterName =
   | 'agentca_ocsp_answers_total'
   | 'agentca_crl_published_total'
   | 'agentca_lineage_locks_total'
+  | 'agentca_decisions_total'
+  | 'agentca_decisions_dropped_total'
+  | 'agentca_monitor_findings_total'
 
 export type HistogramName =
   | 'agentca_issuance_seconds'
   | 'agentca_http_request_seconds'
   | 'agentca_crl_build_seconds'
   | 'agentca_feed_applied_seconds'
+  | 'agentca_monitor_action_seconds'
 
 export type GaugeName =
   | 'agentca_signer_ready'
@@ -42,5 +46,7 @@ export type GaugeName =
   | 'agentca_certificates'
   | 'agentca_feed_head'
   | 'agentca_feed_subscribers'
+  | 'agentca_monitor_agents'
+  | 'agentca_monitor_braked'
 
 export const silentMetrics: Metrics = { count: () => {}, observe: () => {}, gauge: () => {} }

@@ -5,7 +5,7 @@ import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { StoreError } from '../store/errors.ts'
 import type { AuditPort, BlastRadius, InstancesPort, OwnersPort, RegistrationsPort } from '../store/ports.ts'
-import type { Instance, Registration, RegistrationState, SubjectKind } from '../store/records.ts'
+import type { Instance, InstanceState, Registration, RegistrationState, SubjectKind } from '../store/records.ts'
 import { CaError } from './errors.ts'
 import { leafContextOf } from './leaf-context.ts'
 import { checkText } from './operator-values.ts'
@@ -25,7 +25,7 @@ export interface LifecycleDeps extends ChangeDeps {
   readonly log: Log
   readonly registrations: Pick<RegistrationsPort, 'change' | 'list' | 'byId'>
   readonly owners: Pick<OwnersPort, 'find' | 'gone'>
-  readonly instances: Pick<InstancesPort, 'get' | 'unlock'>
+  readonly instances: Pick<InstancesPort, 'get' | 'lock' | 'unlock'>
   readonly audit: Pick<AuditPort, 'tail'>
 }
 
@@ -38,6 +38,8 @@ export interface Lifecycle {
   retire(subject: Subject, options: ChangeOptions): Promise<ChangeOutcome>
   /** The owner is gone: its agents are held. @throws CaError `conflict`; StoreError `not_found`, `radius_changed` */
   ownerGone(owner: string, options: ChangeOptions): Promise<BlastRadius>
+  /** Its certificates are held until it is unlocked. @throws CaError `not_found`, `conflict` */
+  lock(instanceId: string, reason: string, options: Omit<ChangeOptions, 'expected' | 'why'>): Promise<Instance>
   /** @throws CaError `not_found`, `conflict` */
   unlock(instanceId: string, options: ChangeOptions): Promise<Instance>
   /** Retires what has reached its end date. @returns how many */
@@ -158,18 +160,42 @@ const ownerGone = async (deps: LifecycleDeps, owner: string, options: ChangeOpti
   )
 }
 
-const unlock = async (deps: LifecycleDeps, instanceId: string, options: ChangeOptions): Promise<Instance> => {
-  const at = deps.clock.now()
-  if (options.why !== undefined) checkText('why', options.why)
+const instanceIn = (
+  deps: LifecycleDeps,
+  instanceId: string,
+  state: InstanceState,
+): { readonly instance: Instance; readonly registration: Registration } => {
   const instance = deps.instances.get(instanceId)
   const registration = instance === null ? null : deps.registrations.byId(instance.registrationId)
   if (instance === null || registration === null)
     throw new CaError('not_found', `no instance has id ${instanceId}`, { hint: 'agentca instance list' })
-  if (instance.state !== 'locked')
-    throw new CaError('conflict', `expected a locked instance, got an ${instance.state} one`, {
+  if (instance.state !== state)
+    throw new CaError('conflict', `expected an instance in state ${state}, got ${instance.state}`, {
       facts: { state: instance.state },
       hint: `agentca instance show ${instanceId}`,
     })
+  return { instance, registration }
+}
+
+const lock = async (
+  deps: LifecycleDeps,
+  instanceId: string,
+  reason: string,
+  options: Omit<ChangeOptions, 'expected' | 'why'>,
+): Promise<Instance> => {
+  const at = deps.clock.now()
+  checkText('reason', reason)
+  const { instance, registration } = instanceIn(deps, instanceId, 'active')
+  if (options.dryRun) return { ...instance, state: 'locked', lockReason: reason, changedAt: at }
+  const context = leafContextOf(options.context, at)
+  const leaf = events.instanceLocked(context, registration, { instance: instanceId, reason })
+  return deps.instances.lock({ instanceId, reason, leaf }, at)
+}
+
+const unlock = async (deps: LifecycleDeps, instanceId: string, options: ChangeOptions): Promise<Instance> => {
+  const at = deps.clock.now()
+  if (options.why !== undefined) checkText('why', options.why)
+  const { instance, registration } = instanceIn(deps, instanceId, 'locked')
   if (options.dryRun) return { ...instance, state: 'active', lockReason: null, changedAt: at }
   const { kind, name } = registration
   return deps.instances.unlock(
@@ -224,6 +250,7 @@ export const createLifecycle = (deps: LifecycleDeps): Lifecycle => ({
   release: (subject, options) => move(deps, subject, 'active', options),
   retire: (subject, options) => retire(deps, subject, options),
   ownerGone: (owner, options) => ownerGone(deps, owner, options),
+  lock: (instanceId, reason, options) => lock(deps, instanceId, reason, options),
   unlock: (instanceId, options) => unlock(deps, instanceId, options),
   retireEnded: now => retireEnded(deps, now),
 })

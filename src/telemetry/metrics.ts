@@ -18,6 +18,9 @@ const counters: Readonly<Record<CounterName, Declaration>> = {
   agentca_ocsp_answers_total: metric('OCSP answers', 'answer'),
   agentca_crl_published_total: metric('CRLs published', 'issuer'),
   agentca_lineage_locks_total: metric('Instances locked because their key may have two holders'),
+  agentca_decisions_total: metric('Decisions that verifiers reported', 'outcome'),
+  agentca_decisions_dropped_total: metric('Decisions that verifiers had no room to report'),
+  agentca_monitor_findings_total: metric('What rules found, and what came of it', 'when', 'outcome'),
 }
 
 const histograms: Readonly<Record<HistogramName, Declaration>> = {
@@ -27,6 +30,7 @@ const histograms: Readonly<Record<HistogramName, Declaration>> = {
   agentca_feed_applied_seconds: metric(
     'From the commit of a revocation or hold to its acknowledgement by a subscriber',
   ),
+  agentca_monitor_action_seconds: metric('From the call that tripped a rule to the durable hold or revocation'),
 }
 
 const gauges: Readonly<Record<GaugeName, Declaration>> = {
@@ -39,6 +43,8 @@ const gauges: Readonly<Record<GaugeName, Declaration>> = {
   agentca_certificates: metric('Certificates that have not expired', 'state'),
   agentca_feed_head: metric('Number of the last feed entry'),
   agentca_feed_subscribers: metric('Services that follow the feed', 'state'),
+  agentca_monitor_agents: metric('Agents in the rolling record'),
+  agentca_monitor_braked: metric('1 while the brake stops what rules would do'),
 }
 
 /** From a cached answer (0.1 ms) to a request that timed out. */

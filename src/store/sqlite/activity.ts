@@ -70,12 +70,13 @@ export const openActivity = (path: string, log: Log): ActivityPort => {
         const row = one.get(agent)
         return row === undefined ? null : (JSON.parse(row.body) as StoredAgent)
       }),
-    names: limit =>
+    silent: (before, limit) =>
       forgiving('reading', [], () =>
         db
-          .prepare<[number], { name: string }>('SELECT name FROM agent ORDER BY seen LIMIT ?')
-          .all(limit)
-          .map(row => row.name),
+          .prepare<[number, number], { name: string; lastSeen: number }>(
+            'SELECT name, seen AS lastSeen FROM agent WHERE seen < ? ORDER BY seen LIMIT ?',
+          )
+          .all(before, limit),
       ),
     save: agents => forgiving('writing', undefined, () => (agents.length === 0 ? undefined : saveAll(agents))),
     addFinding: ({ id, at, agent, body }) =>

@@ -19,7 +19,7 @@ interface LeafRow {
 const lastUnindexedEvent = 3
 
 export const createAudit = (parts: Parts): AuditPort => {
-  const { db, words, commit, journal } = parts
+  const { db, words, commit, journal, logged } = parts
   const leafOf = (row: LeafRow): Leaf => {
     const bytes = codes.bytesOf(row.bytes)
     return {
@@ -59,6 +59,7 @@ export const createAudit = (parts: Parts): AuditPort => {
         return journal.head()
       }),
     head: () => journal.head(),
+    onAppend: logged.listen,
     read: (from, limit) =>
       db.all<LeafRow>('SELECT * FROM audit_leaf WHERE idx >= ? ORDER BY idx LIMIT ?', from, limit).map(leafOf),
     tail: filter => {

@@ -15,6 +15,9 @@ export const statusRevision = 'SELECT coalesce(sum(revision), 0) AS value FROM i
 /** What the feed holds. */
 export const feedPosition = `SELECT group_concat(value, '.') AS value FROM counter WHERE name IN ('feed_epoch', 'feed_n')`
 
+/** What the audit log holds. */
+export const logPosition = 'SELECT max(idx) AS value FROM audit_leaf'
+
 /** @param sql gives one row with one `value` */
 export const createCommitWatch = (db: Connection, log: Log, sql: string): CommitWatch => {
   const listeners = new Set<() => void>()

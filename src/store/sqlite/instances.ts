@@ -4,6 +4,7 @@ import type { InstancesPort } from '../ports.ts'
 import * as cascade from './cascade.ts'
 import * as codes from './codes.ts'
 import type { SqlValue } from './connection.ts'
+import { lockInstance } from './lock.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
 
@@ -51,6 +52,15 @@ export const createInstances = (parts: Parts): InstancesPort => {
           }
         })
     },
+    lock: (lock, at) =>
+      commit.write(() => {
+        const instance = rows.instanceRow(db, lock.instanceId)
+        if (instance === undefined) throw new StoreError('not_found', `no instance has id ${lock.instanceId}`)
+        const state = codes.instanceStates.name(instance.state)
+        if (state !== 'active') throw new StoreError('conflict', `expected an active instance, got ${state}`)
+        lockInstance(parts, lock, at)
+        return rows.instanceOf(rows.instanceRow(db, lock.instanceId)!)
+      }),
     unlock: (id, at, leaf) =>
       commit.write(() => {
         const instance = rows.instanceRow(db, id)

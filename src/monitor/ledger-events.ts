@@ -1,0 +1,44 @@
+// What the CA itself recorded that rules look at: from the bytes of an audit leaf to one of three events, or null. Leaves are read by
+// their event's name first: most are of no interest, and their bytes are never parsed.
+import { fromUtf8 } from '../base/bytes.ts'
+import type { Leaf } from '../store/records.ts'
+
+interface Told {
+  readonly at: number
+  readonly agent: string
+  readonly source: string
+}
+
+export type LedgerEvent =
+  | (Told & { readonly type: 'enrolled'; readonly instance: string; readonly tokenId: string | null })
+  | (Told & { readonly type: 'token-reuse'; readonly tokenId: string | null })
+  | (Told & { readonly type: 'lineage-conflict'; readonly instance: string; readonly reason: string })
+
+const wanted: ReadonlySet<string> = new Set(['intent_recorded', 'token_reuse', 'lineage_locked'])
+
+/** Canonical JSON has no white space: renewals are told from enrolments without parsing either. */
+const enrolMark = Buffer.from('"op":"enrol"')
+
+const after = (prefix: string, text: unknown): string | null =>
+  typeof text === 'string' && text.startsWith(prefix) ? text.slice(prefix.length) : null
+
+/** @returns null for what no rule looks at: renewals, services, operators */
+export const ledgerEventOf = ({
+  event,
+  bytes,
+  at,
+  subject,
+}: Pick<Leaf, 'event' | 'bytes' | 'at' | 'subject'>): LedgerEvent | null => {
+  if (!wanted.has(event)) return null
+  if (event === 'intent_recorded' && !Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes(enrolMark))
+    return null
+  const agent = after('agent:', subject)
+  if (agent === null) return null
+  const { src, who, instance, reason } = JSON.parse(fromUtf8(bytes)) as Readonly<Record<string, unknown>>
+  const told = { at, agent, source: String(src ?? 'unknown') }
+  const tokenId = after('token:', who)
+  if (event === 'token_reuse') return { ...told, type: 'token-reuse', tokenId }
+  if (event === 'lineage_locked')
+    return { ...told, type: 'lineage-conflict', instance: String(instance), reason: String(reason) }
+  return { ...told, type: 'enrolled', instance: String(instance), tokenId }
+}

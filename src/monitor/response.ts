@@ -1,0 +1,189 @@
+// From what a rule found to what is done: cool-down, dry run, brake, then the very functions that operators use. Recorded first: the leaf
+// that explains an action is asked for before the action, and lands in the same commit or an earlier one.
+import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { Metrics } from '../base/metrics.ts'
+import type { MonitorRule, MonitorRules } from '../schema/monitor.ts'
+import type { ActivityPort } from '../store/activity.ts'
+import type { AuditPort, InstancesPort, RegistrationsPort } from '../store/ports.ts'
+import { type BrakeState, createBrake } from './brake.ts'
+import {
+  actorOf,
+  cureOf,
+  type Finding,
+  failureLeaf,
+  findingLeaf,
+  type Outcome,
+  readFinding,
+  storedFinding,
+  type Target,
+  targetOf,
+  whyOf,
+} from './finding.ts'
+import type { Evidence } from './rules.ts'
+
+/** Who does it and why, as every change of the ledger wants it. */
+export interface Order {
+  readonly who: string
+  readonly requestId: string
+  readonly why: string
+}
+
+/** Each resolves when it is durable. */
+export interface MonitorActions {
+  holdAgent(name: string, order: Order): Promise<unknown>
+  lockInstance(id: string, order: Order): Promise<unknown>
+  revoke(target: Target, reason: string, order: Order): Promise<unknown>
+}
+
+export interface ResponseDeps {
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Pick<Metrics, 'count' | 'observe'>
+  readonly store: Pick<ActivityPort, 'addFinding' | 'findings'>
+  readonly audit: Pick<AuditPort, 'append'>
+  readonly registrations: Pick<RegistrationsPort, 'find' | 'counts'>
+  readonly instances: Pick<InstancesPort, 'get'>
+  readonly actions: MonitorActions
+  readonly rules: () => MonitorRules
+  readonly newId: () => string
+}
+
+export interface Found {
+  readonly rule: MonitorRule
+  readonly agent: string
+  readonly instance: string | null
+  readonly evidence: Evidence
+  /** When the call or event came that tripped the rule. */
+  readonly at: number
+}
+
+export interface Responses {
+  /** Returns at once. @returns whether it was said: not within the cool-down, nor of what is stopped already */
+  respond(found: Found): boolean
+  brake(): BrakeState
+  releaseBrake(): void
+  /** Leaves that were not written because there were too many findings in a minute. */
+  readonly unwritten: number
+  /** Waits for actions that run. */
+  settled(): Promise<void>
+}
+
+const maxCooldowns = 20_000
+/** Findings without an action that get a leaf of their own: a rule that is too eager must not fill the log. */
+const maxLeavesPerMinute = 120
+
+export const createResponses = (deps: ResponseDeps): Responses => {
+  const { clock, log, metrics, store, audit, registrations, instances, actions } = deps
+  const brake = createBrake(() => deps.rules().brake)
+  // Owned by this closure.
+  const quietUntil = new Map<string, number>()
+  const running = new Set<Promise<void>>()
+  let minute = { start: 0, leaves: 0 }
+  let unwritten = 0
+
+  const fleet = (): number => {
+    const { active, held } = registrations.counts().agent
+    return active + held
+  }
+  const isQuiet = ({ rule, at }: Found, { by, value }: Target): boolean => {
+    const key = `${rule.name} ${by} ${value}`
+    if ((quietUntil.get(key) ?? 0) > at) return true
+    quietUntil.delete(key)
+    quietUntil.set(key, at + rule.cooldown * 1000)
+    if (quietUntil.size > maxCooldowns) quietUntil.delete(quietUntil.keys().next().value as string)
+    return false
+  }
+  /** Whether there is anything left to stop. */
+  const isOpen = (rule: MonitorRule, agent: string, { by, value }: Target): boolean => {
+    const state = registrations.find('agent', agent)?.state
+    if (state === undefined || state === 'retired') return false
+    if (rule.action === 'alert') return true
+    const instance = by === 'instance' ? instances.get(value)?.state : 'active'
+    if (rule.action === 'revoke') return instance !== undefined && instance !== 'revoked'
+    return state === 'active' && instance === 'active'
+  }
+  const outcomeOf = ({ action, dryRun }: MonitorRule, agent: string, at: number): Outcome => {
+    if (action === 'alert') return 'alert'
+    if (dryRun) return 'dry-run'
+    return brake.take(agent, at, fleet()) ? action : 'braked'
+  }
+  const mayWrite = (at: number): boolean => {
+    if (at - minute.start >= 60_000) minute = { start: at, leaves: 0 }
+    return ++minute.leaves <= maxLeavesPerMinute
+  }
+  const write = (finding: Finding): void => {
+    if (finding.outcome !== 'hold' && finding.outcome !== 'revoke' && !mayWrite(finding.at)) {
+      unwritten++
+      return
+    }
+    audit
+      .append([findingLeaf(finding)])
+      .catch(error => log.error({ finding: finding.id, reason: messageOf(error) }, 'a finding could not be recorded'))
+  }
+  const perform = (finding: Finding, reason: string): Promise<unknown> => {
+    const target = targetOf(finding)
+    const order: Order = { who: actorOf(finding.rule), requestId: finding.id, why: whyOf(finding) }
+    if (finding.outcome === 'revoke') return actions.revoke(target, reason, order)
+    return target.by === 'agent' ? actions.holdAgent(target.value, order) : actions.lockInstance(target.value, order)
+  }
+  const act = async (finding: Finding, reason: string): Promise<void> => {
+    try {
+      await perform(finding, reason)
+      metrics.observe('agentca_monitor_action_seconds', Math.max(0, clock.now() - finding.at) / 1000)
+    } catch (error) {
+      brake.giveBack(finding.agent)
+      // Silence after a failure would be the end of it: the next call that trips the rule tries again.
+      quietUntil.delete(`${finding.rule} ${targetOf(finding).by} ${targetOf(finding).value}`)
+      log.error({ finding: finding.id, rule: finding.rule, reason: messageOf(error) }, 'a rule could not act')
+      await audit.append([failureLeaf(finding, clock.now(), messageOf(error))]).catch(() => {})
+    }
+  }
+
+  // A server that is started again and again must not act on another share of the fleet each time.
+  for (const stored of store.findings({ limit: 1000 }).toReversed()) {
+    const { outcome, agent, at } = readFinding(stored)
+    if (outcome === 'hold' || outcome === 'revoke') brake.take(agent, at, Number.MAX_SAFE_INTEGER)
+  }
+
+  return {
+    respond: found => {
+      const { rule, agent, instance, evidence, at } = found
+      const about = { action: rule.action, on: instance === null ? ('agent' as const) : rule.on, agent, instance }
+      const target = targetOf(about)
+      if (!isOpen(rule, agent, target) || isQuiet(found, target)) return false
+      const outcome = outcomeOf(rule, agent, at)
+      const finding: Finding = {
+        id: deps.newId(),
+        at: Math.round(at),
+        rule: rule.name,
+        when: rule.when,
+        ...about,
+        outcome,
+        evidence,
+        cure: cureOf(outcome, about),
+      }
+      metrics.count('agentca_monitor_findings_total', { when: rule.when, outcome })
+      log.warn(
+        { finding: finding.id, rule: rule.name, agent, instance, outcome },
+        `a rule found something: ${whyOf(finding)}`,
+      )
+      write(finding)
+      store.addFinding(storedFinding(finding))
+      if (outcome === 'hold' || outcome === 'revoke') {
+        const action = act(finding, rule.reason).finally(() => running.delete(action))
+        running.add(action)
+      }
+      return true
+    },
+    brake: () => brake.state(clock.now(), fleet()),
+    releaseBrake: brake.release,
+    get unwritten() {
+      return unwritten
+    },
+    settled: async () => {
+      while (running.size > 0) await Promise.all(running)
+    },
+  }
+}
