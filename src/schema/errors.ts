@@ -11,9 +11,10 @@ export interface Fault {
 export class SchemaError extends AgentCaError<'configuration_invalid'> {
   readonly faults: readonly Fault[]
 
-  constructor(source: string, faults: readonly Fault[]) {
+  /** @param options `hint`: where one cure is for all faults */
+  constructor(source: string, faults: readonly Fault[], options: { readonly hint?: string } = {}) {
     const lines = faults.map(({ path, problem }) => (path === '' ? problem : `${path}: ${problem}`))
-    super('configuration_invalid', `${source}: ${lines.join('; ')}`, { facts: { faults: lines } })
+    super('configuration_invalid', `${source}: ${lines.join('; ')}`, { ...options, facts: { faults: lines } })
     this.name = 'SchemaError'
     this.faults = faults
   }

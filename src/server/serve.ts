@@ -17,6 +17,7 @@ import { ServerError } from './errors.ts'
 import { createJobs } from './jobs.ts'
 import { createOperations } from './operations.ts'
 import { loadProfiles } from './profiles.ts'
+import { checkProfilesInUse } from './profiles-in-use.ts'
 import { withRates } from './rates.ts'
 import { checksOf, profileChanges, registerGauges, startJobs } from './recurring.ts'
 
@@ -202,6 +203,7 @@ const composeServer = async (
     reload: async () => {
       const before = core.profiles()
       const after = loadProfiles(options.profilesDirectory)
+      checkProfilesInUse(ledger.registrations, { before, after, source: options.profilesDirectory })
       await ledger.audit.append(profileChanges(before, after, clock.now()))
       core.setProfiles(after)
       log.info({ profiles: after.list().length }, 'profiles reloaded')

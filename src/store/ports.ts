@@ -217,6 +217,7 @@ export interface RegistrationsPort {
     readonly owner?: string
     readonly state?: RegistrationState
     readonly endedAt?: number
+    readonly profile?: string
     readonly after?: string
     readonly limit: number
   }): readonly Registration[]

@@ -271,6 +271,32 @@ describe('a profile', () => {
     expect(reloads.map(({ content }) => content?.profile)).toEqual(['tightened', 'tightened'])
   })
 
+  it('that is gone, or for another kind, while agents use it is refused; it names them, and the old one goes on', async () => {
+    write('needed', 'kind: agent\n')
+    await until('a new profile', async () => {
+      server.child.kill('SIGHUP')
+      return (await operator.run('profile show needed')).code === 0
+    })
+    await operator.json('agent create needy --owner stories --profile needed')
+    const holder = await (await candidate('needy')).enrol()
+    const refused = async (says: string): Promise<void> => {
+      const log = home.log().length
+      server.child.kill('SIGHUP')
+      await until('a refusal in the log', () => home.log().slice(log).includes('profiles not reloaded'))
+      for (const part of [says, 'agent needy', 'agentca agent update NAME --profile OTHER'])
+        expect(home.log().slice(log)).toContain(part)
+    }
+    rmSync(join(profiles, 'needed.yaml'))
+    await refused('needed.yaml: this profile is gone')
+    write('needed', 'kind: service\n')
+    await refused('needed.yaml: this profile is for kind service now')
+    expect(await outcomeOf(holder.renew())).toBe('ok')
+    rmSync(join(profiles, 'needed.yaml'))
+    await operator.json('agent update needy --profile agent')
+    server.child.kill('SIGHUP')
+    await until('the profile is gone', async () => (await operator.run('profile show needed')).code === 3)
+  })
+
   it('that is bad is refused with all its faults, and the old ones go on', async () => {
     const [holder] = (await enrolled('steady', 1)) as [Holder]
     const before = await operator.json<ProfileAnswer[]>('profile list')

@@ -96,6 +96,7 @@ const list = ({ db }: Parts, filter: Parameters<RegistrationsPort['list']>[0]): 
   if (filter.owner !== undefined) also('r.owner_id = (SELECT id FROM owner WHERE name = ?)', filter.owner)
   if (filter.state !== undefined) also('r.state = ?', codes.registrationStates.code(filter.state))
   if (filter.endedAt !== undefined) also('r.until_at IS NOT NULL AND r.state <> 2 AND r.until_at <= ?', filter.endedAt)
+  if (filter.profile !== undefined) also('r.profile = ?', filter.profile)
   if (filter.after !== undefined) also('r.name > ?', filter.after)
   values.push(filter.limit)
   return db
