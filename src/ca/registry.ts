@@ -56,10 +56,10 @@ export type RegistrationUpdate = Partial<Omit<NewRegistration, 'kind' | 'name' |
 
 export interface Registry {
   /**
-   * @throws PkiError `agent_name_malformed`; CaError `value_invalid`, `profile_unknown`; StoreError `already_exists`, `owner_gone`
+   * @throws PkiError `agent_name_malformed`; CaError `value_invalid`, `not_found`, `conflict`; StoreError `already_exists`, `owner_gone`
    */
   create(draft: NewRegistration, options: Pick<ChangeOptions, 'context' | 'dryRun'>): Promise<Registration>
-  /** @throws CaError `value_invalid`, `profile_unknown`, `conflict`; StoreError `not_found`, `owner_gone` */
+  /** @throws CaError `value_invalid`, `not_found`, `conflict`; StoreError `not_found`, `owner_gone` */
   update(subject: Subject, update: RegistrationUpdate, options: ChangeOptions): Promise<ChangeOutcome>
   /**
    * The owner says that it is still needed; with `until` its end date moves, never to an earlier time.
@@ -80,11 +80,9 @@ export const refuseGoneOwner = (owner: Owner | null): void => {
 const checkProfile = (deps: RegistryDeps, kind: SubjectKind, profile: string): void => {
   const found = deps.profileKind(profile)
   if (found === kind) return
-  const message =
-    found === null
-      ? `no profile is called ${profile}`
-      : `profile ${profile} is for kind ${found}, expected one for ${kind}`
-  throw new CaError('profile_unknown', message, { facts: { profile }, hint: 'agentca profile list' })
+  const more = { facts: { profile }, hint: 'agentca profile list' }
+  if (found === null) throw new CaError('not_found', `no profile is called ${profile}`, more)
+  throw new CaError('conflict', `profile ${profile} is for kind ${found}, expected one for ${kind}`, more)
 }
 
 const checkOwner = (deps: RegistryDeps, owner: string): void => {

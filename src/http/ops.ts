@@ -1,8 +1,11 @@
 // The ops listener's handler: is the process alive, can it do its work, what does it measure. Loopback only, plain `node:http`, and no
 // Express: probes must not depend on more than they ask about.
+
+import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
 import type { Log } from '../base/log.ts'
-import { jitteredSeconds } from './problem.ts'
+import { HttpError } from './errors.ts'
+import { jitteredSeconds, problemOf } from './problem.ts'
 
 export interface Check {
   readonly name: string
@@ -25,6 +28,21 @@ const answer = (response: ServerResponse, status: number, text: string): void =>
   response.end(text)
 }
 
+/** As on every other listener; probes read the status, people the rest. @returns the request's id, under which the log has more */
+const refuse = (response: ServerResponse, error: unknown): string => {
+  const requestId = randomUUID().replaceAll('-', '')
+  const problem = problemOf(error, requestId)
+  const text = JSON.stringify(problem)
+  response.writeHead(problem.status, {
+    'Content-Type': 'application/problem+json',
+    'Content-Length': Buffer.byteLength(text),
+    'Cache-Control': 'no-store',
+    'X-Request-Id': requestId,
+  })
+  response.end(text)
+  return requestId
+}
+
 const line = ({ name, ok, detail }: Check): string =>
   `${ok ? '[+]' : '[-]'} ${name} ${ok ? 'ok' : 'failed'}: ${detail}\n`
 
@@ -40,7 +58,8 @@ const route = async (deps: OpsDeps, request: IncomingMessage, response: ServerRe
   const [path, query = ''] = (request.url ?? '/').split('?', 2)
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('Allow', 'GET, HEAD')
-    return answer(response, 405, 'method not allowed\n')
+    refuse(response, new HttpError('method_not_allowed', 'expected GET, HEAD'))
+    return
   }
   switch (path) {
     case '/livez':
@@ -50,7 +69,7 @@ const route = async (deps: OpsDeps, request: IncomingMessage, response: ServerRe
     case '/metrics':
       return answer(response, 200, await deps.renderMetrics())
     default:
-      return answer(response, 404, 'expected /livez, /readyz, /readyz?verbose or /metrics\n')
+      refuse(response, new HttpError('route_not_found', 'expected /livez, /readyz, /readyz?verbose or /metrics'))
   }
 }
 
@@ -58,7 +77,7 @@ export const createOpsHandler =
   (deps: OpsDeps): RequestListener =>
   (request, response) => {
     route(deps, request, response).catch(error => {
-      deps.log.error({ err: error, path: request.url }, 'an ops request failed')
-      answer(response, 500, 'failed: the log says why\n')
+      const requestId = refuse(response, error)
+      deps.log.error({ err: error, path: request.url, requestId }, 'an ops request failed')
     })
   }

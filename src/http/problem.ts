@@ -5,6 +5,7 @@ import type { CaErrorCode } from '../ca/errors.ts'
 import type { FeedRefusalCode } from '../feed/errors.ts'
 import type { PkiErrorCode } from '../pki/errors.ts'
 import type { PolicyErrorCode } from '../policy/errors.ts'
+import type { SchemaErrorCode } from '../schema/errors.ts'
 import type { SignerErrorCode } from '../signer/errors.ts'
 import type { StoreErrorCode } from '../store/errors.ts'
 import type { HttpErrorCode } from './errors.ts'
@@ -17,7 +18,7 @@ export type ProblemCode =
   | SignerErrorCode
   | StoreErrorCode
   | HttpErrorCode
-  | 'configuration_invalid'
+  | SchemaErrorCode
 
 interface Row {
   readonly status: number
@@ -144,7 +145,9 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   too_many_subscribers: unavailable,
 
   // HTTP itself.
-  configuration_invalid: row(422, 2, 'The request has faults'),
+  request_invalid: row(422, 2, 'The request has faults'),
+  // Of files and the environment: commands meet it, callers do not.
+  configuration_invalid: row(500, 2, 'The configuration has faults'),
   route_not_found: missing,
   method_not_allowed: row(405, 2, 'Method not allowed'),
   content_type_not_supported: row(415, 2, 'Content type not supported'),
@@ -193,6 +196,7 @@ export interface Problem {
 const hidden: ReadonlySet<string> = new Set([
   'internal',
   'lint_failed',
+  'configuration_invalid',
   'store_failed',
   'database_newer',
   'database_settings',

@@ -44,10 +44,10 @@ export type RecoverBody = z.output<typeof recoverBody>
 
 /**
  * @param source what is being read, in messages: `body`, `query`
- * @throws SchemaError with every fault
+ * @throws SchemaError `request_invalid` with every fault
  */
 export const parseWith = <T extends z.ZodType>(schema: T, value: unknown, source: string): z.output<T> => {
   const result = schema.safeParse(value)
   if (result.success) return result.data
-  throw new SchemaError(source, faultsOf(result.error))
+  throw new SchemaError(source, faultsOf(result.error), { code: 'request_invalid' })
 }

@@ -8,13 +8,22 @@ export interface Fault {
   readonly problem: string
 }
 
-export class SchemaError extends AgentCaError<'configuration_invalid'> {
+/** What somebody sent is a request; everything else that is read by a schema is configuration. */
+export type SchemaErrorCode = 'configuration_invalid' | 'request_invalid'
+
+export interface SchemaErrorOptions {
+  readonly code?: SchemaErrorCode
+  /** Where one cure is for all faults. */
+  readonly hint?: string
+}
+
+export class SchemaError extends AgentCaError<SchemaErrorCode> {
   readonly faults: readonly Fault[]
 
-  /** @param options `hint`: where one cure is for all faults */
-  constructor(source: string, faults: readonly Fault[], options: { readonly hint?: string } = {}) {
+  constructor(source: string, faults: readonly Fault[], options: SchemaErrorOptions = {}) {
+    const { code = 'configuration_invalid', ...more } = options
     const lines = faults.map(({ path, problem }) => (path === '' ? problem : `${path}: ${problem}`))
-    super('configuration_invalid', `${source}: ${lines.join('; ')}`, { ...options, facts: { faults: lines } })
+    super(code, `${source}: ${lines.join('; ')}`, { ...more, facts: { faults: lines } })
     this.name = 'SchemaError'
     this.faults = faults
   }

@@ -39,8 +39,8 @@ describe('creating', () => {
     expect((await ops.register('service', 'orders')).profile).toBe('service')
     expect((await ops.register('operator', 'bob')).profile).toBe('operator')
     expect((await ops.register('agent', 'quick', { profile: 'agent-short' })).profile).toBe('agent-short')
-    expect(await codeOf(ops.register('agent', 'a', { profile: 'nowhere' }))).toBe('profile_unknown')
-    expect(await codeOf(ops.register('agent', 'b', { profile: 'service' }))).toBe('profile_unknown')
+    expect(await codeOf(ops.register('agent', 'a', { profile: 'nowhere' }))).toBe('not_found')
+    expect(await codeOf(ops.register('agent', 'b', { profile: 'service' }))).toBe('conflict')
   })
 
   it.each([
@@ -87,7 +87,7 @@ describe('creating', () => {
     const ops = await makeOperations()
     const size = ops.size()
     expect(await ops.register('agent', 'billing', {}, true)).toMatchObject({ name: 'billing', state: 'active' })
-    expect(await codeOf(ops.register('agent', 'billing', { profile: 'nowhere' }, true))).toBe('profile_unknown')
+    expect(await codeOf(ops.register('agent', 'billing', { profile: 'nowhere' }, true))).toBe('not_found')
     expect(ops.size()).toBe(size)
     expect(ops.ledger.owners.list()).toEqual([])
     expect(ops.ledger.registrations.find('agent', 'billing')).toBeNull()
@@ -133,7 +133,7 @@ describe('updating', () => {
     expect(await update('nobody', { purpose: 'x' })).toBe('not_found')
     expect(await update('nobody', { owner: 'new-owner' })).toBe('not_found')
     expect(await update('billing', { until: now - 1 })).toBe('value_invalid')
-    expect(await update('billing', { profile: 'service' })).toBe('profile_unknown')
+    expect(await update('billing', { profile: 'service' })).toBe('conflict')
     expect(await update('billing', { until: null })).toBe('fulfilled')
     await ops.lifecycle.retire(agent('billing'), options)
     expect(await update('billing', { purpose: 'x' })).toBe('conflict')

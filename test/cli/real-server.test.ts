@@ -58,6 +58,8 @@ describe('an agent’s life at the command line', () => {
   it('is registered, gets certificates, is held, released and retired', async () => {
     await json('agent create billing --owner finance --role payer --attribute tier=gold --until 30d')
     expect(await run('agent create billing --owner finance')).toMatchObject({ code: 6, out: '' })
+    const nope = await run('agent create unprofiled --owner finance --profile nope')
+    expect([nope.code, nope.err]).toEqual([3, expect.stringContaining('agentca profile list')])
     const serials = [await issue('billing'), await issue('billing')]
     expect((await run('cert list --agent billing -o name')).out.trim().split('\n')).toEqual(serials.toReversed())
 

@@ -70,10 +70,10 @@ describe('a body', () => {
     const { csrText } = await createKey()
     const body = { ...front.enrolBody('t', csrText), colour: 'red', admin: true }
     const reply = await post(body)
-    expectRefusal(reply, [422, 'configuration_invalid'], null)
+    expectRefusal(reply, [422, 'request_invalid'], null)
     expect(reply.body.facts.faults).toEqual(['colour: unknown key', 'admin: unknown key'])
     const polluted = await post(`{"__proto__": {"csr": "x"}, "csr": "y", "evidence": {"type": "token", "token": "t"}}`)
-    expect(verdict(polluted)).toEqual([422, 'configuration_invalid'])
+    expect(verdict(polluted)).toEqual([422, 'request_invalid'])
   })
 
   it('with evidence that this server does not know is refused with what it knows', async () => {
@@ -92,11 +92,11 @@ describe('a body', () => {
   })
 
   it('that is missing, or not an object, is refused', async () => {
-    expect(verdict(await front.call('/v1/enroll', { method: 'POST' }))).toEqual([422, 'configuration_invalid'])
+    expect(verdict(await front.call('/v1/enroll', { method: 'POST' }))).toEqual([422, 'request_invalid'])
     for (const text of ['null', '[]', '"text"', '1'])
-      expect(verdict(await post(text))).toEqual([422, 'configuration_invalid'])
+      expect(verdict(await post(text))).toEqual([422, 'request_invalid'])
     // As deep as 64 KiB allow.
-    expect(verdict(await post('['.repeat(30_000) + ']'.repeat(30_000)))).toEqual([422, 'configuration_invalid'])
+    expect(verdict(await post('['.repeat(30_000) + ']'.repeat(30_000)))).toEqual([422, 'request_invalid'])
   })
 
   it('of another type or encoding is refused', async () => {
@@ -106,7 +106,7 @@ describe('a body', () => {
     expectRefusal(zipped, [415, 'content_type_not_supported'], null)
     expect(verdict(await post('{}', { 'Content-Type': 'application/json; charset=UTF-8' }))).toEqual([
       422,
-      'configuration_invalid',
+      'request_invalid',
     ])
   })
 

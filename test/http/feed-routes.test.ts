@@ -40,10 +40,10 @@ describe('an acknowledgement', () => {
   })
 
   it.each([
-    ['no id', { subscriber: 'a' }, 422, 'configuration_invalid'],
+    ['no id', { subscriber: 'a' }, 422, 'request_invalid'],
     ['an id that is none', { id: 'yesterday' }, 400, 'body_malformed'],
-    ['a subscriber that is no name', { id: '0123456789abcdef.1', subscriber: '../a' }, 422, 'configuration_invalid'],
-    ['a member that nobody knows', { id: '0123456789abcdef.1', applied: true }, 422, 'configuration_invalid'],
+    ['a subscriber that is no name', { id: '0123456789abcdef.1', subscriber: '../a' }, 422, 'request_invalid'],
+    ['a member that nobody knows', { id: '0123456789abcdef.1', applied: true }, 422, 'request_invalid'],
     ['nobody who subscribes', { id: '0123456789abcdef.1', subscriber: 'nobody' }, 404, 'subscriber_unknown'],
   ])('with %s is refused', async (_, body, status, code) => {
     const reply = await acknowledge(await world.holder('service', 'refused'), body)

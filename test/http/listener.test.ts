@@ -114,12 +114,19 @@ describe('the ops listener', () => {
     await using ops = await start(() => [], render)
     expect(await ops.get('/metrics')).toMatchObject({ status: 200, text: 'm 1\n' })
     fails = true
-    expect(await ops.get('/metrics')).toMatchObject({ status: 500, text: 'failed: the log says why\n' })
+    const failed = await ops.get('/metrics')
+    expect([failed.status, failed.headers['content-type']]).toEqual([500, 'application/problem+json'])
+    expect(JSON.parse(failed.text)).toMatchObject({ code: 'internal', requestId: failed.headers['x-request-id'] })
+    expect(failed.text).not.toContain('a secret')
   })
 
   it('has nothing else, and takes nothing', async () => {
     await using ops = await start(() => [])
-    expect((await ops.get('/')).status).toBe(404)
-    expect(await ops.get('/livez', 'POST')).toMatchObject({ status: 405, headers: { allow: 'GET, HEAD' } })
+    const problem = { 'content-type': 'application/problem+json' }
+    const nothing = await ops.get('/')
+    expect(nothing).toMatchObject({ status: 404, headers: problem })
+    expect(JSON.parse(nothing.text)).toMatchObject({ code: 'route_not_found', status: 404 })
+    const posted = await ops.get('/livez', 'POST')
+    expect(posted).toMatchObject({ status: 405, headers: { ...problem, allow: 'GET, HEAD' } })
   })
 })

@@ -97,7 +97,7 @@ const withoutHint: ReadonlySet<string> = new Set([
   'pem_wrong_label',
   'body_malformed',
   'body_too_large',
-  'configuration_invalid',
+  'request_invalid',
   'request_timeout',
 ])
 
@@ -199,7 +199,7 @@ describe('a request', () => {
 
   it('with unknown members is refused, each named', async () => {
     const reply = await enrol('t', 'c', { colour: 'red', admin: true })
-    await expectRefusal(reply, [422, 'configuration_invalid'], null)
+    await expectRefusal(reply, [422, 'request_invalid'], null)
     expect(reply.body.facts.faults).toEqual(['colour: unknown key', 'admin: unknown key'])
   })
 

@@ -45,6 +45,7 @@ const inputOf = (route: AdminRoute, request: Request): Pick<AdminCall<AdminRoute
     throw new SchemaError(
       'query',
       unknown.map(path => ({ path, problem: 'unknown key' })),
+      { code: 'request_invalid' },
     )
   return {
     params: request.params as never,

@@ -139,7 +139,7 @@ const statuses = async (
     const concrete = path.replace(':kind', 'agents').replace(/:[a-z]+/g, 'nothing-of-this-name')
     const reply = await ask(concrete, method === 'POST' ? { unexpected: true } : undefined)
     found[name] = reply.status === 403 ? (reply.body.code as string) : 'allowed'
-    if (method === 'POST' && reply.status !== 403) expect(reply.body.code, name).toBe('configuration_invalid')
+    if (method === 'POST' && reply.status !== 403) expect(reply.body.code, name).toBe('request_invalid')
   }
   return found
 }

@@ -238,7 +238,7 @@ describe('revocation', () => {
     })
     expect(await revoke({ value: 'nobody' })).toMatchObject({ status: 404, code: 'not_found' })
     expect(await revoke({ expected: 0 })).toMatchObject({ status: 409, code: 'radius_changed', facts: { found: 1 } })
-    expect(await revoke({ by: 'colour' })).toMatchObject({ code: 'configuration_invalid' })
+    expect(await revoke({ by: 'colour' })).toMatchObject({ code: 'request_invalid' })
     expect((await list('name=kept'))[0]).toMatchObject({ state: 'issued' })
   })
 })

@@ -269,10 +269,15 @@ describe('the router', () => {
     expect([wrong.status, wrong.headers.allow]).toEqual([405, 'POST'])
     expect((await world.local('/status', {})).status).toBe(405)
     expect(await get('/status?verbose=1')).toMatchObject({
-      code: 'configuration_invalid',
+      code: 'request_invalid',
       facts: { faults: ['verbose: unknown key'] },
     })
-    expect(await post('/crl/publish', { force: true })).toMatchObject({ code: 'configuration_invalid' })
+    expect(await post('/crl/publish', { force: true })).toMatchObject({ code: 'request_invalid' })
+    const { facts } = await post('/operators', { name: 'x', role: 'root', until: 'soon' })
+    expect(facts.faults).toEqual([
+      expect.stringMatching(/^role: .*"viewer"\|"operator"\|"security"\|"admin"/),
+      expect.stringMatching(/^until: .*ISO/),
+    ])
     expect((await world.local('/nothing')).status).toBe(404)
     expect((await world.local('/STATUS')).status).toBe(404)
     expect((await world.local('/status/')).status).toBe(404)

@@ -47,14 +47,14 @@ describe('agents, services and operators', () => {
   })
 
   it.each([
-    ['/agents', { name: 'ownerless' }, 422, 'configuration_invalid'],
-    ['/agents', { name: 'x', owner: 'finance', admin: true }, 422, 'configuration_invalid'],
+    ['/agents', { name: 'ownerless' }, 422, 'request_invalid'],
+    ['/agents', { name: 'x', owner: 'finance', admin: true }, 422, 'request_invalid'],
     ['/agents', { name: 'X', owner: 'finance' }, 422, 'agent_name_malformed'],
     ['/agents', { name: 'x', owner: 'finance', until: '2020-01-01T00:00:00Z' }, 422, 'value_invalid'],
-    ['/agents', { name: 'x', owner: 'finance', profile: 'service' }, 409, 'profile_unknown'],
+    ['/agents', { name: 'x', owner: 'finance', profile: 'service' }, 409, 'conflict'],
     ['/agents', { name: 'x', owner: '\ud800' }, 422, 'value_invalid'],
     ['/services', { name: 'x', dns: ['X.internal'] }, 422, 'value_invalid'],
-    ['/operators', { name: 'x', role: 'root' }, 422, 'configuration_invalid'],
+    ['/operators', { name: 'x', role: 'root' }, 422, 'request_invalid'],
     ['/operators', { name: 'local', role: 'viewer' }, 422, 'value_invalid'],
   ])('%s with %j is refused with %i %s and its leaf', async (path, body, status, code) => {
     const reply = await world.local(path, body)
@@ -73,9 +73,9 @@ describe('agents, services and operators', () => {
     expect([names(second), second.body.next]).toEqual([['list-c'], null])
     expect(names(await world.local('/registrations/agents?owner=lister&state=held'))).toEqual(['list-b'])
     expect((await world.local('/registrations/robots')).body.code).toBe('not_found')
-    expect((await world.local('/registrations/agents?colour=red')).body.code).toBe('configuration_invalid')
-    expect((await world.local('/registrations/agents?limit=0')).body.code).toBe('configuration_invalid')
-    expect((await world.local('/registrations/agents?limit=1&limit=2')).body.code).toBe('configuration_invalid')
+    expect((await world.local('/registrations/agents?colour=red')).body.code).toBe('request_invalid')
+    expect((await world.local('/registrations/agents?limit=0')).body.code).toBe('request_invalid')
+    expect((await world.local('/registrations/agents?limit=1&limit=2')).body.code).toBe('request_invalid')
   })
 
   it('are shown with what is live of them', async () => {
