@@ -120,6 +120,20 @@ export const registrationAttested = (
   } & Reasoned,
 ): LeafDraft => createLeaf('registration_attested', context, subjectOf(subject), facts)
 
+/** Nobody seems to need it, or its owner is to attest it: told once, before anything is done about it. */
+export const orphanWarned = (
+  context: LeafContext,
+  subject: Subject,
+  facts: {
+    readonly topic: 'attestation' | 'orphan'
+    readonly owner: string | null
+    readonly reasons: readonly string[]
+    /** What comes next by itself, and when. */
+    readonly act: 'hold' | 'retire' | null
+    readonly actAt: number | null
+  },
+): LeafDraft => createLeaf('orphan_warned', context, subjectOf(subject), facts)
+
 export const registrationRetired = (
   context: LeafContext,
   subject: Subject,

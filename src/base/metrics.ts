@@ -48,5 +48,6 @@ export type GaugeName =
   | 'agentca_feed_subscribers'
   | 'agentca_monitor_agents'
   | 'agentca_monitor_braked'
+  | 'agentca_orphans'
 
 export const silentMetrics: Metrics = { count: () => {}, observe: () => {}, gauge: () => {} }

@@ -21,6 +21,8 @@ export interface ChangeOptions {
   /** The caller's confirmation: how many certificates and intents it saw. More than that is refused. */
   readonly expected?: number | undefined
   readonly dryRun: boolean
+  /** Asked under the ledger's lock, for whoever decided by facts it read before: throws when they no longer hold. */
+  readonly still?: (() => void) | undefined
 }
 
 export interface ChangeOutcome {
@@ -87,6 +89,7 @@ export const changeRegistration = (deps: ChangeDeps, command: ChangeCommand): Pr
       ...subject,
       at,
       decide: (current, live, owner) => {
+        options.still?.()
         const change = command.decide(current, owner)
         const hit = touched(live, current.state, change.state)
         checkExpected(hit, options.expected)

@@ -15,6 +15,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     operator: async () => (await import('./operator.ts')).operatorCommand,
     owner: async () => (await import('./owner.ts')).ownerCommand,
     token: async () => (await import('./token.ts')).tokenCommand,
+    orphans: async () => (await import('./orphans.ts')).orphansCommand,
     enroll: async () => (await import('./enroll.ts')).enrollCommand,
   },
   'Certificates:': {

@@ -2,6 +2,7 @@
 // what is not in this table does not exist. Answers are admin-answers.ts's.
 import * as z from 'zod'
 import type * as answers from './admin-answers.ts'
+import type * as orphans from './orphan-answers.ts'
 
 /** Each role may do what the roles before it may. `viewer` reads, `operator` registers and issues, `security` revokes and holds, `admin` does all. */
 export const operatorRoles = ['viewer', 'operator', 'security', 'admin'] as const
@@ -94,6 +95,17 @@ export const revocationSelectors = [
   'key',
   'issuer',
 ] as const
+export const orphanReasonNames = [
+  'owner_gone',
+  'owner_unconfirmed',
+  'attestation_due',
+  'attestation_lapsed',
+  'past_end',
+  'never_enrolled',
+  'idle',
+  'token_unused',
+  'grant_unused',
+] as const satisfies readonly orphans.OrphanReasonName[]
 const revoke = z.strictObject({
   by: z.enum(revocationSelectors),
   value: z.string().min(1).max(200),
@@ -168,6 +180,25 @@ export const adminRoutes = {
   certificatesShow: get('/certificates/:serial', 'viewer'),
 
   revoke: post('/revoke', 'security', revoke),
+
+  orphansList: {
+    ...get('/orphans', 'viewer'),
+    query: z.strictObject({
+      reason: z.enum(orphanReasonNames).optional(),
+      after: z
+        .string()
+        .regex(/^[0-9]{1,15}$/)
+        .optional(),
+      /** Registrations looked at, not rows. */
+      limit: z.coerce.number().int().min(1).max(1000).default(100),
+    }),
+  },
+  /** `expected` counts agents, instances and tokens together. */
+  orphansRetire: post(
+    '/orphans/retire',
+    'security',
+    z.strictObject({ reasons: z.array(z.enum(orphanReasonNames)).max(20).optional(), ...change.shape }),
+  ),
 
   feedStatus: get('/feed', 'viewer'),
   /** Answers once every subscriber has applied entry `n`, or after `waitMs`. */
@@ -258,6 +289,8 @@ export interface AdminAnswers {
   readonly certificatesList: answers.List<answers.CertificateAnswer>
   readonly certificatesShow: answers.CertificateDetail
   readonly revoke: answers.RevocationAnswer
+  readonly orphansList: answers.List<orphans.OrphanAnswer>
+  readonly orphansRetire: orphans.OrphanRetirementAnswer
   readonly feedStatus: answers.FeedStatusAnswer
   readonly feedApplied: answers.FeedAppliedAnswer
   readonly feedNewEpoch: answers.FeedEpochAnswer

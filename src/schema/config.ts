@@ -125,6 +125,26 @@ const schema = z.strictObject({
       stateEvery: duration.prefault('30s'),
     })
     .prefault({}),
+  /** What nobody seems to need any more (agentca orphans). */
+  orphans: z
+    .strictObject({
+      /** So long without a new certificate or a reported call. */
+      idleAfter: duration.prefault('30d'),
+      /** So long after it was made a token may wait to be used. */
+      tokenUnusedAfter: duration.prefault('7d'),
+      /** So long an owner may take for the first attestation of anything of theirs. */
+      confirmWithin: duration.prefault('30d'),
+      /** How long an attestation holds; what lapsed is held. */
+      attestEvery: z
+        .union([z.literal('off'), duration], { error: 'expected off, or a duration such as 90d' })
+        .default('off'),
+      warnBefore: duration.prefault('14d'),
+      grace: duration.prefault('7d'),
+      /** Whether the server retires by itself what stayed an orphan through the grace period. */
+      retire: z.enum(['off', 'on']).default('off'),
+      checkEvery: duration.prefault('1h'),
+    })
+    .prefault({}),
   audit: z
     .strictObject({
       checkpointEvery: duration.prefault('1m'),

@@ -7,6 +7,8 @@ import type { ReachedStep } from '../base/steps.ts'
 import { createPreviewIssuance } from '../ca/issue-preview.ts'
 import { createIssuerRotation } from '../ca/issuer-rotation.ts'
 import { createLifecycle, type Lifecycle } from '../ca/lifecycle.ts'
+import { createOrphanWatch, type OrphanWatch } from '../ca/orphan-watch.ts'
+import type { OrphanRules } from '../ca/orphans.ts'
 import { createRegistry } from '../ca/registry.ts'
 import { createRevoke } from '../ca/revoke.ts'
 import { createTokenOperations } from '../ca/tokens.ts'
@@ -26,15 +28,35 @@ export interface OperationsOptions {
   readonly rates: AdminDeps['rates']
 }
 
+const orphanRulesOf = (config: Config['orphans']): OrphanRules => ({
+  idleMs: config.idleAfter * 1000,
+  tokenUnusedMs: config.tokenUnusedAfter * 1000,
+  confirmMs: config.confirmWithin * 1000,
+  attestMs: config.attestEvery === 'off' ? null : config.attestEvery * 1000,
+  warnMs: config.warnBefore * 1000,
+  graceMs: config.grace * 1000,
+  retire: config.retire,
+})
+
 export const createOperations = (
   core: Core,
   options: OperationsOptions,
-): AdminDeps & { readonly lifecycle: Lifecycle } => {
+): AdminDeps & { readonly lifecycle: Lifecycle; readonly orphans: OrphanWatch } => {
   const { config, clock, log, metrics, reached } = options
   const { ledger, issuers, signer, clockGuard } = core
   // A retirement cannot be undone, and a revocation reaches only what has not expired: both go by the clock as far as it can be trusted.
   const trusted: Clock = { now: clockGuard.now, monotonic: () => clock.monotonic() }
   const registrations = ledger.registrations
+  const lifecycle = createLifecycle({
+    clock: trusted,
+    log,
+    registrations,
+    owners: ledger.owners,
+    instances: ledger.instances,
+    audit: ledger.audit,
+  })
+  const tokens = createTokenOperations({ clock, caId: core.caId, registrations, tokens: ledger.tokens, randomBytes })
+  const revoke = createRevoke({ clock: trusted, metrics, revocations: ledger.revocations, feed: ledger.feed, reached })
   return {
     clock,
     mode: config.mode,
@@ -50,16 +72,18 @@ export const createOperations = (
           .list()
           .find(profile => profile.name === name)?.kind ?? null,
     }),
-    lifecycle: createLifecycle({
+    lifecycle,
+    tokens,
+    revoke,
+    orphans: createOrphanWatch({
       clock: trusted,
       log,
-      registrations,
-      owners: ledger.owners,
-      instances: ledger.instances,
-      audit: ledger.audit,
+      orphans: ledger.orphans,
+      lifecycle,
+      revoke,
+      tokens,
+      rules: orphanRulesOf(config.orphans),
     }),
-    tokens: createTokenOperations({ clock, caId: core.caId, registrations, tokens: ledger.tokens, randomBytes }),
-    revoke: createRevoke({ clock: trusted, metrics, revocations: ledger.revocations, feed: ledger.feed, reached }),
     issuerRotation: createIssuerRotation({
       clock,
       issuers,

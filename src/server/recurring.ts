@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Lifecycle } from '../ca/lifecycle.ts'
+import type { OrphanWatch } from '../ca/orphan-watch.ts'
 import { pruneFeed } from '../feed/prune.ts'
 import type { Check } from '../http/ops.ts'
 import type { ProfileBook } from '../policy/profile-book.ts'
@@ -26,6 +27,8 @@ export interface RecurringWork {
   readonly log: Log
   readonly core: Core
   readonly lifecycle: Pick<Lifecycle, 'retireEnded'>
+  readonly orphans: Pick<OrphanWatch, 'round'>
+  readonly orphansEveryMs: number
   readonly renewApiCertificate: () => Promise<void>
 }
 
@@ -48,6 +51,7 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
   jobs.every('sign OCSP answers ahead', answersEveryMs, signAhead)
   jobs.every('sweep intents', sweepEveryMs, core.issuance.sweep)
   jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(core.clockGuard.now()))
+  jobs.every('watch for orphans', work.orphansEveryMs, work.orphans.round)
   jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
   jobs.every('reconcile signatures', reconcileEveryMs, reconciler.run)
   jobs.every('prune the feed', pruneFeedEveryMs, () => pruneFeed(core.ledger.feed, { now: core.clockGuard.now }))

@@ -177,12 +177,17 @@ const composeServer = async (
     log,
     core,
     lifecycle: operations.lifecycle,
+    orphans: operations.orphans,
+    orphansEveryMs: config.orphans.checkEvery * 1000,
     renewApiCertificate: async () => {
       const renewed = await apiCertificate.renewIfDue()
       if (renewed !== null) api.setCredentials(renewed)
     },
   })
   registerGauges(core, metrics, clock)
+  metrics.gauge('agentca_orphans', () =>
+    [...operations.orphans.counts()].map(([reason, value]) => ({ value, labels: { reason } })),
+  )
 
   let closed: Promise<void> | null = null
   const close = (grace: number): Promise<void> => {

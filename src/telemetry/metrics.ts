@@ -45,6 +45,10 @@ const gauges: Readonly<Record<GaugeName, Declaration>> = {
   agentca_feed_subscribers: metric('Services that follow the feed', 'state'),
   agentca_monitor_agents: metric('Agents in the rolling record'),
   agentca_monitor_braked: metric('1 while the brake stops what rules would do'),
+  agentca_orphans: metric(
+    'Registrations that nobody seems to need, as the last round of the watch found them',
+    'reason',
+  ),
 }
 
 /** From a cached answer (0.1 ms) to a request that timed out. */

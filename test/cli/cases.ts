@@ -306,6 +306,17 @@ export const cases: Readonly<Record<string, Case>> = {
     wrongCode: 2,
     says: 'expected one of --serial',
   },
+  orphans: {
+    good: 'orphans --retire --reason idle --confirm 1 --why unused',
+    asks: [
+      ['orphansRetire', { reasons: ['idle'], why: 'unused', dryRun: true }],
+      ['orphansRetire', { reasons: ['idle'], why: 'unused', expected: 1, dryRun: false }],
+    ],
+    shows: 'ended',
+    wrong: 'orphans --retire',
+    wrongCode: 6,
+    says: 'agentca orphans --retire --dry-run shows them; then --confirm 1',
+  },
   'feed status': {
     good: 'feed status',
     asks: [['feedStatus']],

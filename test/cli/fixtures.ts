@@ -6,6 +6,7 @@ import { toBase64, toHex } from '../../src/base/bytes.ts'
 import { CaError } from '../../src/ca/errors.ts'
 import { encodePem } from '../../src/pki/pem.ts'
 import type * as answers from '../../src/schema/admin-answers.ts'
+import type { OrphanAnswer } from '../../src/schema/orphan-answers.ts'
 import { StoreError } from '../../src/store/errors.ts'
 import { createParty } from '../pki/crl-authority.ts'
 import type { Handlers } from './server.ts'
@@ -248,6 +249,19 @@ export const subscriber = (name: string, more: Partial<answers.SubscriberAnswer>
   ...more,
 })
 
+const orphan: OrphanAnswer = {
+  what: 'agent',
+  kind: 'agent',
+  name: 'billing',
+  id: null,
+  owner: 'finance',
+  state: 'active',
+  reasons: [{ reason: 'idle', since: at, cure: 'agentca agent retire billing' }],
+  warnedAt: at,
+  next: { act: 'retire', at },
+}
+const tokenUnused = { reason: 'token_unused', since: at, cure: 'agentca token revoke t1' } as const
+
 const list = <T>(items: readonly T[], next: string | null = null): answers.List<T> => ({ items, next })
 
 const identity = (dryRun: boolean): answers.IdentityAnswer => ({
@@ -367,6 +381,14 @@ export const fixtures: Handlers = {
     at,
     dryRun: body.dryRun,
   }),
+
+  orphansList: ({ query }) => ({
+    items: [orphan, { ...orphan, what: 'token', id: 't1', reasons: [tokenUnused], next: null } as const].filter(
+      row => query.reason === undefined || row.reasons.some(({ reason }) => reason === query.reason),
+    ),
+    next: null,
+  }),
+  orphansRetire: ({ body }) => ({ items: [{ ...orphan, problem: null }], more: false, dryRun: body.dryRun }),
 
   feedStatus: () => ({
     epoch: 'e1',

@@ -48,6 +48,8 @@ const createServerParts = async () => {
     log: silentLog,
     core: core as unknown as Core,
     lifecycle: operations.lifecycle,
+    orphans: operations.orphans,
+    orphansEveryMs: 3_600_000,
     renewApiCertificate: async () => {},
   })
   return {

@@ -7,6 +7,7 @@ import type { PreviewIssuance } from '../../ca/issue-preview.ts'
 import type { IssuerRotation } from '../../ca/issuer-rotation.ts'
 import type { Issuers } from '../../ca/issuers.ts'
 import type { Lifecycle } from '../../ca/lifecycle.ts'
+import type { OrphanWatch } from '../../ca/orphan-watch.ts'
 import type { Registry } from '../../ca/registry.ts'
 import type { Revoke } from '../../ca/revoke.ts'
 import type { CrlSource } from '../../ca/status-answers.ts'
@@ -78,6 +79,7 @@ export interface AdminDeps {
   readonly lifecycle: Lifecycle
   readonly tokens: TokenOperations
   readonly revoke: Revoke
+  readonly orphans: Pick<OrphanWatch, 'list' | 'retire'>
   readonly issuerRotation: IssuerRotation
   readonly issuance: Pick<Issuance, 'issue'>
   readonly previewIssuance: PreviewIssuance

@@ -17,6 +17,7 @@ import { hsmHandlers } from './hsm.ts'
 import { instanceHandlers } from './instances.ts'
 import { issuerHandlers } from './issuers.ts'
 import { operationHandlers } from './operations.ts'
+import { orphanHandlers } from './orphans.ts'
 import { registrationHandlers } from './registrations.ts'
 import { tokenHandlers } from './tokens.ts'
 
@@ -26,6 +27,7 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...registrationHandlers(deps),
   ...instanceHandlers(deps),
   ...tokenHandlers(deps),
+  ...orphanHandlers(deps),
   ...certificateHandlers(deps),
   ...issuerHandlers(deps),
   ...feedHandlers(deps),

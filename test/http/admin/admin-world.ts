@@ -10,6 +10,7 @@ import { createDrafter } from '../../../src/ca/draft.ts'
 import { createPreviewIssuance } from '../../../src/ca/issue-preview.ts'
 import { createIssuerRotation } from '../../../src/ca/issuer-rotation.ts'
 import { createLifecycle } from '../../../src/ca/lifecycle.ts'
+import { createOrphanWatch } from '../../../src/ca/orphan-watch.ts'
 import { createRegistry } from '../../../src/ca/registry.ts'
 import { createRevoke } from '../../../src/ca/revoke.ts'
 import { createTokenOperations } from '../../../src/ca/tokens.ts'
@@ -55,6 +56,10 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     serialPrefix: 1,
     randomBytes,
   })
+  const lifecycle = createLifecycle(common)
+  const tokens = createTokenOperations(common)
+  const revoke = createRevoke(common)
+  const day = 86_400_000
   return {
     clock,
     mode,
@@ -64,9 +69,25 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
       ...common,
       profileKind: name => profiles.list().find(each => each.name === name)?.kind ?? null,
     }),
-    lifecycle: createLifecycle(common),
-    tokens: createTokenOperations(common),
-    revoke: createRevoke(common),
+    lifecycle,
+    tokens,
+    revoke,
+    orphans: createOrphanWatch({
+      ...common,
+      orphans: ledger.orphans,
+      lifecycle,
+      tokens,
+      revoke,
+      rules: {
+        idleMs: 30 * day,
+        tokenUnusedMs: 7 * day,
+        confirmMs: 30 * day,
+        attestMs: null,
+        warnMs: 14 * day,
+        graceMs: 7 * day,
+        retire: 'off',
+      },
+    }),
     issuerRotation: createIssuerRotation({
       ...common,
       issuers,

@@ -20,6 +20,7 @@ const expectedRoles = {
     'instancesList',
     'instancesShow',
     'tokensList',
+    'orphansList',
     'certificatesList',
     'certificatesShow',
     'feedStatus',
@@ -51,7 +52,7 @@ const expectedRoles = {
     'hsmTestSign',
     'auditCheckpoint',
   ],
-  security: ['ownersGone', 'agentsHold', 'agentsRelease', 'instancesUnlock', 'revoke'],
+  security: ['orphansRetire', 'ownersGone', 'agentsHold', 'agentsRelease', 'instancesUnlock', 'revoke'],
   admin: [
     'feedNewEpoch',
     'operatorsCreate',
