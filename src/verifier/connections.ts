@@ -11,24 +11,32 @@ export interface Connection {
   readonly socket: TLSSocket
   /** Monotonic. */
   readonly openedAt: number
-  readonly proof: Proof | { readonly refused: unknown }
+  proof: Proof | { readonly refused: unknown }
+}
+
+/** The peer at the other end, valid at `wall`. @throws CallRefused `identity_missing`; VerifyError */
+export const peerOf = (connection: Connection | null, wall: number): Peer => {
+  if (connection === null)
+    throw new CallRefused('identity_missing', 'the request did not come over a connection of this verifier')
+  const { proof } = connection
+  if ('refused' in proof) throw proof.refused
+  checkPathAt(proof.path, wall)
+  return proof.peer
 }
 
 export interface Connections {
   /** On `secureConnection`. */
   opened(socket: TLSSocket, openedAt: number, wall: number): void
-  /**
-   * The peer at the other end of a request's socket, valid at `wall`.
-   * @throws CallRefused `identity_missing`; VerifyError
-   */
-  peerOf(socket: Socket, wall: number): Peer
+  /** null: the socket is none of these. */
+  of(socket: Socket): Connection | null
+  /** What the handshakes prove to those whose anchors have changed: who proves nothing any more is cut. */
+  reprove(wall: number): void
   all(): Iterable<Connection>
   readonly size: number
 }
 
-/** Through http2's proxy of a socket a symbol is still found; a WeakMap by the proxy would not find it. */
-const connectionSymbol: unique symbol = Symbol('agentca connection')
-type Marked = { [connectionSymbol]?: Connection }
+/** Through http2's proxy of a socket a property is still found; a WeakMap by the proxy would not find it. */
+type Marked = { agentcaConnection?: Connection }
 
 /** Leaf first, then what the peer sent along; each once. */
 const sentChain = (socket: TLSSocket): readonly Uint8Array[] => {
@@ -57,18 +65,17 @@ export const createConnections = (trust: () => Trust): Connections => {
   return {
     opened: (socket, openedAt, wall) => {
       const connection: Connection = { socket, openedAt, proof: prove(socket, trust(), wall) }
-      ;(socket as Marked)[connectionSymbol] = connection
+      ;(socket as Marked).agentcaConnection = connection
       open.add(connection)
       socket.once('close', () => open.delete(connection))
     },
-    peerOf: (socket, wall) => {
-      const connection = (socket as unknown as Marked)[connectionSymbol]
-      if (connection === undefined)
-        throw new CallRefused('identity_missing', 'the request did not come over a connection of this verifier')
-      const { proof } = connection
-      if ('refused' in proof) throw proof.refused
-      checkPathAt(proof.path, wall)
-      return proof.peer
+    of: socket => (socket as unknown as Marked).agentcaConnection ?? null,
+    reprove: wall => {
+      for (const connection of open) {
+        const before = connection.proof
+        connection.proof = prove(connection.socket, trust(), wall)
+        if ('peer' in before && 'refused' in connection.proof) connection.socket.destroy()
+      }
     },
     all: () => open,
     get size() {

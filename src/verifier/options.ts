@@ -1,7 +1,8 @@
 // What a verifier is made from, and what it means by it.
 import type { AgentIdentity } from '../agent/identity.ts'
-import { AgentCaError } from '../base/errors.ts'
+import { AgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
+import { parseSpiffeId } from '../pki/spiffe.ts'
 import type { PrincipalKind } from '../verify/feed-event.ts'
 import type { StalenessPolicy } from '../verify/freshness.ts'
 
@@ -20,6 +21,11 @@ export interface AgentVerifierOptions {
   readonly stateDirectory?: string
   /** Where signed states are fetched while the feed is away; default: the status listener that the backend's certificate names. */
   readonly statusUrl?: string
+  /**
+   * SPIFFE IDs, exact, of proxies that terminate TLS and forward their callers' certificates (RFC 9440). What such a proxy sends is
+   * judged as its caller's call; what anybody else sends under these names never reaches a handler.
+   */
+  readonly trustedProxies?: readonly string[]
   /** Connections are cut after so long; default `1h`. */
   readonly maxConnectionAge?: string
   readonly log?: Log
@@ -31,6 +37,7 @@ export interface VerifierSettings extends StalenessPolicy {
   readonly kinds: readonly PrincipalKind[]
   readonly maxConnectionAgeMs: number
   readonly statusUrl: string | null
+  readonly trustedProxies: ReadonlySet<string>
 }
 
 const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
@@ -46,6 +53,16 @@ const httpUrl = (name: string, text: string): string => {
   throw new AgentCaError('option_invalid', `${name}: expected an http or https URL, got "${text}"`)
 }
 
+const spiffeIds = (name: string, texts: readonly string[]): ReadonlySet<string> => {
+  for (const text of texts)
+    try {
+      parseSpiffeId(text)
+    } catch (error) {
+      throw new AgentCaError('option_invalid', `${name}: expected SPIFFE IDs, got "${text}": ${messageOf(error)}`)
+    }
+  return new Set(texts)
+}
+
 /** @throws AgentCaError `option_invalid` */
 export const readVerifierOptions = (options: AgentVerifierOptions): VerifierSettings => {
   if (options.onStale !== 'refuse' && options.onStale !== 'allow')
@@ -56,5 +73,6 @@ export const readVerifierOptions = (options: AgentVerifierOptions): VerifierSett
     kinds: options.kinds ?? ['agent', 'service'],
     maxConnectionAgeMs: durationMs('maxConnectionAge', options.maxConnectionAge ?? '1h'),
     statusUrl: options.statusUrl === undefined ? null : httpUrl('statusUrl', options.statusUrl),
+    trustedProxies: spiffeIds('trustedProxies', options.trustedProxies ?? []),
   }
 }

@@ -5,6 +5,7 @@ import { type CallRefusalCode, CallRefused } from '../verify/decision.ts'
 /** Who the caller is was not established: another certificate may help. Everything else is known and denied. */
 const unauthenticated: ReadonlySet<CallRefusalCode> = new Set([
   'identity_missing',
+  'forwarded_malformed',
   'trust_domain_foreign',
   'purpose_not_client',
   'certificate_not_yet_valid',

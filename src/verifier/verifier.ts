@@ -1,7 +1,7 @@
 // `agentVerifier()`: everything a backend needs to know who calls, and to stop a caller at once. It owns the state, the feed, the
 // connections of the servers it made or was attached to, and the rotation of their certificate.
 import { constants } from 'node:crypto'
-import type { IncomingMessage, RequestListener } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, RequestListener } from 'node:http'
 import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
 import { createServer, type Server as HttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
@@ -13,11 +13,12 @@ import { parseCertificate } from '../pki/certificate.ts'
 import { parsePem } from '../pki/pem.ts'
 import { parseTrustDomain } from '../pki/spiffe.ts'
 import { decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
-import type { FeedEvent } from '../verify/feed-event.ts'
+import type { FeedEvent, PrincipalKind } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import { anchorOf } from '../verify/trust-anchor.ts'
-import { type Connection, createConnections } from './connections.ts'
+import { type Connection, createConnections, peerOf } from './connections.ts'
 import { startFeedClient } from './feed-client.ts'
+import { readForwardedChain, stripBefore } from './forwarded.ts'
 import { type CallRequest, createJudging, type Demand, type JudgementHooks } from './judgement.ts'
 import { createKeeper } from './keeper.ts'
 import { createMiddleware, type Middleware } from './middleware.ts'
@@ -91,14 +92,24 @@ export const agentVerifier = async (
       if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
     })
 
-  const decide = (peer: Peer, demand: Demand = {}): VerifiedPeer =>
+  const decideAs = (kinds: readonly PrincipalKind[], peer: Peer, { roles = [], scopes = [] }: Demand): VerifiedPeer =>
     decideCall({
       peer,
       state: keeper.state,
       freshness: keeper.freshness(),
       now: clock.now(),
-      rules: { kinds: settings.kinds, roles: demand.roles ?? [], scopes: demand.scopes ?? [] },
+      rules: { kinds, roles, scopes },
     })
+  const decide = (peer: Peer, demand: Demand): VerifiedPeer => decideAs(settings.kinds, peer, demand)
+  const isTrustedProxy = ({ spiffeId }: Peer): boolean => settings.trustedProxies.has(spiffeId)
+  /** Whoever calls by a connection, or through a proxy at its other end. */
+  const callerOf = (connection: Connection | null, headers: IncomingHttpHeaders = {}): Peer => {
+    const now = clock.now()
+    const peer = peerOf(connection, now)
+    if (!isTrustedProxy(peer)) return peer
+    decideAs([peer.kind], peer, {})
+    return proofs.of(readForwardedChain(headers), now).peer
+  }
 
   /** Cuts what may not call any more. A connection that never proved anything is not cut: its requests hear why. */
   const cut = (connection: Connection): void => {
@@ -106,7 +117,8 @@ export const agentVerifier = async (
     if ('refused' in proof) return
     try {
       if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
-      decide(proof.peer)
+      if (isTrustedProxy(proof.peer)) decideAs([proof.peer.kind], proof.peer, {})
+      else decide(proof.peer, {})
     } catch {
       socket.destroy()
     }
@@ -161,13 +173,23 @@ export const agentVerifier = async (
     // OpenSSL's verdict is about a handshake; ours is about each request.
     rejectUnauthorized: false,
   })
-  const unfollow = identity.onChange(() => {
-    trust = trustOf()
+  const setTrust = (next: Trust): void => {
+    const isSame = sameAnchors(trust, next)
+    trust = next
+    if (isSame) return
     proofs.forget()
+    connections.reprove(clock.now())
+  }
+  const unfollow = identity.onChange(() => {
+    setTrust(trustOf())
     for (const server of servers) server.setSecureContext(tlsOptions())
   })
   const attach = (server: HttpsServer | Http2SecureServer): void => {
     servers.add(server)
+    stripBefore(server, socket => {
+      const proof = connections.of(socket)?.proof
+      return proof !== undefined && 'peer' in proof && isTrustedProxy(proof.peer)
+    })
     server.on('secureConnection', (socket: TLSSocket) => connections.opened(socket, clock.monotonic(), clock.now()))
     server.once('close', () => servers.delete(server))
   }
@@ -177,7 +199,11 @@ export const agentVerifier = async (
   }
 
   const verifyRequest: AgentVerifier['verifyRequest'] = (request, demand = {}) =>
-    judging.judge({ demand, request }, () => connections.peerOf(request.socket as Socket, clock.now()), decide)
+    judging.judge(
+      { demand, request },
+      () => callerOf(connections.of(request.socket as Socket), request.headers),
+      decide,
+    )
 
   return {
     ...createMiddleware(verifyRequest),
@@ -209,4 +235,13 @@ export const agentVerifier = async (
       keeper.save()
     },
   }
+}
+
+const sameAnchors = (a: Trust, b: Trust): boolean => {
+  const keysOf = ({ anchors }: Trust): string =>
+    anchors
+      .map(({ spkiHashHex }) => spkiHashHex)
+      .toSorted()
+      .join(' ')
+  return keysOf(a) === keysOf(b)
 }

@@ -15,6 +15,8 @@ export type CallRefusalCode =
   /** Nothing vouches for the state any more, and the backend said to refuse then. */
   | 'state_stale'
   | 'identity_missing'
+  /** A proxy that may forward certificates forwarded something else, or several. */
+  | 'forwarded_malformed'
   | 'trust_domain_foreign'
   | 'kind_not_accepted'
   | 'purpose_not_client'

@@ -98,7 +98,7 @@ describe('the feed of a verifier', () => {
     let said = Buffer.alloc(0)
     backend.disturb(bytes => {
       if (left <= 0) {
-        left = 1 + dice(1500)
+        left = 1 + dice(5000)
         said = Buffer.alloc(0)
         return 'cut'
       }
