@@ -35,6 +35,7 @@ import type {
   IssuedCertificate,
   LintedDraft,
 } from './issuance.ts'
+import type { IssuancePolicy } from './scopes-issuance.ts'
 
 export interface IssuanceDeps {
   readonly clock: Clock
@@ -45,6 +46,8 @@ export interface IssuanceDeps {
   readonly signer: SignerPort
   readonly drafter: Drafter
   readonly events: IssuanceEvents
+  /** What policies say of it, beside the rules of state and lineage. */
+  readonly policy: IssuancePolicy
   /** This CA's id: what join tokens are made for. */
   readonly caId: string
   readonly epoch: number
@@ -103,8 +106,14 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const rulesOf = ({ registration }: IssuanceFacts): DecisionRules =>
     registration === null ? nobodysRules : drafter.rules(registration)
 
-  const decide = (request: IssuanceRequest, facts: IssuanceFacts, keyHash: string, now: number): Decision =>
-    decideIssuance(facts, { operation: request.operation, keyHash, caId: deps.caId, now, rules: rulesOf(facts) })
+  const decide = (request: IssuanceRequest, facts: IssuanceFacts, keyHash: string, now: number): Decision => {
+    const { operation } = request
+    const decision = decideIssuance(facts, { operation, keyHash, caId: deps.caId, now, rules: rulesOf(facts) })
+    if (decision.act !== 'start' && decision.act !== 'continue') return decision
+    const { registration } = decision
+    const refusal = deps.policy.refusal({ operation, registration, source: request.context.source, facts, now })
+    return refusal === null ? decision : { act: 'refuse', refusal, lock: null }
+  }
 
   /** Step 1, first half: strangers do not get to the CSR parser. */
   const authenticate = (request: IssuanceRequest): void => {

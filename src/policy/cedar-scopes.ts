@@ -4,7 +4,7 @@ import { type Cedar, openPolicySet, type PolicySet, type Verdict } from './cedar
 import type { PolicyCall, PolicyPrincipal } from './cedar-call.ts'
 import { namesAction, type Policies, type Statement } from './cedar-compile.ts'
 import { type Uses, usesOf, widened } from './cedar-dependence.ts'
-import { actionsOf, type ownActions } from './cedar-schema.ts'
+import { actionsOf, ownActions } from './cedar-schema.ts'
 
 export interface Grants {
   /** Scopes: what holds for every call. */
@@ -84,6 +84,9 @@ export const createPolicyEvaluator = (cedar: Cedar, policies: Policies): PolicyE
   function open(some: readonly Statement[]): PolicySet {
     return openPolicySet(cedar, some)
   }
+  const governed = new Set(
+    Object.values(ownActions).filter(action => statements.some(each => namesAction(each, action))),
+  )
   // Owned by this closure: per span of time and kind of caller.
   const remembered = new Map<string, { readonly scopes: readonly string[]; conditional: readonly string[] | null }>()
   const allowed = (set: PolicySet, principal: PolicyPrincipal, at: number): readonly string[] =>
@@ -108,7 +111,7 @@ export const createPolicyEvaluator = (cedar: Cedar, policies: Policies): PolicyE
     },
     decide: call => sets.exact.decide(call),
     nextChange: at => nextChangeOf(uses, at),
-    governs: action => statements.some(each => namesAction(each, action)),
+    governs: action => governed.has(action),
     [Symbol.dispose]: () => {
       for (const set of Object.values(sets)) set[Symbol.dispose]()
     },

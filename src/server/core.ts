@@ -23,6 +23,8 @@ import { createIssuanceEvents } from '../ca/issuance-events.ts'
 import { createIssuance } from '../ca/issue.ts'
 import { createIssuers, type Issuers, type StatusUrls, statusUrls } from '../ca/issuers.ts'
 import { createOcspResponder, type OcspResponder } from '../ca/ocsp-responder.ts'
+import { openPolicyAuthority, type PolicyAuthority } from '../ca/scopes.ts'
+import { createIssuancePolicy } from '../ca/scopes-issuance.ts'
 import type { Feed } from '../feed/feed.ts'
 import type { StatePublisher } from '../feed/state-publisher.ts'
 import { parseTrustDomain, type TrustDomain } from '../pki/spiffe.ts'
@@ -77,6 +79,7 @@ export interface Core extends AsyncDisposable {
   readonly checkpoints: Checkpointer
   readonly feed: Feed
   readonly state: StatePublisher
+  readonly policies: PolicyAuthority
   /** SHA-256 of the log key's SubjectPublicKeyInfo goes with every checkpoint; this is the key itself, DER. */
   readonly logKeySpki: Uint8Array
   profiles(): ProfileBook
@@ -134,6 +137,14 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
   const signDeadlineMs = config.issuance.signDeadline * 1000
   await ledger.audit.append([coreStarted({ at: clock.now(), who: 'system' }, { version: options.version, epoch })])
 
+  // Before anything changes a registration: its scopes follow from what is in force.
+  const policies = await openPolicyAuthority({
+    clock,
+    log,
+    policies: ledger.policies,
+    registrations: ledger.registrations,
+  })
+
   const writeConfig = () => writeSignerConfig(paths, signerConfigOf(config, { paths, trustDomain, issuers }))
   const signer = createSignerClient({ socket: paths.signerSocket, clock, log })
   begun.push(signer.close)
@@ -171,6 +182,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     signer: { ...signer, isConnected: () => signer.isConnected() && supervisor.state().state === 'ready' },
     drafter,
     events: createIssuanceEvents(sampler.admit),
+    policy: createIssuancePolicy(policies.active),
     caId,
     epoch,
     newInstanceId: () => toHex(pooledRandomBytes(16)),
@@ -280,6 +292,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     checkpoints,
     feed,
     state,
+    policies,
     logKeySpki,
     profiles: () => book,
     setProfiles: next => {

@@ -14,6 +14,7 @@ import { type CrlIssuer, issueCrl } from '../../src/ca/crl.ts'
 import { type ActiveIssuer, createDrafter } from '../../src/ca/draft.ts'
 import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
 import { createIssuance } from '../../src/ca/issue.ts'
+import { noIssuancePolicy } from '../../src/ca/scopes-issuance.ts'
 import type { Certificate } from '../../src/pki/certificate.ts'
 import { createCsr } from '../../src/pki/csr.ts'
 import { buildCaCertificate } from '../../src/pki/peculiar.ts'
@@ -197,6 +198,7 @@ export const createTestAuthority = async (
   }
   const epoch = await ledger.meta.nextEpoch()
   const issuance = createIssuance({
+    policy: noIssuancePolicy,
     clock,
     log: silentLog,
     issuance: ledger.issuance,

@@ -3,12 +3,14 @@ import { expect, test } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import { noSteps } from '../../src/base/steps.ts'
 import { createIssuance, type IssuanceDeps } from '../../src/ca/issue.ts'
+import { noIssuancePolicy } from '../../src/ca/scopes-issuance.ts'
 import { makeLedger, now } from '../store/make-ledger.ts'
 
 test('a stranger’s request does not get to the clock', async () => {
   let asked = 0
   const ledger = makeLedger()
   const issuance = createIssuance({
+    policy: noIssuancePolicy,
     clock: { now: () => now, monotonic: () => 0 },
     log: silentLog,
     issuance: ledger.issuance,
