@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { parseTrustDomain } from '../pki/spiffe.ts'
 import { duration, faultsOf, parseYaml } from './document.ts'
+import { environmentNames, unknownVariables } from './environment.ts'
 import { type Fault, SchemaError } from './errors.ts'
 
 export interface Address {
@@ -165,17 +166,6 @@ const schema = z.strictObject({
 export type Config = Readonly<z.output<typeof schema>>
 type Input = Readonly<Record<string, unknown>>
 
-/** `a.bC` as AGENTCA_A_BC and, for people, as AGENTCA_A_B_C. */
-const environmentNames = (path: readonly string[]): readonly string[] => [
-  ...new Set([
-    `AGENTCA_${path.join('_').toUpperCase()}`,
-    `AGENTCA_${path
-      .join('_')
-      .replace(/([a-z])([A-Z])/g, '$1_$2')
-      .toUpperCase()}`,
-  ]),
-]
-
 /** Every key of the file, as paths: from the schema itself. */
 const leafPaths = (
   shape: Readonly<Record<string, unknown>>,
@@ -225,11 +215,28 @@ const locate = ({ path, problem }: Fault, variables: ReadonlyMap<string, string>
 
 const fileValues = z.looseObject({})
 
+/** What must be less than what. */
+const ordered = [
+  ['crl', 'refreshBefore', 'lifetime'],
+  ['feed', 'heartbeat', 'lease'],
+] as const
+
+/** Told together with every other fault: a section is compared where it is without faults of its own. */
+const faultsBetween = (values: Input): readonly Fault[] =>
+  ordered.flatMap(([section, less, more]) => {
+    const read = schema.shape[section].safeParse(values[section])
+    if (!read.success) return []
+    const of = read.data as Readonly<Record<string, number>>
+    if ((of[less] as number) < (of[more] as number)) return []
+    return [{ path: `${section}.${less}`, problem: `expected less than ${section}.${more} (${of[more]}s)` }]
+  })
+
 /** @throws SchemaError with every fault of file, environment and flags together */
 export const parseConfig = ({ text, source, env, flags = {} }: ConfigSources): Config => {
   const values: Record<string, unknown> = { ...(text === null ? {} : (parseYaml(fileValues, text, source) as Input)) }
   const variables = new Map<string, string>()
-  for (const path of leafPaths(schema.shape)) {
+  const paths = leafPaths(schema.shape)
+  for (const path of paths) {
     const key = path.join('.')
     const variable = environmentNames(path).find(name => env[name] !== undefined)
     if (variable !== undefined && flags[key] === undefined) variables.set(key, variable)
@@ -237,19 +244,14 @@ export const parseConfig = ({ text, source, env, flags = {} }: ConfigSources): C
     if (value !== undefined) setAt(values, path, value)
   }
   const result = schema.safeParse(values)
-  if (!result.success)
-    throw new SchemaError(
-      source,
-      faultsOf(result.error).map(fault => locate(fault, variables)),
-    )
-  const config = result.data
-  if (config.crl.refreshBefore >= config.crl.lifetime)
-    throw new SchemaError(source, [
-      { path: 'crl.refreshBefore', problem: `expected less than crl.lifetime (${config.crl.lifetime}s)` },
-    ])
-  if (config.feed.heartbeat >= config.feed.lease)
-    throw new SchemaError(source, [
-      { path: 'feed.heartbeat', problem: `expected less than feed.lease (${config.feed.lease}s)` },
-    ])
-  return config
+  const faults = [
+    ...(result.success ? [] : faultsOf(result.error)),
+    ...faultsBetween(values),
+    ...unknownVariables(env, new Set(paths.flatMap(environmentNames))).map(({ name, nearest }) => ({
+      path: name,
+      problem: `no setting has this name, expected ${nearest} perhaps`,
+    })),
+  ].map(fault => locate(fault, variables))
+  if (!result.success || faults.length > 0) throw new SchemaError(source, faults)
+  return result.data
 }

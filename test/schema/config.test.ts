@@ -97,6 +97,41 @@ unknown: 1
     expect(both).toThrow(/mode: .*\(AGENTCA_MODE\); crl\.lifetime: .*\(AGENTCA_CRL_LIFETIME\); log\.level: [^()]*$/)
   })
 
+  test('of two values that do not go together are told with all the others', () => {
+    const text = 'crl: { lifetime: 12h }\nfeed: { heartbeat: 15s }\nmode: maybe\nlog: { level: loud }'
+    expect(faultsOf(() => parse(text)).toSorted()).toEqual(['crl.refreshBefore', 'feed.heartbeat', 'log.level', 'mode'])
+    expect(() => parse('mode: maybe', { AGENTCA_CRL_LIFETIME: '1h', AGENTCA_CRL_REFRESHBEFORE: '1h' })).toThrow(
+      'crl.refreshBefore: expected less than crl.lifetime (3600s) (AGENTCA_CRL_REFRESHBEFORE)',
+    )
+  })
+
+  test.each([
+    ['AGENTCA_LISTEN_APY', 'AGENTCA_LISTEN_API'],
+    ['AGENTCA_LISTEN_IPA', 'AGENTCA_LISTEN_API'],
+    ['AGENTCA_LISTEN_PORT', 'AGENTCA_LISTEN_OPS'],
+    ['AGENTCA_HOEM', 'AGENTCA_HOME'],
+    ['AGENTCA_ISSUANCE_SIGN_DEADLIN', 'AGENTCA_ISSUANCE_SIGN_DEADLINE'],
+  ])('of the environment: %s is no name, %s is', (name, nearest) => {
+    const both = () => parse('mode: maybe', { [name]: '127.0.0.1:1' })
+    expect(faultsOf(both).toSorted()).toEqual([name, 'mode'].toSorted())
+    expect(both).toThrow(`${name}: no setting has this name, expected ${nearest} perhaps`)
+  })
+
+  test('are not found in the names of commands, agents, tests, and of Kubernetes', () => {
+    const env = {
+      ...{ AGENTCA_HOME: '/srv', AGENTCA_CONFIG: 'a.yaml', AGENTCA_URL: 'https://ca', AGENTCA_TOKEN_FILE: 'a.token' },
+      ...{
+        AGENTCA_ADMIN_URL: 'https://ca',
+        AGENTCA_TESTS: 'fast',
+        AGENTCA_STORY_KILLS: '3',
+        AGENTCA_VERIFY_LISTEN: ':1',
+      },
+      ...{ AGENTCA_SERVICE_HOST: '10.0.0.1', AGENTCA_SERVICE_PORT_API: '8443', AGENTCA_PORT: 'tcp://10.0.0.1:8443' },
+      ...{ AGENTCA_STATUS_PORT_8081_TCP_ADDR: '10.0.0.1', PATH: '/bin', AGENTCAX: '1' },
+    }
+    expect(parse(null, env)).toEqual(parse(null))
+  })
+
   test('do not repeat an HSM URI, which could hold a PIN', () => {
     expect(() => parse('hsm: { uri: "pkcs12:pin-value=4711" }')).toThrow(/^agentca\.yaml: hsm\.uri: (?!.*4711)/)
   })
