@@ -14,9 +14,12 @@ export interface LoadedConfig {
   readonly file: string | null
   /** Directory of the profiles, absolute. */
   readonly profiles: string
+  /** File of the monitor's rules, absolute; null: none. */
+  readonly monitor: string | null
 }
 
 const usual = join('ca-config', 'agentca.yaml')
+const usualRules = 'monitor.yaml'
 
 const fileOf = (io: Pick<CommandIo, 'env' | 'cwd'>, flag: string | undefined): string | null => {
   const named = flag ?? io.env.AGENTCA_CONFIG
@@ -45,5 +48,12 @@ export const loadConfig = (
   const text = file === null ? null : readText(file)
   const config = parseConfig({ text, source: file ?? 'configuration', env: io.env, flags })
   const beside = file === null ? resolve(packageRoot, 'ca-config') : dirname(file)
-  return { config, file, profiles: resolve(beside, config.profiles) }
+  const rules = resolve(beside, config.monitor ?? usualRules)
+  return {
+    config,
+    file,
+    profiles: resolve(beside, config.profiles),
+    // The usual one may be missing; one that was named may not.
+    monitor: config.monitor !== undefined || existsSync(rules) ? rules : null,
+  }
 }

@@ -1,5 +1,5 @@
 // `agentca serve`: the server in the foreground. One JSON line on stdout when it is ready, everything else on stderr; SIGTERM drains,
-// SIGHUP reads the profiles again and keeps the old ones when they have a fault.
+// SIGHUP reads the profiles and the monitor's rules again and keeps the old ones when they have a fault.
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { systemClock } from '../base/clock.ts'
@@ -36,7 +36,7 @@ export const serveCommand = (io: CommandIo): Command =>
     .option('--profiles <dir>', "profiles (default: the configuration's)")
     .action(async (options: { home?: string; config?: string; profiles?: string }) => {
       const paths = homeOf(io, options.home)
-      const { config, profiles } = loadConfig(io, options.config)
+      const { config, profiles, monitor } = loadConfig(io, options.config)
       if (!isInitialised(paths))
         throw new ServerError('not_initialised', `there is no CA in ${paths.home}`, { hint: 'agentca init' })
       const log = createLog({ level: config.log.level, destination: 2 })
@@ -44,6 +44,7 @@ export const serveCommand = (io: CommandIo): Command =>
         config,
         paths,
         profilesDirectory: options.profiles === undefined ? profiles : resolve(io.cwd, options.profiles),
+        monitorFile: monitor,
         clock: systemClock,
         log,
         metrics: createMetrics(),
@@ -52,7 +53,7 @@ export const serveCommand = (io: CommandIo): Command =>
       })
       io.out(`${JSON.stringify(server.line)}\n`)
       const reload = (): void => {
-        server.reload().catch(error => log.error({ err: error }, 'profiles not reloaded; the old ones stay in force'))
+        server.reload().catch(error => log.error({ err: error }, 'nothing reloaded: profiles and rules stay as they were'))
       }
       await untilSignalled(server, reload)
     })

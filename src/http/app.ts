@@ -2,10 +2,12 @@
 // and the routes; Express does nothing by itself that nobody asked for.
 import express, { type Express, type Router } from 'express'
 import type { Feed } from '../feed/feed.ts'
+import type { Monitor } from '../monitor/monitor.ts'
 import { agentPaths, decidedLater, mountAgentApi } from './agent-api.ts'
 import type { AgentIssuanceDeps } from './agent-issuance.ts'
 import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
 import { createJsonBody } from './body.ts'
+import { decisionPaths, mountDecisions } from './decisions.ts'
 import { HttpError } from './errors.ts'
 import { feedPaths, mountFeed } from './feed-routes.ts'
 import { createFront, type FrontDeps, localFront } from './front.ts'
@@ -16,6 +18,8 @@ export type AppDeps = FrontDeps &
   ErrorAnswerDeps & {
     /** undefined: this server has no feed. */
     readonly feed?: Pick<Feed, 'subscribe' | 'acknowledge' | 'leave'> | undefined
+    /** undefined: nobody is watched. */
+    readonly monitor?: Pick<Monitor, 'report'> | undefined
   }
 
 export interface AppOptions {
@@ -38,10 +42,11 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.enable('strict routing')
 
   const jsonBody = createJsonBody(bodyDeadlineMs)
-  app.use(createMeter(deps, new Set<string>([...Object.values(agentPaths), ...Object.values(feedPaths)])))
+  app.use(createMeter(deps, new Set<string>([...Object.values(agentPaths), ...Object.values(feedPaths), ...Object.values(decisionPaths)])))
   app.use(face === 'tls' ? createFront(deps, decidedLater) : localFront)
   if (face === 'tls') mountAgentApi(app, deps, jsonBody)
   if (face === 'tls' && deps.feed !== undefined) mountFeed(app, deps.feed, jsonBody)
+  if (face === 'tls' && deps.monitor !== undefined) mountDecisions(app, deps.monitor, jsonBody)
   if (adminRouter !== null) app.use('/v1/admin', jsonBody, adminRouter)
   app.use(() => {
     throw new HttpError('route_not_found', 'there is nothing at this path', {

@@ -2,6 +2,7 @@
 // what is not in this table does not exist. Answers are admin-answers.ts's.
 import * as z from 'zod'
 import type * as answers from './admin-answers.ts'
+import type * as monitor from './monitor-answers.ts'
 import type * as orphans from './orphan-answers.ts'
 
 /** Each role may do what the roles before it may. `viewer` reads, `operator` registers and issues, `security` revokes and holds, `admin` does all. */
@@ -212,6 +213,22 @@ export const adminRoutes = {
   /** After a ledger was restored: every position of before leads to a snapshot. */
   feedNewEpoch: post('/feed/epoch', 'admin', z.strictObject({ why, dryRun })),
 
+  /** What one agent did; `since` is a time. */
+  activityShow: { ...get('/activity/:name', 'viewer'), query: z.strictObject({ since: time }) },
+  /** Live rates, busiest first. */
+  activityTop: {
+    ...get('/activity', 'viewer'),
+    query: z.strictObject({ limit: z.coerce.number().int().min(1).max(1000).default(20) }),
+  },
+  monitorStatus: get('/monitor', 'viewer'),
+  monitorRules: get('/monitor/rules', 'viewer'),
+  monitorFindings: {
+    ...get('/monitor/findings', 'viewer'),
+    query: z.strictObject({ agent: name.optional(), limit: z.coerce.number().int().min(1).max(1000).default(20) }),
+  },
+  /** Rules may act on another share of the fleet. */
+  monitorReleaseBrake: post('/monitor/release-brake', 'security', z.strictObject({ why, dryRun })),
+
   crlStatus: get('/crl', 'viewer'),
   crlPublish: post('/crl/publish', 'operator', z.strictObject({})),
 
@@ -294,6 +311,12 @@ export interface AdminAnswers {
   readonly feedStatus: answers.FeedStatusAnswer
   readonly feedApplied: answers.FeedAppliedAnswer
   readonly feedNewEpoch: answers.FeedEpochAnswer
+  readonly activityShow: monitor.ActivityAnswer
+  readonly activityTop: monitor.TopAnswer
+  readonly monitorStatus: monitor.MonitorStatusAnswer
+  readonly monitorRules: answers.List<monitor.RuleAnswer>
+  readonly monitorFindings: answers.List<monitor.FindingAnswer>
+  readonly monitorReleaseBrake: monitor.MonitorStatusAnswer
   readonly crlStatus: answers.List<answers.CrlAnswer>
   readonly crlPublish: answers.List<answers.CrlAnswer>
   readonly issuersList: answers.List<answers.IssuerAnswer>

@@ -38,6 +38,34 @@ export const acknowledgeBody = z.strictObject({
   leaving: z.boolean().default(false),
 })
 
+/** What a service says of its callers: one line of printable ASCII, because it goes into the audit log. */
+const told = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .regex(/^[ -~]*$/, 'expected printable ASCII')
+const ageMs = z.int().min(0).max(86_400_000)
+/** Equal decisions of a short time as one digest; ages are from when the batch was sent, whatever the sender's clock says. */
+export const decisionsBody = z.strictObject({
+  dropped: z.int().min(0).max(1_000_000_000).default(0),
+  decisions: z
+    .array(
+      z.strictObject({
+        outcome: z.enum(['allow', 'deny']),
+        rule: told(64).default(''),
+        caller: z.string().max(512).nullable(),
+        action: told(128),
+        resourceClass: told(128),
+        source: told(64),
+        count: z.int().min(1).max(1_000_000_000),
+        firstAgoMs: ageMs,
+        lastAgoMs: ageMs,
+        maxLatencyMs: z.int().min(0).max(86_400_000).default(0),
+      }),
+    )
+    .max(200),
+})
+
 export type EnrolBody = z.output<typeof enrolBody>
 export type RenewBody = z.output<typeof renewBody>
 export type RecoverBody = z.output<typeof recoverBody>

@@ -91,6 +91,8 @@ const schema = z.strictObject({
     .prefault({}),
   /** Directory of profiles, from the configuration file's. */
   profiles: z.string().min(1).default('profiles'),
+  /** File of rules over what agents do, from the configuration file's directory; default: monitor.yaml, where there is one. */
+  monitor: z.string().min(1).optional(),
   issuance: z
     .strictObject({
       signDeadline: duration.prefault('5s'),

@@ -5,6 +5,8 @@ import { join, resolve } from 'node:path'
 export interface HomePaths {
   readonly home: string
   readonly database: string
+  /** What agents did: a memory, and no record. */
+  readonly activity: string
   /** SoftHSM token of the online keys, its PIN files and softhsm2.conf. */
   readonly tokens: string
   /** Token of the root key: to be moved away from this machine. */
@@ -43,6 +45,7 @@ export const homePaths = (directory: string): HomePaths => {
   return {
     home,
     database: join(home, 'agentca.db'),
+    activity: join(home, 'activity.db'),
     tokens: join(home, 'tokens'),
     rootCeremony: join(home, 'root-ceremony'),
     issuers: join(home, 'issuers'),

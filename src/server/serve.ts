@@ -15,6 +15,7 @@ import { createApiCertificate } from './api-certificate.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
 import { ServerError } from './errors.ts'
 import { createJobs } from './jobs.ts'
+import { openMonitoring, startMonitorJobs } from './monitoring.ts'
 import { createOperations } from './operations.ts'
 import { loadProfiles } from './profiles.ts'
 import { checkProfilesInUse } from './profiles-in-use.ts'
@@ -24,6 +25,8 @@ import { checksOf, profileChanges, registerGauges, startJobs } from './recurring
 export interface ServerOptions extends Omit<CoreOptions, 'metrics' | 'profiles'> {
   readonly metrics: RenderedMetrics
   readonly profilesDirectory: string
+  /** The monitor's rules; without it there are none. */
+  readonly monitorFile?: string | null
 }
 
 /** What `agentca serve` prints as one JSON line. */
@@ -39,7 +42,7 @@ export interface ReadyLine {
 export interface RunningServer extends AsyncDisposable {
   readonly line: ReadyLine
   readonly core: Core
-  /** Reads the profiles again. @throws SchemaError with every fault: the old ones stay in force */
+  /** Reads profiles and rules again. @throws SchemaError with every fault: the old ones stay in force */
   reload(): Promise<void>
   /** Takes no new work, lets what runs end for `graceMs`, then closes everything. */
   close(graceMs: number): Promise<void>
@@ -136,6 +139,13 @@ const composeServer = async (
   const credential = await apiCertificate.load()
 
   const operations = createOperations(core, { config, clock, log, metrics, reached, version, rates: metrics.rates })
+  const monitoring = openMonitoring({
+    ...{ clock, log: log.child({ part: 'monitor' }), metrics, core, ledger },
+    ...{ lifecycle: operations.lifecycle, revoke: operations.revoke },
+    rulesFile: options.monitorFile ?? null,
+    activityFile: paths.activity,
+  })
+  closing.push(monitoring.close)
   const deps = {
     clock,
     log,
@@ -155,10 +165,12 @@ const composeServer = async (
     publicUrl: core.publicUrls.api,
     logIdentity: { caId: core.caId, logKey: logKeyPem },
     feed: core.feed,
+    monitor: monitoring.monitor,
   }
   // Streams would keep the listener from closing.
   closing.push(() => core.feed.close())
-  const adminRouter = createAdminRouter(operations)
+  const { monitor, rulesFile } = monitoring
+  const adminRouter = createAdminRouter({ ...operations, monitor, rulesFile })
   const api = opened(
     createTlsServer({ credentials: credential, handler: createApp({ face: 'tls', deps, adminRouter }) }),
   )
@@ -184,6 +196,7 @@ const composeServer = async (
       if (renewed !== null) api.setCredentials(renewed)
     },
   })
+  startMonitorJobs(jobs, monitor)
   registerGauges(core, metrics, clock)
   metrics.gauge('agentca_orphans', () =>
     [...operations.orphans.counts()].map(([reason, value]) => ({ value, labels: { reason } })),
@@ -206,11 +219,13 @@ const composeServer = async (
     },
     core,
     reload: async () => {
+      const putRulesInForce = monitoring.prepareReload()
       const before = core.profiles()
       const after = loadProfiles(options.profilesDirectory)
       checkProfilesInUse(ledger.registrations, { before, after, source: options.profilesDirectory })
       await ledger.audit.append(profileChanges(before, after, clock.now()))
       core.setProfiles(after)
+      putRulesInForce()
       log.info({ profiles: after.list().length }, 'profiles reloaded')
     },
     close,

@@ -9,6 +9,7 @@ import type * as answers from '../../src/schema/admin-answers.ts'
 import type { OrphanAnswer } from '../../src/schema/orphan-answers.ts'
 import { StoreError } from '../../src/store/errors.ts'
 import { createParty } from '../pki/crl-authority.ts'
+import { monitorFixtures } from './monitor-fixtures.ts'
 import type { Handlers } from './server.ts'
 
 export const at = '2026-11-24T12:00:00.000Z'
@@ -400,6 +401,8 @@ export const fixtures: Handlers = {
   }),
   feedNewEpoch: () => ({ from: 'e1', epoch: 'e2', n: 8 }),
   feedApplied: ({ query }) => ({ n: query.n, of: 0, applied: 0, afterMs: null, missing: [] }),
+
+  ...monitorFixtures,
 
   crlStatus: () => list([crl('root-1'), crl('issuing-1')]),
   crlPublish: () => list([crl('issuing-1')]),

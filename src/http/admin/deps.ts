@@ -13,6 +13,7 @@ import type { Revoke } from '../../ca/revoke.ts'
 import type { CrlSource } from '../../ca/status-answers.ts'
 import type { TokenOperations } from '../../ca/tokens.ts'
 import type { Feed } from '../../feed/feed.ts'
+import type { Monitor } from '../../monitor/monitor.ts'
 import type { TrustDomain } from '../../pki/spiffe.ts'
 import type { HsmKeyAnswer, StatusAnswer } from '../../schema/admin-answers.ts'
 import type { SignerHealth } from '../../signer/port.ts'
@@ -87,6 +88,9 @@ export interface AdminDeps {
   /** Those in force now: a reload replaces them. */
   readonly profiles: () => readonly ProfileView[]
   readonly feed: Pick<Feed, 'status' | 'applied'>
+  readonly monitor: Pick<Monitor, 'activityOf' | 'top' | 'status' | 'rules' | 'findings' | 'releaseBrake'>
+  /** Where the monitor's rules are from; null: there are none. */
+  readonly rulesFile: string | null
   readonly crl: Pick<CrlSource, 'byIssuer'> & { publish(): Promise<unknown> }
   /** Where a CA's list is published; null: nowhere. */
   readonly crlUrl: (issuer: string) => string | null

@@ -16,6 +16,7 @@ import type { AdminCall, Handlers } from './handler.ts'
 import { hsmHandlers } from './hsm.ts'
 import { instanceHandlers } from './instances.ts'
 import { issuerHandlers } from './issuers.ts'
+import { monitorHandlers } from './monitor.ts'
 import { operationHandlers } from './operations.ts'
 import { orphanHandlers } from './orphans.ts'
 import { registrationHandlers } from './registrations.ts'
@@ -31,6 +32,7 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...certificateHandlers(deps),
   ...issuerHandlers(deps),
   ...feedHandlers(deps),
+  ...monitorHandlers(deps),
   ...hsmHandlers(deps),
   ...auditHandlers(deps),
 })

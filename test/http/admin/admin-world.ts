@@ -24,6 +24,7 @@ import type { OperatorRoleName } from '../../../src/schema/admin-api.ts'
 import { hsmKeys, hsmStatus, hsmTestSign, hsmUnlock } from '../../../src/signer/inspect.ts'
 import type { SubjectKind } from '../../../src/store/records.ts'
 import { caId, leaf, profiles, trustDomain } from '../../ca/authority.ts'
+import { monitorOver } from '../../monitor/world.ts'
 import { type Ask, createKey, createTestFront, publicUrl, type Shown } from '../harness.ts'
 
 const noLogKey = () => Promise.reject(new Error('this authority has no log key'))
@@ -100,6 +101,8 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     issuers,
     profiles: profiles.list,
     feed: createFeed({ ...common, heartbeatSeconds: 3600, leaseSeconds: 15 }),
+    monitor: monitorOver(ledger, { clock }),
+    rulesFile: null,
     crl: {
       byIssuer: name => {
         const record = issuers.byName(name)?.record
