@@ -34,7 +34,7 @@ const canonicalPath = (raw: string): string => {
     const code = Number.parseInt(digits, 16)
     const character = String.fromCharCode(code)
     if (code < 0x20 || code === 0x7f) throw ambiguous('an encoded control character')
-    if ('/\\%;.'.includes(character)) throw ambiguous(`an encoded ${character}`)
+    if ('/\\%;.?#'.includes(character)) throw ambiguous(`an encoded ${character}`)
     return code < 0x80 && unreserved.test(character) ? character : encoded.toUpperCase()
   })
   if (!isUtf8(path)) throw ambiguous('an encoding that is no UTF-8')

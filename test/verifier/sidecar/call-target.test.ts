@@ -30,6 +30,8 @@ describe('a request target', () => {
     '/a%252fb',
     '/a;b=c/d',
     '/a%3bb',
+    '/a%3fb',
+    '/a%23b',
     '/a%00',
     '/a%0d%0ab',
     '/a%',
