@@ -12,11 +12,18 @@ export interface SetupFacts {
   readonly python: boolean
   readonly curl: boolean
   readonly gnutls: boolean
+  /** Those that are installed. */
+  readonly proxies: readonly string[]
   readonly installed: boolean
 }
 export type SetupPlan =
   | { readonly problem: string }
-  | { readonly packages: readonly string[]; readonly install: boolean }
+  | {
+      readonly packages: readonly string[]
+      readonly install: boolean
+      /** What tests are skipped without. */
+      readonly wanted: readonly string[]
+    }
 /** What the machine is set up for. */
 export type SetupPurpose = 'run' | 'test'
 export const planSetup: (facts: SetupFacts, purpose: SetupPurpose) => SetupPlan

@@ -1,9 +1,10 @@
 // Brings a machine that has only Node >= 18 with npm (and, as root, Debian's package manager) to where agentca runs: packages, the
-// pinned runtime, the PKCS#11 addon, SoftHSM2 and OpenSSL's command. Plain JavaScript, because it runs before anything is installed.
+// pinned runtime, the PKCS#11 addon, SoftHSM2 and OpenSSL's command, and for tests the foreign programs they use. Plain JavaScript,
+// because it runs before anything is installed.
 // `planSetup` decides from facts and is pure; `bootstrap` gathers the facts and carries the plan out. Idempotent.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -14,13 +15,16 @@ const stampFile = join(root, 'node_modules', '.agentca-setup')
 /** A fault that the person at the terminal can cure: one line, exit code 2. */
 export class SetupProblem extends Error {}
 
+/** Proxies whose recipes in docs/integrations are tried in them; not every distribution has each of them. */
+const proxies = ['nginx', 'haproxy', 'caddy']
+
 /** The install scripts that may run, by name; everything else a package wants to run at installation is not run. */
 export const packagesWithInstallScripts = ['node', 'pkcs11js']
 
 /**
  * What is to be done, from what the machine is like. Pure, so that every fault can be tested.
  * @param {'run' | 'test'} purpose tests also need the foreign programs that judge what the CA makes, and a compiler for a PKCS#11 module
- * @returns {{problem: string} | {packages: string[], install: boolean}}
+ * @returns {{problem: string} | {packages: string[], install: boolean, wanted: string[]}} `wanted`: what tests are skipped without
  */
 export const planSetup = (facts, purpose) => {
   if (facts.nodeMajor < 18)
@@ -43,7 +47,9 @@ export const planSetup = (facts, purpose) => {
     return { problem: `missing: ${missing.join(', ')}; as root run: apt-get install -y ${missing.join(' ')}` }
   if (missing.length > 0 && !facts.hasApt)
     return { problem: `missing: ${missing.join(', ')}; install them with this system's package manager` }
-  return { packages: missing, install: !facts.installed }
+  const wanted =
+    purpose === 'test' && facts.isRoot && facts.hasApt ? proxies.filter(name => !facts.proxies.includes(name)) : []
+  return { packages: missing, install: !facts.installed, wanted }
 }
 
 const onPath = name => (process.env.PATH ?? '').split(delimiter).some(directory => existsSync(join(directory, name)))
@@ -77,6 +83,7 @@ export const gatherFacts = () => ({
   python: onPath('python3'),
   curl: onPath('curl'),
   gnutls: onPath('gnutls-cli') && onPath('certtool'),
+  proxies: proxies.filter(name => onPath(name) || existsSync(join('/usr/sbin', name))),
   installed:
     existsSync(stampFile) &&
     readFileSync(stampFile, 'utf8') === lockHash() &&
@@ -129,20 +136,42 @@ const installPackages = () => {
   writeFileSync(stampFile, lockHash())
 }
 
+const debianEnv = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+const aptInstall = ['install', '-y', '--no-install-recommends']
+const policyFile = '/usr/sbin/policy-rc.d'
+
+/** Debian starts a server that it installs, on ports of this machine, unless this file says no. */
+const withoutStartingServices = run => {
+  const isOurs = !existsSync(policyFile)
+  if (isOurs) writeFileSync(policyFile, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
+  try {
+    run()
+  } finally {
+    if (isOurs) rmSync(policyFile)
+  }
+}
+
+/** One by one, because a name that a distribution does not know would stop all of them. */
+const installWanted = names =>
+  withoutStartingServices(() => {
+    spawnSync('apt-get', ['update'], { env: debianEnv, stdio: 'ignore' })
+    for (const name of names) {
+      process.stderr.write(`agentca setup: installing ${name}\n`)
+      const { status } = spawnSync('apt-get', [...aptInstall, name], { env: debianEnv, stdio: 'ignore' })
+      if (status !== 0)
+        process.stderr.write(`agentca setup: ${name} is not to be had here; the tests of its recipe are skipped\n`)
+    }
+  })
+
 /** @throws SetupProblem */
 const bootstrap = purpose => {
   const plan = planSetup(gatherFacts(), purpose)
   if ('problem' in plan) throw new SetupProblem(plan.problem)
   if (plan.packages.length > 0) {
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-    step('refreshing the package lists (apt-get update)', 'apt-get', ['update'], { env })
-    step(
-      `installing ${plan.packages.join(', ')}`,
-      'apt-get',
-      ['install', '-y', '--no-install-recommends', ...plan.packages],
-      { env },
-    )
+    step('refreshing the package lists (apt-get update)', 'apt-get', ['update'], { env: debianEnv })
+    step(`installing ${plan.packages.join(', ')}`, 'apt-get', [...aptInstall, ...plan.packages], { env: debianEnv })
   }
+  if (plan.wanted.length > 0) installWanted(plan.wanted)
   if (plan.install) installPackages()
 }
 

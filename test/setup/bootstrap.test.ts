@@ -19,6 +19,7 @@ const ready: SetupFacts = {
   python: true,
   curl: true,
   gnutls: true,
+  proxies: ['nginx', 'haproxy', 'caddy'],
   installed: true,
 }
 const bare: SetupFacts = {
@@ -30,29 +31,41 @@ const bare: SetupFacts = {
   python: false,
   curl: false,
   gnutls: false,
+  proxies: [],
   installed: false,
 }
 
 describe('the plan of the set-up', () => {
   it('has nothing to do on a machine that is ready', () =>
-    expect(planSetup(ready, 'test')).toEqual({ packages: [], install: false }))
+    expect(planSetup(ready, 'test')).toEqual({ packages: [], install: false, wanted: [] }))
 
   it('installs everything on a bare machine, as root', () =>
     expect(planSetup(bare, 'run')).toEqual({
       packages: ['softhsm2', 'openssl', 'g++', 'make', 'python3'],
       install: true,
+      wanted: [],
     }))
 
   it('needs no compiler once the addon is built', () =>
     expect(planSetup({ ...bare, installed: true }, 'run')).toEqual({
       packages: ['softhsm2', 'openssl'],
       install: false,
+      wanted: [],
     }))
 
   it('installs for tests what judges the CA from outside, for running it nothing of that', () => {
     const facts = { ...ready, compiler: false, make: false, python: false, curl: false, gnutls: false }
-    expect(planSetup(facts, 'test')).toEqual({ packages: ['g++', 'python3', 'curl', 'gnutls-bin'], install: false })
-    expect(planSetup(facts, 'run')).toEqual({ packages: [], install: false })
+    const packages = ['g++', 'python3', 'curl', 'gnutls-bin']
+    expect(planSetup(facts, 'test')).toEqual({ packages, install: false, wanted: [] })
+    expect(planSetup(facts, 'run')).toEqual({ packages: [], install: false, wanted: [] })
+  })
+
+  it('wants proxies for tests where it may install them, and does without them elsewhere', () => {
+    const facts = { ...ready, proxies: ['nginx'] }
+    expect(planSetup(facts, 'test')).toEqual({ packages: [], install: false, wanted: ['haproxy', 'caddy'] })
+    for (const other of [{ isRoot: false }, { hasApt: false }])
+      expect(planSetup({ ...facts, ...other }, 'test')).toEqual({ packages: [], install: false, wanted: [] })
+    expect(planSetup(facts, 'run')).toMatchObject({ wanted: [] })
   })
 
   it.each([

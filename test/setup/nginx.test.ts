@@ -1,5 +1,5 @@
 // The configuration of nginx in README.md, in nginx: who gets through, who does not, and when a revocation counts. Skipped where nginx is not
-// installed: the set-up does not bring it.
+// installed.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'

@@ -17,6 +17,9 @@ import { blockWith } from '../setup/documents.ts'
 import { freePort } from '../setup/free-port.ts'
 import type { ServedCa } from './served-ca.ts'
 
+// Where distributions put servers; a user's PATH may lack it.
+process.env.PATH = `${process.env.PATH ?? ''}:/usr/sbin`
+
 export const orders = 'spiffe://agentca.local/service/orders'
 
 export const serviceOf = async (ca: ServedCa, name: string, ...dns: string[]): Promise<string> => {
