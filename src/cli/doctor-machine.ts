@@ -24,6 +24,7 @@ import { loadConfig } from './config-file.ts'
 import { type Check, checkCrlAge, checkLifetime, failed, ok, skipped, warn } from './doctor-check.ts'
 import { isCheckout } from './home.ts'
 import type { CommandIo } from './io.ts'
+import { isOpen, lookAsOwner, presenceOf } from './presence.ts'
 
 const checkNode = (): Check => {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
@@ -66,6 +67,8 @@ const checkDisk = (paths: HomePaths): Check => {
 
 /** The header says it without opening the ledger, which belongs to one process: the read version is 2 in WAL mode. */
 const checkDatabase = (paths: HomePaths): Check => {
+  if (presenceOf(paths.database) === 'not permitted')
+    return failed('database', `not permitted to look at ${paths.database}`, lookAsOwner(paths.database))
   if (!existsSync(paths.database))
     return failed(
       'database',
@@ -135,7 +138,7 @@ const isReadable = (path: string): boolean => {
 
 const checkRootCeremony = (paths: HomePaths): Check => {
   const path = paths.rootCeremony
-  if (!existsSync(path)) return ok('root key', 'the root’s token is not on this machine')
+  if (presenceOf(path) === 'absent') return ok('root key', 'the root’s token is not on this machine')
   if (!isReadable(path)) return ok('root key', `${path} is closed to this user`)
   return warn(
     'root key',
@@ -152,6 +155,8 @@ const checkToken = (io: CommandIo, flag: string | undefined, paths: HomePaths): 
       return failed('hsm', `the PKCS#11 module ${module} is not there`, 'install it; npm start does')
     if (config.hsm.uri !== undefined) return ok('hsm', `module ${module}`)
     const { tokenDirectory } = softHsmPaths(paths.tokens)
+    if (presenceOf(tokenDirectory) === 'not permitted')
+      return failed('hsm', `not permitted to look into ${paths.tokens}`, lookAsOwner(tokenDirectory))
     const tokens = existsSync(tokenDirectory) ? readdirSync(tokenDirectory).length : 0
     if (tokens === 0) return failed('hsm', `no token in ${tokenDirectory}`, 'agentca init')
     return ok('hsm', `module ${module}, a token in ${tokenDirectory}`)
@@ -169,7 +174,7 @@ export interface CaFile {
 
 /** CA certificates as ceremonies left them in the home. */
 export const readCaFiles = (paths: HomePaths): readonly CaFile[] => {
-  if (!existsSync(paths.issuers)) return []
+  if (presenceOf(paths.issuers) === 'absent') return []
   return readdirSync(paths.issuers)
     .filter(name => name.endsWith('.pem') && !name.endsWith('.pub.pem'))
     .sort()
@@ -197,6 +202,9 @@ const attempt = (check: string, examine: () => Check | readonly Check[]): readon
     const found = examine()
     return 'check' in found ? [found] : found
   } catch (error) {
+    const { code, path } = error as NodeJS.ErrnoException
+    if ((code === 'EACCES' || code === 'EPERM') && path !== undefined)
+      return [failed(check, `not permitted to look at ${path}`, lookAsOwner(path))]
     return [failed(check, messageOf(error), 'run doctor as the user that runs the server')]
   }
 }
@@ -211,7 +219,14 @@ export const checkMachine = (
 ): readonly Check[] => {
   const { config, serverAnswers, now } = options
   const before = [checkNode(), ...attempt('configuration', () => checkConfig(io, config))]
-  if (!existsSync(paths.home))
+  const home = presenceOf(paths.home)
+  if (home === 'not permitted' || (home === 'there' && !isOpen(paths.home)))
+    return [
+      ...before,
+      failed('home', `not permitted to look into ${paths.home}`, lookAsOwner(paths.home)),
+      skipped('files', 'what is in the home, and how it is protected, only its owner can see'),
+    ]
+  if (home === 'absent')
     return [
       ...before,
       failed('home', `${paths.home} is not there`, isCheckout ? 'npm start, or agentca init' : 'agentca init'),

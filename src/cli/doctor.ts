@@ -1,6 +1,7 @@
 // `agentca doctor`: what is wrong or soon will be, with the cure of each; as far as it can also without a server.
 import { Command } from 'commander'
 import { messageOf } from '../base/errors.ts'
+import type { HomePaths } from '../server/home.ts'
 import { createAdminClient } from './admin-client.ts'
 import { type ConnectionOptions, openConnection } from './connection.ts'
 import { type Check, exitCodeOfChecks, failed } from './doctor-check.ts'
@@ -11,6 +12,7 @@ import { homeOf } from './home.ts'
 import type { CommandIo } from './io.ts'
 import { withConnection } from './online.ts'
 import { members, type OutputOptions, printable, type View, withOutput, writeRows } from './output.ts'
+import { isOpen, presenceOf } from './presence.ts'
 
 interface DoctorOptions extends ConnectionOptions, OutputOptions {
   readonly config?: string
@@ -34,13 +36,17 @@ const examine = async (io: CommandIo, options: DoctorOptions): Promise<readonly 
   const paths = homeOf(io, options.home)
   const fromMachine = isRemote ? [] : checkMachine(io, paths, { config: options.config, serverAnswers, now })
   const named = async (): Promise<readonly Named[]> =>
-    serverAnswers ? namedByServer(client) : namedCas(isRemote ? [] : readCaFiles(paths).map(each => each.certificate))
+    serverAnswers
+      ? namedByServer(client)
+      : namedCas(isRemote || !canLook(paths) ? [] : readCaFiles(paths).map(each => each.certificate))
   const urls = await named().then(
     found => checkUrls(found, { now, serverAnswers }),
     (error: unknown) => [failed('urls', messageOf(error), 'see the server’s log')],
   )
   return [...fromMachine, ...fromServer, ...urls]
 }
+
+const canLook = ({ issuers }: HomePaths): boolean => presenceOf(issuers) !== 'not permitted' && isOpen(issuers)
 
 export const doctorCommand = (io: CommandIo): Command => {
   const command = withConnection(withOutput(new Command('doctor')))

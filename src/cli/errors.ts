@@ -87,6 +87,7 @@ const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   listener_not_allowed: 2,
   key_file_missing: 2,
   run_directory_unsafe: 2,
+  directory_unusable: 2,
 
   option_missing: 2,
   option_invalid: 2,

@@ -8,6 +8,8 @@ export type ServerErrorCode =
   /** A listener that is not loopback under URLs that are. */
   | 'listener_not_allowed'
   | 'key_file_missing'
+  /** procfs and the like. */
+  | 'directory_unusable'
   /** Somebody else made the directory of the sockets. */
   | 'run_directory_unsafe'
 

@@ -1,6 +1,6 @@
 // From an empty AGENTCA_HOME to everything a server needs: tokens, keys, root and issuing CA, root CRL, ledger, first registrations. Goes
 // by what is there, not by a list of what was done: run again after a crash at any point, it adopts what is whole and makes the rest.
-import { chmodSync, existsSync, mkdirSync } from 'node:fs'
+import { chmodSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
@@ -21,6 +21,7 @@ import { findFreePort, ownInputs, type PublicUrls, publicUrlsOf } from './init-i
 import { fillLedger } from './init-ledger.ts'
 import { type InitPlace, onlineTarget, rootCrlFile, rootName, rootTarget } from './init-places.ts'
 import { type InitRecord, readInitRecord, writeInitRecord } from './init-record.ts'
+import { makeDirectory } from './make-directory.ts'
 
 export { isInitialised } from './init-record.ts'
 
@@ -143,7 +144,7 @@ const checkSame = (record: InitRecord, { publicUrl, hsm, trustDomain }: Config):
 
 const makeDirectories = ({ home, issuers, ceremonies, signer, status, api, log }: HomePaths): void => {
   for (const directory of [home, issuers, ceremonies, signer, status, join(status, 'crl'), api, log]) {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    makeDirectory(directory)
     chmodSync(directory, 0o700)
   }
 }

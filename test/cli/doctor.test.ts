@@ -98,6 +98,36 @@ describe('without a server', () => {
     expect(code).toBe(10)
   })
 
+  /** As somebody who owns nothing here: root could look at everything. */
+  const asAnother = async <T>(closed: string, work: () => Promise<T>): Promise<T> => {
+    const isRoot = process.geteuid?.() === 0
+    if (isRoot) process.seteuid?.(65_534)
+    else chmodSync(closed, 0)
+    try {
+      return await work()
+    } finally {
+      if (isRoot) process.seteuid?.(0)
+      else chmodSync(closed, 0o700)
+    }
+  }
+
+  it('says that it is not permitted to look, and not that things are missing', async () => {
+    chmodSync(directory, 0o755)
+    const closedHome = await asAnother(paths.home, doctor)
+    const cure = expect.stringMatching(/^run it as the owner: sudo -u '#\d+' agentca doctor$/)
+    const home = closedHome.checks.filter(each => each.check === 'home')
+    expect(home).toMatchObject([{ status: 'failed', what: `not permitted to look into ${paths.home}`, cure }])
+    expect(JSON.stringify(closedHome.checks)).not.toContain('not there')
+    expect(closedHome.code).toBe(9)
+
+    // A home that is open, with a signer's and a root's part that are not.
+    chmodSync(paths.home, 0o755)
+    const partly = await asAnother(paths.tokens, doctor)
+    const hsm = partly.checks.filter(each => each.check === 'hsm')
+    expect(hsm).toMatchObject([{ status: 'failed', what: `not permitted to look into ${paths.tokens}`, cure }])
+    expect(JSON.stringify(partly.checks)).not.toMatch(/not there|no token/)
+  })
+
   const failedChecks = async () => {
     const { code, err, checks } = await doctor()
     for (const each of checks.filter(({ status }) => status === 'failed')) {

@@ -1,7 +1,8 @@
 // Files a ceremony leaves behind: whole or not at all, and durable before anything says that they exist. Public material only; keys
 // never leave their token.
-import { chmodSync, closeSync, fsyncSync, linkSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { chmodSync, closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { makeDirectory } from '../make-directory.ts'
 import { CeremonyError } from './errors.ts'
 
 export interface OutputFile {
@@ -27,7 +28,7 @@ const exists = (path: string): CeremonyError =>
 /** Mode 0644; missing directories are made 0700. @throws CeremonyError `output_exists` */
 export const writeOutput = (output: OutputFile, content: string | Uint8Array): void => {
   const directory = dirname(output.path)
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  makeDirectory(directory)
   const beside = `${output.path}.${process.pid}.tmp`
   const bytes = typeof content === 'string' ? Buffer.from(content, 'utf8') : content
   const fd = openSync(beside, 'w', 0o644)

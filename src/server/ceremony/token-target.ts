@@ -1,11 +1,12 @@
 // Which token a ceremony works in: a SoftHSM2 directory of ours, made when it is not there yet, or any token by URI. One token of a
 // module can be open in a process at a time, so every use is one call with its own beginning and end.
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type CeremonyToken, openCeremonyToken } from '../../signer/ceremony-token.ts'
 import { TokenError } from '../../signer/errors.ts'
 import { encodePkcs11Uri, parsePkcs11Uri } from '../../signer/pkcs11-uri.ts'
 import { defaultSofthsmModule, initSoftHsmToken, softHsmPaths } from '../../signer/softhsm-token.ts'
+import { makeDirectory } from '../make-directory.ts'
 
 export type TokenTarget =
   | { readonly kind: 'softhsm'; readonly directory: string; readonly label: string; readonly modulePath?: string }
@@ -73,7 +74,7 @@ export const createToken = (target: TokenTarget & { kind: 'softhsm' }): Promise<
     const scratchDirectory = `${target.directory}.new`
     rmSync(scratchDirectory, { recursive: true, force: true })
     try {
-      mkdirSync(dirname(target.directory), { recursive: true, mode: 0o700 })
+      makeDirectory(dirname(target.directory))
       const { label, modulePath } = target
       initSoftHsmToken({ directory: scratchDirectory, label, ...(modulePath === undefined ? {} : { modulePath }) })
       renameSync(scratchDirectory, target.directory)

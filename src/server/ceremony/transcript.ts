@@ -1,13 +1,14 @@
 // The record of one ceremony: every step with its time, facts and result, as JSON for programs and as text for people. Both files are
 // written again, durably, after each step, so that a transcript exists however the ceremony ends, and says where. Never a secret.
 import { createHash } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs'
+import { closeSync, openSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { toHex, utf8 } from '../../base/bytes.ts'
 import type { Clock } from '../../base/clock.ts'
 import { isAgentCaError, messageOf } from '../../base/errors.ts'
 import type { CeremonyKind } from '../../schema/ceremony.ts'
 import { writeDurably } from '../../signer/durable-file.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { CeremonyError } from './errors.ts'
 
 export type Fact = string | number | boolean | null | readonly Fact[] | { readonly [name: string]: Fact }
@@ -88,7 +89,7 @@ const failureFacts = (error: unknown): Facts => ({
 })
 
 const claim = (path: string): void => {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  makeDirectory(dirname(path))
   try {
     closeSync(openSync(path, 'wx', 0o600))
   } catch (error) {
