@@ -18,6 +18,11 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     orphans: async () => (await import('./orphans.ts')).orphansCommand,
     enroll: async () => (await import('./enroll.ts')).enrollCommand,
   },
+  'What agents do:': {
+    activity: async () => (await import('./activity.ts')).activityCommand,
+    top: async () => (await import('./top.ts')).topCommand,
+    monitor: async () => (await import('./monitor.ts')).monitorCommand,
+  },
   'Certificates:': {
     cert: async () => (await import('./cert.ts')).certCommand,
     revoke: async () => (await import('./revoke.ts')).revokeCommand,

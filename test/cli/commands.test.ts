@@ -19,6 +19,8 @@ beforeAll(async () => {
   server = await startServer()
   status = await startStatusServer(issuing)
   const write = (name: string, content: string): void => writeFileSync(join(server.directory, name), content)
+  write('monitor.yaml', 'rules: {burst: {when: rate, action: hold, ceiling: 100}}')
+  write('rules-wrong.yaml', 'rules: {loud: {when: rate, action: shout, ceiling: 100}}')
   const { csr } = await createRequester()
   write('request.pem', encodePem('CERTIFICATE REQUEST', csr))
   write('key.pem', encodePem('PUBLIC KEY', leaf.certificate.spkiDer))
@@ -72,7 +74,7 @@ it('knows every command of the tree, and no other', async () => {
 
 /** Reads, and what only writes a file of the caller's. Every other command changes something of a CA. */
 const reads =
-  /^(status|doctor|why|version|completion|activity|orphans)$|(^| )(list|show|status|check|keys|inspect|export|tail|verify|explain|test|diff|suggest|fetch)$/
+  /^(status|doctor|why|version|completion|activity|top|orphans)$|(^| )(rules|findings|list|show|status|check|keys|inspect|export|tail|verify|explain|test|diff|suggest|fetch)$/
 
 it('has a dry run for every command that changes something', async () => {
   const without = leavesOf(await createProgram(silentIo)).filter(path => !reads.test(path) && !elsewhere.has(path))
