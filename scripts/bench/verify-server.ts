@@ -117,7 +117,7 @@ const make = async ({ directory, entries }: Extract<VerifyJob, { kind: 'make' }>
     })
   }
   if (keeper.state.size !== entries) throw new Error(`expected ${entries} serials, got ${keeper.state.size}`)
-  keeper.save()
+  await keeper.save()
   return nothing
 }
 

@@ -6,8 +6,11 @@ import type { Log } from '../base/log.ts'
 import { encodePosition, type FeedEvent, type FeedPosition } from '../verify/feed-event.ts'
 import { type Freshness, freshnessAt, type StalenessPolicy } from '../verify/freshness.ts'
 import { type Applied, createRevocationState, type RevocationState } from '../verify/revocation-state.ts'
+import { createSaidAt } from '../verify/said-at.ts'
 import type { StateHead } from '../verify/signed-state.ts'
-import { type Confirmed, readKept, writeConfirmed, writeState } from './kept-state.ts'
+import { createVotedClock } from '../verify/voted-clock.ts'
+import { type Confirmed, readKept } from './kept-state.ts'
+import { createStateJournal, type StateJournal } from './state-journal.ts'
 
 export interface KeeperDeps {
   readonly clock: Clock
@@ -21,6 +24,8 @@ export interface Keeper {
   readonly state: RevocationState
   position(): FeedPosition | null
   freshness(): Freshness
+  /** The time by which certificates are judged; milliseconds since the epoch. */
+  now(): number
   /** A live event. A heartbeat that confirms the state renews its lease. */
   take(event: FeedEvent): Applied
   /** `at` of the newest head that was accepted: older ones are replays. */
@@ -35,8 +40,8 @@ export interface Keeper {
   vouch(head: StateHead): boolean
   /** Forgets the serials of certificates that have ended. */
   expire(): void
-  /** Writes what changed since. */
-  save(): void
+  /** Writes what changed since. Never rejects: a fault is in the log. */
+  save(): Promise<void>
 }
 
 /** Between confirmations on disk. */
@@ -98,6 +103,9 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
   let { state, ground } = load(deps)
   let savedPosition = positionText(state)
   let savedAt = Number.NEGATIVE_INFINITY
+  const journal = directory === null ? noJournal : createStateJournal({ directory, log, state: () => state })
+  const saidAt = createSaidAt()
+  const voted = createVotedClock(clock)
 
   const confirm = (changes: Partial<Ground>): void => {
     ground = { ...ground, ...changes, caTime: Math.max(ground.caTime, changes.caTime ?? 0) }
@@ -108,8 +116,14 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
     // Between epochs only the CA's time tells which came after which.
     return known.epoch === epoch ? n >= known.n : at > ground.caTime
   }
+  const applying = (event: FeedEvent): Applied => {
+    const applied = state.apply(event)
+    if (applied === 'applied' && event.type === 'snapshot') journal.restart()
+    else if (applied === 'applied' && event.type !== 'heartbeat') journal.add(event)
+    return applied
+  }
   const confirmedNow = (confirmedAt: number): Confirmed => ({
-    at: Math.round(clock.now() - (clock.monotonic() - confirmedAt)),
+    at: Math.round(voted.now() - (clock.monotonic() - confirmedAt)),
     publishedUntil: ground.publishedUntil,
     headAt: ground.headAt,
     caTime: ground.caTime,
@@ -121,31 +135,42 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
     },
     position: () => state.position(),
     freshness: () => {
-      const now = { wall: clock.now(), monotonic: clock.monotonic() }
+      const now = { wall: voted.now(), monotonic: clock.monotonic() }
       const publishedUntil = now.monotonic < ground.publishedDeadline ? ground.publishedUntil : null
       return freshnessAt({ ...ground, publishedUntil }, policy, now)
     },
+    now: voted.now,
     take: event => {
-      const applied = state.apply(event)
+      const applied = applying(event)
       if (applied !== 'applied') return applied
-      const confirmedAt = clock.monotonic()
-      const lease = event.type === 'heartbeat' ? { leaseUntil: confirmedAt + event.leaseSeconds * 1000 } : {}
-      confirm({ confirmedAt, caTime: event.at, ...lease })
+      const arrived = clock.monotonic()
+      if (event.type === 'heartbeat') {
+        // It vouches for when it was said, and until its lease from then is over.
+        const said = saidAt.of(event.at, arrived)
+        voted.heard(event.at, said)
+        confirm({
+          confirmedAt: Math.max(ground.confirmedAt ?? Number.NEGATIVE_INFINITY, said),
+          leaseUntil: said + event.leaseSeconds * 1000,
+          caTime: event.at,
+        })
+      } else if (event.type === 'snapshot') confirm({ confirmedAt: arrived, caTime: event.at })
+      else confirm({ caTime: event.at })
       return applied
     },
     notOlderThan: () => ground.headAt,
     isAhead,
-    follow: event => state.apply(event),
+    follow: applying,
     replace: (next, head) => {
       if (!isAhead(head)) return false
       state = next
+      journal.restart()
       return true
     },
     vouch: head => {
       const known = state.position()
       if (known === null || known.epoch !== head.epoch || known.n < head.n) return false
       const now = clock.monotonic()
-      const age = Math.max(0, clock.now() - head.at)
+      const age = Math.max(0, voted.now() - head.at)
       confirm({
         // A head says how things were when it was signed, not when it was fetched.
         confirmedAt: Math.max(ground.confirmedAt ?? Number.NEGATIVE_INFINITY, now - age),
@@ -157,23 +182,20 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
       return true
     },
     // By the CA's time, not by a local clock that may have run ahead: what is forgotten is not refused any more.
-    expire: () => state.expire(Math.min(clock.now(), ground.caTime) - expireLateMs),
-    save: () => {
+    expire: () => state.expire(Math.min(voted.now(), ground.caTime) - expireLateMs),
+    save: async () => {
       const { confirmedAt } = ground
-      if (directory === null || confirmedAt === null) return
+      if (confirmedAt === null) return
       const position = positionText(state)
       if (position === savedPosition && clock.monotonic() - savedAt < confirmEveryMs) return
-      try {
-        if (position !== savedPosition) writeState(directory, state, confirmedNow(confirmedAt))
-        writeConfirmed(directory, state, confirmedNow(confirmedAt))
-        savedPosition = position
-        savedAt = clock.monotonic()
-      } catch (error) {
-        log.error({ directory, reason: messageOf(error) }, 'the revocation state could not be written')
-      }
+      savedPosition = position
+      savedAt = clock.monotonic()
+      await journal.write(confirmedNow(confirmedAt))
     },
   }
 }
+
+const noJournal: StateJournal = { add: () => {}, restart: () => {}, write: async () => {} }
 
 const positionText = (state: RevocationState): string => {
   const position = state.position()

@@ -1,8 +1,8 @@
-// The last good state on disk, for a start without the CA. The state itself is written when it changes; when it was last confirmed lies in
-// a small file beside it, because that changes every few seconds and a long list should not be written for it.
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+// The last good state on disk, for a start without the CA: a base, a journal of what followed it, and when all of it was last confirmed.
+// Read here; written by state-journal.ts, which says in which order.
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { encodeFeedData, encodePosition, type FeedEvent, readFeedEvent } from '../verify/feed-event.ts'
+import { encodePosition, type FeedEvent, parsePosition, readFeedEvent } from '../verify/feed-event.ts'
 import { createRevocationState, type RevocationState } from '../verify/revocation-state.ts'
 
 /** Wall-clock times, because the monotonic clock ends with its process; milliseconds since the epoch. */
@@ -22,88 +22,99 @@ export interface Kept {
   readonly confirmed: Confirmed
 }
 
-const stateFile = 'revocation-state.jsonl'
-const confirmedFile = 'confirmed.json'
-const version = 1
+export const baseFile = 'revocation-state.jsonl'
+export const confirmedFile = 'confirmed.json'
+export const journalName = /^journal-[0-9a-f]{16}\.jsonl$/
+export const version = 2
 
-const replaceFile = (directory: string, name: string, lines: Iterable<string>): void => {
-  mkdirSync(directory, { recursive: true, mode: 0o700 })
-  const path = join(directory, name)
-  const file = openSync(`${path}.new`, 'w', 0o600)
-  try {
-    for (const line of lines) writeSync(file, `${line}\n`)
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
-  }
-  renameSync(`${path}.new`, path)
-  const parent = openSync(directory, 'r')
-  try {
-    fsyncSync(parent)
-  } finally {
-    closeSync(parent)
-  }
+/** First line of a base. */
+export interface BaseHead extends Confirmed {
+  readonly version: number
+  readonly position: string
+  /** What follows it is in this file. */
+  readonly journal: string
 }
-
-const encodeConfirmed = (state: RevocationState, confirmed: Confirmed): string => {
-  const position = state.position()
-  return JSON.stringify({ version, position: position === null ? null : encodePosition(position), ...confirmed })
-}
-
-/** Nothing before the first snapshot. @throws the error of the file system: what was there is then still whole */
-export const writeState = (directory: string, state: RevocationState, confirmed: Confirmed): void => {
-  const parts = state.snapshot(confirmed.caTime) ?? []
-  const lines = function* (): Generator<string> {
-    yield encodeConfirmed(state, confirmed)
-    for (const part of parts) yield `{"id":"${encodePosition(part.position)}","data":${encodeFeedData(part)}}`
-  }
-  replaceFile(directory, stateFile, lines())
-}
-
-/** @throws as writeState */
-export const writeConfirmed = (directory: string, state: RevocationState, confirmed: Confirmed): void =>
-  replaceFile(directory, confirmedFile, [encodeConfirmed(state, confirmed)])
 
 const isTime = (value: unknown): boolean => Number.isSafeInteger(value)
 const isTimeOrNull = (value: unknown): boolean => value === null || isTime(value)
 
-const parseConfirmed = (line: string): Confirmed & { readonly position: string } => {
-  const head = JSON.parse(line) as Confirmed & { readonly position: string; readonly version: number }
+const confirmedOf = (value: unknown): Confirmed => {
+  const { at, publishedUntil, headAt, caTime } = value as Confirmed
+  if (![at, caTime].every(isTime) || ![publishedUntil, headAt].every(isTimeOrNull)) throw new Error('without its times')
+  return { at, publishedUntil, headAt, caTime }
+}
+
+const parseHead = (line: string): BaseHead => {
+  const head = JSON.parse(line) as BaseHead
   if (head.version !== version) throw new Error(`of version ${head.version}`)
-  const { at, publishedUntil, headAt, caTime, position } = head
-  if (![at, caTime].every(isTime) || ![publishedUntil, headAt].every(isTimeOrNull) || typeof position !== 'string')
-    throw new Error('without its times')
-  return { at, publishedUntil, headAt, caTime, position }
+  const { position, journal } = head
+  if (typeof position !== 'string' || parsePosition(position) === null) throw new Error('without its position')
+  if (typeof journal !== 'string' || !journalName.test(journal)) throw new Error('without its journal')
+  return { version, position, journal, ...confirmedOf(head) }
 }
 
-const eventOfLine = (line: string): FeedEvent => {
-  const { id, data } = JSON.parse(line) as { readonly id: string; readonly data: unknown }
-  return readFeedEvent('snapshot', id, data)
+/** Each line is a part; the last one says how many there are. */
+const readBase = (text: string): { readonly head: BaseHead; readonly state: RevocationState } => {
+  const [first = '', ...lines] = text.trimEnd().split('\n')
+  const head = parseHead(first)
+  const parts = lines.length - 1
+  if (parts < 1 || (JSON.parse(lines.pop() as string) as { end?: number }).end !== parts) throw new Error('not whole')
+  const state = createRevocationState()
+  for (const [i, line] of lines.entries()) {
+    const part = { ...(JSON.parse(line) as object), at: head.caTime, part: i + 1, parts }
+    state.apply(readFeedEvent('snapshot', head.position, part))
+  }
+  return { head, state }
 }
 
-const readConfirmed = (directory: string): ReturnType<typeof parseConfirmed> | null => {
-  const path = join(directory, confirmedFile)
-  return existsSync(path) ? parseConfirmed(readFileSync(path, 'utf8').trimEnd()) : null
+type JournalLine = { readonly confirmed: unknown } | { readonly event: string; readonly id: string; data: unknown }
+
+const parseJournalLine = (line: string): FeedEvent | Confirmed | null => {
+  try {
+    const parsed = JSON.parse(line) as JournalLine
+    return 'confirmed' in parsed ? confirmedOf(parsed.confirmed) : readFeedEvent(parsed.event, parsed.id, parsed.data)
+  } catch {
+    return null
+  }
+}
+
+/** As far as it follows. What a crash tore off at the end is as if it had not been heard. */
+const followJournal = (text: string, state: RevocationState, before: Confirmed): Confirmed => {
+  let confirmed = before
+  const lines = text.split('\n')
+  // Without its line feed a line is not whole, whatever it looks like.
+  lines.pop()
+  for (const line of lines) {
+    const read = parseJournalLine(line)
+    if (read === null) break
+    if (!('type' in read)) confirmed = read
+    else if (state.apply(read) === 'resync') break
+  }
+  return confirmed
 }
 
 const newest = (a: number | null, b: number | null): number | null =>
   a === null || b === null ? (a ?? b) : Math.max(a, b)
 
-/** @returns null when there is none. @throws Error for a file that is damaged, incomplete or of another version */
-export const readKept = (directory: string): Kept | null => {
-  const path = join(directory, stateFile)
-  if (!existsSync(path)) return null
-  const [first = '', ...lines] = readFileSync(path, 'utf8').trimEnd().split('\n')
-  const { position, ...own } = parseConfirmed(first)
-  const state = createRevocationState()
-  for (const line of lines) state.apply(eventOfLine(line))
+/** A confirmation of another state, left by a crash between the files, says nothing about this one but how far time had come. */
+const withConfirmation = (directory: string, state: RevocationState, own: Confirmed): Confirmed => {
+  const path = join(directory, confirmedFile)
+  if (!existsSync(path)) return own
+  const parsed = JSON.parse(readFileSync(path, 'utf8')) as { readonly version: number; readonly position: string }
+  if (parsed.version !== version) throw new Error(`of version ${parsed.version}`)
+  const beside = confirmedOf(parsed)
   const here = state.position()
-  if (here === null || encodePosition(here) !== position) throw new Error('not whole')
-  const beside = readConfirmed(directory)
-  if (beside === null) return { state, confirmed: own }
-  // A confirmation of another state, left by a crash between the two files, says nothing about this one but how far time had come.
-  const confirmed = beside.position === position ? beside : own
-  const { at, publishedUntil } = confirmed
+  const { at, publishedUntil } = here !== null && encodePosition(here) === parsed.position ? beside : own
   const headAt = newest(beside.headAt, own.headAt)
-  return { state, confirmed: { at, publishedUntil, headAt, caTime: Math.max(beside.caTime, own.caTime) } }
+  return { at, publishedUntil, headAt, caTime: Math.max(beside.caTime, own.caTime) }
+}
+
+/** @returns null when there is none. @throws Error for a base that is damaged, incomplete or of another version */
+export const readKept = (directory: string): Kept | null => {
+  const path = join(directory, baseFile)
+  if (!existsSync(path)) return null
+  const { head, state } = readBase(readFileSync(path, 'utf8'))
+  const journal = join(directory, head.journal)
+  const own = existsSync(journal) ? followJournal(readFileSync(journal, 'utf8'), state, head) : head
+  return { state, confirmed: withConfirmation(directory, state, own) }
 }

@@ -90,7 +90,7 @@ export const startPublishedStatePolling = (deps: PublishedStateDeps): PublishedS
         Buffer.from(await fetchBytes(new URL(name, base), maxHeadBytes, signal)).toString('utf8'),
       ),
     )
-    const trust = { caId, logKeySpki, notOlderThan: keeper.notOlderThan(), now: timing.clock.now() }
+    const trust = { caId, logKeySpki, notOlderThan: keeper.notOlderThan(), now: keeper.now() }
     return verifyStateHead(note as string, json as string, trust)
   }
   /** Head and note are two files: between two publications they do not fit, and a moment later they do. */
@@ -138,7 +138,7 @@ export const startPublishedStatePolling = (deps: PublishedStateDeps): PublishedS
       // Whatever was applied before a fault is signed all the same.
       deps.changed()
     }
-    if (keeper.vouch(head)) keeper.save()
+    if (keeper.vouch(head)) await keeper.save()
   }
 
   const running = (async () => {

@@ -97,14 +97,14 @@ export const agentVerifier = async (
       peer,
       state: keeper.state,
       freshness: keeper.freshness(),
-      now: clock.now(),
+      now: keeper.now(),
       rules: { kinds, roles, scopes },
     })
   const decide = (peer: Peer, demand: Demand): VerifiedPeer => decideAs(settings.kinds, peer, demand)
   const isTrustedProxy = ({ spiffeId }: Peer): boolean => settings.trustedProxies.has(spiffeId)
   /** Whoever calls by a connection, or through a proxy at its other end. */
   const callerOf = (connection: Connection | null, headers: IncomingHttpHeaders = {}): Peer => {
-    const now = clock.now()
+    const now = keeper.now()
     const peer = peerOf(connection, now)
     if (!isTrustedProxy(peer)) return peer
     decideAs([peer.kind], peer, {})
@@ -159,7 +159,7 @@ export const agentVerifier = async (
   })
   const timers = [
     setInterval(cutAll, sweepMs),
-    setInterval(keeper.save, saveMs),
+    setInterval(() => void keeper.save(), saveMs),
     setInterval(keeper.expire, expireMs),
   ].map(timer => timer.unref())
 
@@ -178,7 +178,7 @@ export const agentVerifier = async (
     trust = next
     if (isSame) return
     proofs.forget()
-    connections.reprove(clock.now())
+    connections.reprove(keeper.now())
   }
   const unfollow = identity.onChange(() => {
     setTrust(trustOf())
@@ -190,7 +190,7 @@ export const agentVerifier = async (
       const proof = connections.of(socket)?.proof
       return proof !== undefined && 'peer' in proof && isTrustedProxy(proof.peer)
     })
-    server.on('secureConnection', (socket: TLSSocket) => connections.opened(socket, clock.monotonic(), clock.now()))
+    server.on('secureConnection', (socket: TLSSocket) => connections.opened(socket, clock.monotonic(), keeper.now()))
     server.once('close', () => servers.delete(server))
   }
   const attached = <S extends HttpsServer | Http2SecureServer>(server: S): S => {
@@ -214,7 +214,7 @@ export const agentVerifier = async (
     tlsOptions,
     verifyRequest,
     verifyChain: (chain, demand = {}, request) =>
-      judging.judge({ demand, request: request ?? null }, () => proofs.of(chain, clock.now()).peer, decide),
+      judging.judge({ demand, request: request ?? null }, () => proofs.of(chain, keeper.now()).peer, decide),
     observe: judging.observe,
     addCondition: judging.addCondition,
     ready: () => (keeper.position() === null ? new Promise<void>(resolve => waiting.add(resolve)) : Promise.resolve()),
@@ -232,7 +232,7 @@ export const agentVerifier = async (
       for (const timer of timers) clearInterval(timer)
       unfollow()
       await Promise.all([feed.close(), published.close()])
-      keeper.save()
+      await keeper.save()
     },
   }
 }

@@ -19,9 +19,17 @@ export interface RevocationState {
   readonly size: number
   /** Forgets the serials of certificates that have ended. */
   expire(now: number): void
+  /**
+   * The same in pieces, read while it changes: what is applied meanwhile may be in them or not, so whoever keeps them keeps every event
+   * from the position they began at. Nothing before the first snapshot.
+   */
+  contents(pieceSize: number): Iterable<Content>
   /** The same as events, in parts of at most `partSize` changes: for the disk and for whoever asks. null before the first snapshot. */
   snapshot(at: number, partSize?: number): readonly Extract<FeedEvent, { type: 'snapshot' }>[] | null
 }
+
+/** What one part of a snapshot holds. */
+export type Content = Pick<Extract<FeedEvent, { type: 'snapshot' }>, 'revoked' | 'held' | 'principals'>
 
 const nameOf = (kind: PrincipalKind, name: string): string => `${kind}:${name}`
 
@@ -119,27 +127,42 @@ export const createRevocationState = (): RevocationState => {
       return known.table.size
     },
     expire: now => known.table.expire(now),
+    contents: pieceSize => (position === null ? [] : contentsOf(known, pieceSize)),
     snapshot: (at, partSize = 1000) => {
       if (position === null) return null
-      const entries = [...known.table.entries()]
-      const principals = [...known.principals.values()]
-      const parts = Math.max(1, Math.ceil(Math.max(entries.length, principals.length) / partSize))
       const here = position
-      return Array.from({ length: parts }, (_, i) => {
-        const page = entries.slice(i * partSize, (i + 1) * partSize)
-        const pick = (status: ListedStatus): readonly StatusChange[] =>
-          page.filter(entry => entry.status === status).map(({ serial, notAfter }) => ({ serial, notAfter }))
-        return {
-          type: 'snapshot' as const,
-          position: here,
-          at,
-          part: i + 1,
-          parts,
-          revoked: pick('revoked'),
-          held: pick('held'),
-          principals: principals.slice(i * partSize, (i + 1) * partSize),
-        }
-      })
+      const pieces = [...contentsOf(known, partSize)]
+      return pieces.map((piece, i) => ({
+        type: 'snapshot' as const,
+        position: here,
+        at,
+        part: i + 1,
+        parts: pieces.length,
+        ...piece,
+      }))
     },
   }
+}
+
+/** At least one, so that an empty state is one too. Registrations first: there are few of them, and they change. */
+function* contentsOf({ table, principals }: Known, size: number): Generator<Content> {
+  const registrations = [...principals.values()]
+  for (let from = 0; from === 0 || from < registrations.length; from += size)
+    yield { revoked: [], held: [], principals: registrations.slice(from, from + size) }
+  let page: Listed[] = []
+  for (const entry of table.entries()) {
+    page.push(entry)
+    if (page.length < size) continue
+    yield statusesOf(page)
+    page = []
+  }
+  if (page.length > 0) yield statusesOf(page)
+}
+
+type Listed = StatusChange & { readonly status: ListedStatus }
+
+const statusesOf = (page: readonly Listed[]): Content => {
+  const pick = (status: ListedStatus): readonly StatusChange[] =>
+    page.filter(entry => entry.status === status).map(({ serial, notAfter }) => ({ serial, notAfter }))
+  return { revoked: pick('revoked'), held: pick('held'), principals: [] }
 }

@@ -49,6 +49,7 @@ export interface SerialTable {
   readonly size: number
   /** Forgets what has ended at `now`, and gives memory back. */
   expire(now: number): void
+  /** May be read while the table changes: what is set or released meanwhile is in it or not. */
   entries(): Iterable<{ readonly serial: string; readonly status: ListedStatus; readonly notAfter: number }>
 }
 
@@ -156,11 +157,14 @@ export const createSerialTable = (): SerialTable => {
       rebuild(end => end * 1000 >= now)
     },
     *entries() {
-      for (let slot = 0; slot < capacity; slot++) {
-        const status = statusOf[marks[slot] as number]
-        if (status != null) yield { serial: hexOf(keys, slot), status, notAfter: (ends[slot] as number) * 1000 }
+      // A table that is made anew leaves the old one as it was.
+      const [theseKeys, theseEnds, theseMarks] = [keys, ends, marks]
+      for (let slot = 0; slot < theseMarks.length; slot++) {
+        const status = statusOf[theseMarks[slot] as number]
+        if (status != null)
+          yield { serial: hexOf(theseKeys, slot), status, notAfter: (theseEnds[slot] as number) * 1000 }
       }
-      for (const [serial, entry] of odd) yield { serial, ...entry }
+      for (const [serial, entry] of [...odd]) yield { serial, ...entry }
     },
   }
 }

@@ -43,6 +43,7 @@ const options = (): AgentVerifierOptions => ({
   identity: backend.identity,
   onStale: 'refuse',
   maxStaleness: '5m',
+  maxConnectionAge: '10m',
   onRefused: ({ rule }) => rules.push(rule),
 })
 const listen = async (listening: Server): Promise<Server> => {
@@ -125,7 +126,23 @@ describe('a caller', () => {
   it('is refused once its certificate has ended, on the connection that stands', async () => {
     const socket = await open(caller)
     expect(await ask(socket)).toBe('200 in')
-    timing.moveWall(caller.notAfter + 1000 - Date.now())
+    const left = caller.notAfter + 10_000 - Date.now()
+    timing.moveWall(left)
+    timing.advance(left)
+    await closed(socket)
+    expect(await ask(await open(caller))).toBe(unauthorized)
+    expect(rules).toEqual(['certificate_expired'])
+  })
+
+  it('is neither refused nor let in for longer by a step of this machine’s clock', async () => {
+    const socket = await open(caller)
+    for (const step of [365 * 86_400_000, -730 * 86_400_000]) {
+      timing.moveWall(step)
+      expect(await ask(socket)).toBe('200 in')
+      expect(await ask(await open(caller))).toBe('200 in')
+    }
+    const left = caller.notAfter + 10_000 - Date.now()
+    timing.advance(left)
     await closed(socket)
     expect(await ask(await open(caller))).toBe(unauthorized)
     expect(rules).toEqual(['certificate_expired'])
@@ -134,7 +151,8 @@ describe('a caller', () => {
   it('is cut off when its connection is too old, and comes back on another one', async () => {
     const socket = await open(caller)
     expect(await ask(socket)).toBe('200 in')
-    timing.advance(3_600_001)
+    timing.moveWall(600_001)
+    timing.advance(600_001)
     await closed(socket)
     expect(await ask(await open(caller))).toBe('200 in')
   })
