@@ -10,6 +10,7 @@ import { type AddressInfo, connect } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { jwtVerify } from 'jose'
 import { root as checkout } from '../../scripts/bootstrap.mjs'
 import { uriHashOf } from '../../src/verifier/sidecar/assertion.ts'
@@ -198,3 +199,27 @@ export const callerOf = (identity: string | null, roots: string, port: number): 
     close: () => agent.destroy(),
   }
 }
+
+/** @param identity directory of files */
+export const connected = (port: number, identity: string, roots: string): Promise<TLSSocket> =>
+  new Promise((resolve, reject) => {
+    const socket = tlsConnect({
+      ca: readFileSync(roots),
+      cert: readFileSync(join(identity, 'tls.crt')),
+      key: readFileSync(join(identity, 'tls.key')),
+      host: '127.0.0.1',
+      port,
+      servername: 'orders.internal',
+    })
+    socket.once('secureConnect', () => resolve(socket)).once('error', reject)
+  })
+
+export const firstData = (socket: TLSSocket): Promise<string> =>
+  new Promise(resolve => socket.once('data', (chunk: Buffer) => resolve(chunk.toString())))
+
+/** Resolves when the other side has ended the connection; never by itself. */
+export const cut = (socket: TLSSocket): Promise<void> =>
+  new Promise(resolve => {
+    socket.on('error', () => {})
+    socket.once('close', () => resolve())
+  })
