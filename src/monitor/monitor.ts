@@ -3,7 +3,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
-import { parseSpiffeId, principalOf, type TrustDomain } from '../pki/spiffe.ts'
+import { type Principal, parseSpiffeId, principalOf, type TrustDomain } from '../pki/spiffe.ts'
 import type { MonitorRule, MonitorRules } from '../schema/monitor.ts'
 import type { ActivityPort } from '../store/activity.ts'
 import type { Activity } from './activity.ts'
@@ -86,6 +86,15 @@ const keptAgentsMs = 90 * 86_400_000
 const keptFindings = 10_000
 const silentPerLook = 1000
 
+/** One digest that makes no sense must not cost the others of its batch. */
+const principalIn = (caller: string): Principal | null => {
+  try {
+    return principalOf(parseSpiffeId(caller))
+  } catch {
+    return null
+  }
+}
+
 export const createMonitor = (deps: MonitorDeps): Monitor => {
   const { clock, store, metrics, registrations, instances, trustDomain } = deps
   // Owned by this closure.
@@ -109,7 +118,7 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     caller: string | null,
   ): { readonly agent: string; readonly instance: string } | 'other' | null => {
     if (caller === null) return null
-    const principal = principalOf(parseSpiffeId(caller))
+    const principal = principalIn(caller)
     if (principal === null || principal.trustDomain !== trustDomain) return null
     if (principal.kind !== 'agent') return 'other'
     const { agent, instance } = principal

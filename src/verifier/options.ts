@@ -29,6 +29,8 @@ export interface AgentVerifierOptions {
   /** Connections are cut after so long; default `1h`. */
   readonly maxConnectionAge?: string
   readonly log?: Log
+  /** Whether the CA is told what was decided, in digests, so that it sees what is not usual; default `decisions`. */
+  readonly report?: 'decisions' | 'nothing'
   /** Each call that was refused, with the rule. Must not throw. */
   readonly onRefused?: (refusal: { readonly rule: string; readonly peer: string | null }) => void
 }

@@ -17,6 +17,7 @@ import type { FeedEvent, PrincipalKind } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import { anchorOf } from '../verify/trust-anchor.ts'
 import { type Connection, createConnections, peerOf } from './connections.ts'
+import { reportDecisions } from './decision-report.ts'
 import { startFeedClient } from './feed-client.ts'
 import { readForwardedChain, stripBefore } from './forwarded.ts'
 import { type CallRequest, createJudging, type Demand, type JudgementHooks } from './judgement.ts'
@@ -87,6 +88,7 @@ export const agentVerifier = async (
   const connections = createConnections(() => trust)
   const proofs = createProofs(() => trust)
   const judging = createJudging(clock)
+  const report = options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity, log }, timing)
   if (onRefused !== undefined)
     judging.observe(({ rule, peer }) => {
       if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
@@ -231,7 +233,7 @@ export const agentVerifier = async (
     [Symbol.asyncDispose]: async () => {
       for (const timer of timers) clearInterval(timer)
       unfollow()
-      await Promise.all([feed.close(), published.close()])
+      await Promise.all([feed.close(), published.close(), report?.[Symbol.asyncDispose]()])
       await keeper.save()
     },
   }

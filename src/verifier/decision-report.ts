@@ -1,0 +1,243 @@
+// Tells the CA what was decided, in digests: equal decisions of a moment as one, with their number. A call never waits for it: memory is
+// bounded, what has no room is counted and dropped, and while the CA is away it waits longer and longer.
+import { systemTiming, type Timing } from '../agent/backoff.ts'
+import type { AgentIdentity } from '../agent/identity.ts'
+import { messageOf } from '../base/errors.ts'
+import { type Log, silentLog } from '../base/log.ts'
+import { type CallClass, classOf, told } from './call-class.ts'
+import type { Call, Judgement, JudgementHooks } from './judgement.ts'
+
+export interface DecisionReportOptions {
+  readonly verifier: Pick<JudgementHooks, 'observe'>
+  /** The backend's own: the CA counts what it is told as calls to this service. */
+  readonly identity: Pick<AgentIdentity, 'current' | 'fetch'>
+  /** What a call is; default: the demanded scopes, and the path with its identifiers left out. Must not throw. */
+  readonly classify?: (call: Call) => CallClass
+  /** Above so many calls a second those that were allowed are sampled: each 16th counts for 16. Denials are always told. */
+  readonly sampleAbovePerSecond?: number
+  readonly log?: Log
+}
+
+export interface DecisionReportStatus {
+  /** Digests that wait. */
+  readonly pending: number
+  /** Decisions that were told, and those there was no room for. */
+  readonly sent: number
+  readonly dropped: number
+  /** Attempts that failed in a row. */
+  readonly failures: number
+}
+
+export interface DecisionReport extends AsyncDisposable {
+  status(): DecisionReportStatus
+}
+
+const windowMs = 250
+const maxPending = 2000
+const maxBatch = 200
+/** The CA takes 64 KiB. */
+const maxBatchBytes = 60_000
+const deadlineMs = 5000
+const closingMs = 2000
+const backoffMs = [250, 500, 1000, 2000, 5000, 10_000, 30_000]
+/** A CA that knows no such call, or will not hear it from us, is not asked again soon. */
+const unwantedMs = 300_000
+const sampleOf = 16
+const defaultSampleAbove = 2000
+
+interface Digest {
+  readonly outcome: 'allow' | 'deny'
+  readonly rule: string
+  readonly caller: string | null
+  readonly action: string
+  readonly resourceClass: string
+  readonly source: string
+  count: number
+  /** Monotonic. */
+  first: number
+  last: number
+  maxLatencyMs: number
+}
+
+const sourceOf = ({ request }: Call): string =>
+  told((request?.socket?.remoteAddress ?? 'unknown').replace(/^::ffff:(?=\d+\.)/i, ''))
+
+const keyOf = ({ outcome, rule, caller, action, resourceClass, source }: Digest): string =>
+  `${outcome}\n${rule}\n${caller ?? ''}\n${action}\n${resourceClass}\n${source}`
+
+interface Pending {
+  add(digest: Digest): void
+  /** The next batch, oldest first; they are no longer pending. */
+  take(): readonly Digest[]
+  /** Decisions dropped since the last call. */
+  takeDropped(): number
+  giveBackDropped(count: number): void
+  readonly size: number
+  readonly dropped: number
+}
+
+const createPending = (): Pending => {
+  // Owned by this closure.
+  const digests = new Map<string, Digest>()
+  let dropped = 0
+  let untold = 0
+  return {
+    add: digest => {
+      const key = keyOf(digest)
+      const known = digests.get(key)
+      if (known !== undefined) {
+        known.count += digest.count
+        known.first = Math.min(known.first, digest.first)
+        known.last = Math.max(known.last, digest.last)
+        known.maxLatencyMs = Math.max(known.maxLatencyMs, digest.maxLatencyMs)
+      } else if (digests.size < maxPending) digests.set(key, digest)
+      else {
+        dropped += digest.count
+        untold += digest.count
+      }
+    },
+    take: () => {
+      const batch: Digest[] = []
+      let bytes = 0
+      for (const [key, digest] of digests) {
+        // Six bytes for each character that JSON escapes would be 200 times too careful: text is printable ASCII.
+        bytes += 2 * key.length + 200
+        if (batch.length === maxBatch || (batch.length > 0 && bytes > maxBatchBytes)) break
+        batch.push(digest)
+        digests.delete(key)
+      }
+      return batch
+    },
+    takeDropped: () => {
+      const count = untold
+      untold = 0
+      return count
+    },
+    giveBackDropped: count => {
+      untold += count
+    },
+    get size() {
+      return digests.size
+    },
+    get dropped() {
+      return dropped
+    },
+  }
+}
+
+/** Observes a verifier and reports until it is disposed of, which sends what is left. */
+export const reportDecisions = (
+  options: DecisionReportOptions,
+  { clock, random }: Pick<Timing, 'clock' | 'random'> = systemTiming,
+): DecisionReport => {
+  const { identity, log = silentLog, classify = classOf, sampleAbovePerSecond = defaultSampleAbove } = options
+  const exactPerWindow = Math.max(1, Math.floor((sampleAbovePerSecond * windowMs) / 1000))
+  const pending = createPending()
+  const ended = new AbortController()
+  // Owned by this closure.
+  let timer: NodeJS.Timeout | null = null
+  let sending: Promise<void> | null = null
+  let failures = 0
+  let sent = 0
+  let inWindow = 0
+  let closed = false
+
+  const observe = ({ outcome, rule, peer, call, latencyMs }: Judgement): void => {
+    inWindow++
+    const isSampled = outcome === 'allow' && inWindow > exactPerWindow
+    if (isSampled && inWindow % sampleOf !== 0) return
+    const now = clock.monotonic()
+    pending.add({
+      outcome,
+      rule: rule ?? '',
+      caller: peer?.spiffeId ?? null,
+      ...classify(call),
+      source: sourceOf(call),
+      count: isSampled ? sampleOf : 1,
+      first: now,
+      last: now,
+      maxLatencyMs: Math.ceil(latencyMs),
+    })
+    schedule(windowMs)
+  }
+
+  const schedule = (waitMs: number): void => {
+    if (timer !== null || sending !== null || closed) return
+    timer = setTimeout(() => {
+      timer = null
+      inWindow = 0
+      sending = flush().finally(() => {
+        sending = null
+        if (pending.size > 0) schedule(waitAfter())
+      })
+    }, waitMs).unref()
+  }
+  let unwanted = false
+  const waitAfter = (): number => {
+    if (unwanted) return unwantedMs
+    if (failures === 0) return windowMs
+    return (backoffMs[Math.min(failures, backoffMs.length) - 1] as number) * (0.5 + random())
+  }
+
+  const post = async (batch: readonly Digest[], dropped: number): Promise<number> => {
+    const now = clock.monotonic()
+    const decisions = batch.map(({ first, last, ...digest }) => ({
+      ...digest,
+      firstAgoMs: Math.max(0, Math.round(now - first)),
+      lastAgoMs: Math.max(0, Math.round(now - last)),
+    }))
+    const { url, trustDomain } = identity.current()
+    const answer = await identity.fetch(`${url}/v1/decisions`, {
+      peer: `spiffe://${trustDomain}/service/agentca`,
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ dropped, decisions }),
+      signal: AbortSignal.any([ended.signal, AbortSignal.timeout(deadlineMs)]),
+    })
+    await answer.text()
+    return answer.status
+  }
+  const failed = (batch: readonly Digest[], dropped: number, reason: string): void => {
+    failures++
+    for (const digest of batch) pending.add(digest)
+    pending.giveBackDropped(dropped)
+    log.debug({ reason, failures }, 'decisions could not be reported')
+  }
+  /** Batches until nothing is left, or one fails. */
+  const flush = async (): Promise<void> => {
+    unwanted = false
+    while (pending.size > 0 && !ended.signal.aborted) {
+      const dropped = pending.takeDropped()
+      const batch = pending.take()
+      try {
+        const status = await post(batch, dropped)
+        if (status === 204) {
+          failures = 0
+          sent += batch.reduce((sum, { count }) => sum + count, 0)
+          continue
+        }
+        // Said once: what it does not want now it will not want in the next moment.
+        unwanted = status >= 400 && status < 500 && status !== 408 && status !== 429
+        if (unwanted) log.warn({ status }, 'the CA does not take reports of decisions')
+        failed(batch, dropped, `the CA answered ${status}`)
+      } catch (error) {
+        failed(batch, dropped, messageOf(error))
+      }
+      return
+    }
+  }
+
+  const unobserve = options.verifier.observe(observe)
+  return {
+    status: () => ({ pending: pending.size, sent, dropped: pending.dropped, failures }),
+    [Symbol.asyncDispose]: async () => {
+      unobserve()
+      closed = true
+      if (timer !== null) clearTimeout(timer)
+      const deadline = setTimeout(() => ended.abort(), closingMs)
+      await sending
+      await flush()
+      clearTimeout(deadline)
+    },
+  }
+}
