@@ -14,6 +14,8 @@ export interface LoadedConfig {
   readonly file: string | null
   /** Directory of the profiles, absolute. */
   readonly profiles: string
+  /** Directory of the policies, absolute. */
+  readonly policies: string
   /** File of the monitor's rules, absolute; null: none. */
   readonly monitor: string | null
 }
@@ -53,6 +55,7 @@ export const loadConfig = (
     config,
     file,
     profiles: resolve(beside, config.profiles),
+    policies: resolve(beside, config.policies),
     // The usual one may be missing; one that was named may not.
     monitor: config.monitor !== undefined || existsSync(rules) ? rules : null,
   }

@@ -32,6 +32,10 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     bundle: async () => (await import('./bundle.ts')).bundleCommand,
     profile: async () => (await import('./profile.ts')).profileCommand,
   },
+  'Authorization:': {
+    policy: async () => (await import('./policy.ts')).policyCommand,
+    why: async () => (await import('./why.ts')).whyCommand,
+  },
   'Running the CA:': {
     serve: async () => (await import('./serve.ts')).serveCommand,
     init: async () => (await import('./init.ts')).initCommand,

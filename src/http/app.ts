@@ -1,17 +1,19 @@
 // The Express applications: the TLS face for agents and operators, the socket face for the operator of this machine. Four middlewares
 // and the routes; Express does nothing by itself that nobody asked for.
-import express, { type Express, type Router } from 'express'
+import express, { type Express, type RequestHandler, type Router } from 'express'
+import type { PolicyAuthority } from '../ca/scopes.ts'
 import type { Feed } from '../feed/feed.ts'
 import type { Monitor } from '../monitor/monitor.ts'
 import { agentPaths, decidedLater, mountAgentApi } from './agent-api.ts'
 import type { AgentIssuanceDeps } from './agent-issuance.ts'
 import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
-import { createJsonBody } from './body.ts'
+import { createJsonBody, maxPoliciesBodyBytes } from './body.ts'
 import { decisionPaths, mountDecisions } from './decisions.ts'
 import { HttpError } from './errors.ts'
 import { feedPaths, mountFeed } from './feed-routes.ts'
 import { createFront, type FrontDeps, localFront } from './front.ts'
 import { createMeter } from './meter.ts'
+import { mountPolicies, policyPaths } from './policy-routes.ts'
 
 export type AppDeps = FrontDeps &
   AgentIssuanceDeps &
@@ -20,6 +22,8 @@ export type AppDeps = FrontDeps &
     readonly feed?: Pick<Feed, 'subscribe' | 'acknowledge' | 'leave'> | undefined
     /** undefined: nobody is watched. */
     readonly monitor?: Pick<Monitor, 'report'> | undefined
+    /** undefined: nobody evaluates conditions. */
+    readonly policies?: Pick<PolicyAuthority, 'active'> | undefined
   }
 
 export interface AppOptions {
@@ -42,12 +46,26 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.enable('strict routing')
 
   const jsonBody = createJsonBody(bodyDeadlineMs)
-  app.use(createMeter(deps, new Set<string>([...Object.values(agentPaths), ...Object.values(feedPaths), ...Object.values(decisionPaths)])))
+  app.use(
+    createMeter(
+      deps,
+      new Set<string>([
+        ...Object.values(agentPaths),
+        ...Object.values(feedPaths),
+        ...Object.values(decisionPaths),
+        ...Object.values(policyPaths),
+      ]),
+    ),
+  )
   app.use(face === 'tls' ? createFront(deps, decidedLater) : localFront)
   if (face === 'tls') mountAgentApi(app, deps, jsonBody)
   if (face === 'tls' && deps.feed !== undefined) mountFeed(app, deps.feed, jsonBody)
   if (face === 'tls' && deps.monitor !== undefined) mountDecisions(app, deps.monitor, jsonBody)
-  if (adminRouter !== null) app.use('/v1/admin', jsonBody, adminRouter)
+  if (face === 'tls' && deps.policies !== undefined) mountPolicies(app, deps.policies)
+  const policiesBody = createJsonBody(bodyDeadlineMs, maxPoliciesBodyBytes)
+  const adminBody: RequestHandler = (request, response, next) =>
+    (/^\/policies(?:\/plan)?$/.test(request.path) ? policiesBody : jsonBody)(request, response, next)
+  if (adminRouter !== null) app.use('/v1/admin', adminBody, adminRouter)
   app.use(() => {
     throw new HttpError('route_not_found', 'there is nothing at this path', {
       hint: 'GET /v1/capabilities lists what this server knows',

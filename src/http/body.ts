@@ -6,6 +6,8 @@ import type { RequestHandler } from 'express'
 import { HttpError } from './errors.ts'
 
 export const maxBodyBytes = 65_536
+/** Of a set of policies, which is many files in one body. */
+export const maxPoliciesBodyBytes = 1_572_864
 /** What is too long is still read up to here and thrown away: a client that is cut off while it writes never sees the answer. */
 export const maxDiscardedBytes = 4_194_304
 export const bodyDeadlineMs = 10_000
@@ -13,27 +15,27 @@ export const bodyDeadlineMs = 10_000
 const jsonType = /^application\/json\s*(?:;\s*charset="?utf-8"?\s*)?$/i
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-const tooLarge = (): HttpError =>
-  new HttpError('body_too_large', `a body has at most ${maxBodyBytes} bytes`, { facts: { maxBytes: maxBodyBytes } })
+const tooLarge = (maxBytes: number): HttpError =>
+  new HttpError('body_too_large', `a body has at most ${maxBytes} bytes`, { facts: { maxBytes } })
 
 const tooSlow = (): HttpError => new HttpError('request_timeout', 'the body took too long to arrive')
 
 const cutShort = (): HttpError => new HttpError('body_malformed', 'the connection ended within the body')
 
 /** @throws HttpError `body_too_large`, `request_timeout`, `body_malformed` (the connection ended) */
-const readBody = (request: IncomingMessage, deadlineMs: number): Promise<Buffer> =>
+const readBody = (request: IncomingMessage, deadlineMs: number, maxBytes: number): Promise<Buffer> =>
   new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let length = 0
     const onData = (chunk: Buffer): void => {
       length += chunk.length
-      if (length <= maxBodyBytes) chunks.push(chunk)
-      else if (length > maxDiscardedBytes) fail(tooLarge())
+      if (length <= maxBytes) chunks.push(chunk)
+      else if (length > maxDiscardedBytes) fail(tooLarge(maxBytes))
       else chunks.length = 0
     }
     const onEnd = (): void => {
       stop()
-      if (length > maxBodyBytes) reject(tooLarge())
+      if (length > maxBytes) reject(tooLarge(maxBytes))
       else resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, length))
     }
     const onClose = (): void => fail(cutShort())
@@ -50,13 +52,13 @@ const readBody = (request: IncomingMessage, deadlineMs: number): Promise<Buffer>
     request.on('data', onData).on('end', onEnd).on('error', onClose).on('close', onClose)
   })
 
-const checkHeaders = (request: IncomingMessage): void => {
+const checkHeaders = (request: IncomingMessage, maxBytes: number): void => {
   const { 'content-type': type, 'content-encoding': encoding, 'content-length': length } = request.headers
   if (type === undefined || !jsonType.test(type) || (encoding !== undefined && encoding !== 'identity'))
     throw new HttpError('content_type_not_supported', 'expected a body of application/json, not encoded', {
       hint: 'Content-Type: application/json',
     })
-  if (length !== undefined && Number(length) > maxDiscardedBytes) throw tooLarge()
+  if (length !== undefined && Number(length) > maxDiscardedBytes) throw tooLarge(maxBytes)
 }
 
 const parseJson = (bytes: Buffer): unknown => {
@@ -70,13 +72,13 @@ const parseJson = (bytes: Buffer): unknown => {
 
 /** Fills `request.body`; leaves it undefined where there is no body at all. */
 export const createJsonBody =
-  (deadlineMs: number = bodyDeadlineMs): RequestHandler =>
+  (deadlineMs: number = bodyDeadlineMs, maxBytes: number = maxBodyBytes): RequestHandler =>
   async (request, _response, next) => {
     const { 'content-length': length, 'transfer-encoding': encoding } = request.headers
     request.body = undefined
     if ((length !== undefined && length !== '0') || encoding !== undefined) {
-      checkHeaders(request)
-      request.body = parseJson(await readBody(request, deadlineMs))
+      checkHeaders(request, maxBytes)
+      request.body = parseJson(await readBody(request, deadlineMs, maxBytes))
     }
     next()
   }

@@ -214,12 +214,6 @@ export const namesAction = (statement: Statement, action: string): boolean =>
 const appliesTo = (statement: Statement, action: string): boolean =>
   statement.json.action.op === 'All' || namesAction(statement, action)
 
-/** The statements that may decide about a service's actions: what its verifiers need. */
-export const statementsOfService = (statements: readonly Statement[], service: string): readonly Statement[] =>
-  statements.filter(
-    statement => statement.json.action.op === 'All' || entitiesOf(statement).some(id => id.startsWith(`${service}:`)),
-  )
-
 export const compilePolicies = (cedar: Cedar, files: PolicyFiles): Compiled => {
   const faults: PolicyFault[] = []
   const report: Report = fault => faults.push(fault)

@@ -4,6 +4,7 @@ import * as z from 'zod'
 import type * as answers from './admin-answers.ts'
 import type * as monitor from './monitor-answers.ts'
 import type * as orphans from './orphan-answers.ts'
+import { type PolicyRouteAnswers, policyRoutes } from './policy-answers.ts'
 
 /** Each role may do what the roles before it may. `viewer` reads, `operator` registers and issues, `security` revokes and holds, `admin` does all. */
 export const operatorRoles = ['viewer', 'operator', 'security', 'admin'] as const
@@ -249,6 +250,8 @@ export const adminRoutes = {
   /** The PIN goes to the signer only; without one the signer reads its pin-source again. */
   hsmUnlock: post('/hsm/unlock', 'admin', z.strictObject({ pin: z.string().min(1).max(255).optional() })),
 
+  ...policyRoutes,
+
   profilesList: get('/profiles', 'viewer'),
   profilesShow: get('/profiles/:name', 'viewer'),
 
@@ -278,7 +281,7 @@ export const adminRoutes = {
 export type AdminRouteName = keyof typeof adminRoutes
 
 /** What each route answers with. */
-export interface AdminAnswers {
+export interface AdminAnswers extends PolicyRouteAnswers {
   readonly status: answers.StatusAnswer
   readonly whoami: answers.WhoamiAnswer
   readonly ownersList: answers.List<answers.OwnerAnswer>

@@ -91,6 +91,8 @@ const schema = z.strictObject({
     .prefault({}),
   /** Directory of profiles, from the configuration file's. */
   profiles: z.string().min(1).default('profiles'),
+  /** Directory of policies, from the configuration file's: what `agentca policy` takes when none is named. */
+  policies: z.string().min(1).default('policies'),
   /** File of rules over what agents do, from the configuration file's directory; default: monitor.yaml, where there is one. */
   monitor: z.string().min(1).optional(),
   issuance: z

@@ -100,6 +100,7 @@ export const createOperations = (
       caId: core.caId,
     }),
     issuers,
+    policies: core.policies,
     profiles: () => core.profiles().list(),
     feed: core.feed,
     crl: core.crls,

@@ -17,6 +17,8 @@ import { createReconciler } from './reconcile.ts'
 const seconds = 1000
 const sweepEveryMs = 5 * seconds
 const endDatesEveryMs = 10 * seconds
+/** A grant ends at a second that somebody wrote down. */
+const grantsEveryMs = 500
 const renewEveryMs = 60 * seconds
 const reconcileEveryMs = 60 * seconds
 const answersEveryMs = seconds
@@ -51,6 +53,7 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
   jobs.every('sign OCSP answers ahead', answersEveryMs, signAhead)
   jobs.every('sweep intents', sweepEveryMs, core.issuance.sweep)
   jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(core.clockGuard.now()))
+  jobs.every('end grants by time', grantsEveryMs, core.policies.refreshIfDue)
   jobs.every('watch for orphans', work.orphansEveryMs, work.orphans.round)
   jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
   jobs.every('reconcile signatures', reconcileEveryMs, reconciler.run)

@@ -166,6 +166,7 @@ const composeServer = async (
     logIdentity: { caId: core.caId, logKey: logKeyPem },
     feed: core.feed,
     monitor: monitoring.monitor,
+    policies: core.policies,
   }
   // Streams would keep the listener from closing.
   closing.push(() => core.feed.close())

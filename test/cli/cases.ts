@@ -1,6 +1,7 @@
 // Every command once right and once wrong. A command without a line here fails the test that walks the tree.
 import type { AdminRouteName } from '../../src/schema/admin-api.ts'
 import { monitorCases } from './monitor-cases.ts'
+import { policyCases } from './policy-cases.ts'
 
 export interface Case {
   readonly good: string
@@ -19,6 +20,7 @@ export interface Case {
 /** `@name` is a file of the test's directory. */
 export const cases: Readonly<Record<string, Case>> = {
   ...monitorCases,
+  ...policyCases,
   'agent create': {
     good: 'agent create billing --owner finance --role payer --role auditor --attribute tier=gold --instances 3 --until 2027-01-01',
     asks: [

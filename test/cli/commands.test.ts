@@ -9,6 +9,7 @@ import { createRequester } from '../ca/authority.ts'
 import { cases } from './cases.ts'
 import { runCommand, silentIo } from './command.ts'
 import { issuing, leaf, logKeyPem, pemOf, root } from './fixtures.ts'
+import { policyActions, policyText } from './policy-fixtures.ts'
 import { startServer, type TestServer } from './server.ts'
 import { type StatusServer, startStatusServer } from './status-server.ts'
 
@@ -30,7 +31,10 @@ beforeAll(async () => {
   write('log.pem', logKeyPem)
   write('pin', '123456\n')
   write('bad.yaml', 'kind: agent\nlifetime: 1s\n')
-  mkdirSync(join(server.directory, 'profiles'))
+  for (const name of ['profiles', 'policies', 'bad-policies']) mkdirSync(join(server.directory, name))
+  write('policies/actions.yaml', policyActions)
+  write('policies/orders.cedar', policyText)
+  write('bad-policies/wrong.cedar', '// two lines\npermit(principal);\n')
   write('profiles/agent.yaml', 'kind: agent\nlifetime: 1h\n')
 })
 afterAll(async () => {

@@ -10,6 +10,7 @@ import type { OrphanAnswer } from '../../src/schema/orphan-answers.ts'
 import { StoreError } from '../../src/store/errors.ts'
 import { createParty } from '../pki/crl-authority.ts'
 import { monitorFixtures } from './monitor-fixtures.ts'
+import { policyFixtures } from './policy-fixtures.ts'
 import type { Handlers } from './server.ts'
 
 export const at = '2026-11-24T12:00:00.000Z'
@@ -403,6 +404,7 @@ export const fixtures: Handlers = {
   feedApplied: ({ query }) => ({ n: query.n, of: 0, applied: 0, afterMs: null, missing: [] }),
 
   ...monitorFixtures,
+  ...policyFixtures,
 
   crlStatus: () => list([crl('root-1'), crl('issuing-1')]),
   crlPublish: () => list([crl('issuing-1')]),

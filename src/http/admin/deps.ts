@@ -10,6 +10,7 @@ import type { Lifecycle } from '../../ca/lifecycle.ts'
 import type { OrphanWatch } from '../../ca/orphan-watch.ts'
 import type { Registry } from '../../ca/registry.ts'
 import type { Revoke } from '../../ca/revoke.ts'
+import type { PolicyAuthority } from '../../ca/scopes.ts'
 import type { CrlSource } from '../../ca/status-answers.ts'
 import type { TokenOperations } from '../../ca/tokens.ts'
 import type { Feed } from '../../feed/feed.ts'
@@ -17,6 +18,7 @@ import type { Monitor } from '../../monitor/monitor.ts'
 import type { TrustDomain } from '../../pki/spiffe.ts'
 import type { HsmKeyAnswer, StatusAnswer } from '../../schema/admin-answers.ts'
 import type { SignerHealth } from '../../signer/port.ts'
+import type { PoliciesPort } from '../../store/policies-port.ts'
 import type {
   AuditPort,
   CertificatesPort,
@@ -39,6 +41,7 @@ export interface AdminLedger {
   readonly tokens: Pick<TokensPort, 'list'>
   readonly audit: Pick<AuditPort, 'append' | 'head' | 'read' | 'tail' | 'checkpoints'>
   readonly feed: Pick<FeedPort, 'head' | 'newEpoch'>
+  readonly policies: Pick<PoliciesPort, 'active' | 'get' | 'list'>
 }
 
 /** A profile in force, with what its file says. */
@@ -85,6 +88,7 @@ export interface AdminDeps {
   readonly issuance: Pick<Issuance, 'issue'>
   readonly previewIssuance: PreviewIssuance
   readonly issuers: Issuers
+  readonly policies: Pick<PolicyAuthority, 'active' | 'plan' | 'apply' | 'rollback'>
   /** Those in force now: a reload replaces them. */
   readonly profiles: () => readonly ProfileView[]
   readonly feed: Pick<Feed, 'status' | 'applied'>

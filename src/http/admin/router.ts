@@ -19,8 +19,10 @@ import { issuerHandlers } from './issuers.ts'
 import { monitorHandlers } from './monitor.ts'
 import { operationHandlers } from './operations.ts'
 import { orphanHandlers } from './orphans.ts'
+import { policyHandlers } from './policies.ts'
 import { registrationHandlers } from './registrations.ts'
 import { tokenHandlers } from './tokens.ts'
+import { whyHandlers } from './why.ts'
 
 /** Complete by its type: a route of the table without a handler does not compile. */
 export const createHandlers = (deps: AdminDeps): Handlers => ({
@@ -32,6 +34,8 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...certificateHandlers(deps),
   ...issuerHandlers(deps),
   ...feedHandlers(deps),
+  ...policyHandlers(deps),
+  ...whyHandlers(deps),
   ...monitorHandlers(deps),
   ...hsmHandlers(deps),
   ...auditHandlers(deps),

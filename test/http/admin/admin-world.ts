@@ -13,6 +13,7 @@ import { createLifecycle } from '../../../src/ca/lifecycle.ts'
 import { createOrphanWatch } from '../../../src/ca/orphan-watch.ts'
 import { createRegistry } from '../../../src/ca/registry.ts'
 import { createRevoke } from '../../../src/ca/revoke.ts'
+import { openPolicyAuthority } from '../../../src/ca/scopes.ts'
 import { createTokenOperations } from '../../../src/ca/tokens.ts'
 import { createFeed } from '../../../src/feed/feed.ts'
 import type { AdminDeps, Mode } from '../../../src/http/admin/deps.ts'
@@ -99,6 +100,12 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     issuance: ca.issuance,
     previewIssuance: createPreviewIssuance({ clock, issuance: ledger.issuance, drafter, caId }),
     issuers,
+    policies: await openPolicyAuthority({
+      clock,
+      log: silentLog,
+      policies: ledger.policies,
+      registrations: ledger.registrations,
+    }),
     profiles: profiles.list,
     feed: createFeed({ ...common, heartbeatSeconds: 3600, leaseSeconds: 15 }),
     monitor: monitorOver(ledger, { clock }),
