@@ -49,5 +49,7 @@ export type GaugeName =
   | 'agentca_monitor_agents'
   | 'agentca_monitor_braked'
   | 'agentca_orphans'
+  | 'agentca_events_behind'
+  | 'agentca_events_dead'
 
 export const silentMetrics: Metrics = { count: () => {}, observe: () => {}, gauge: () => {} }

@@ -93,6 +93,14 @@ const checkAudit = async (client: AdminClient, now: number): Promise<readonly Ch
   ]
 }
 
+/** Nothing to say where nothing leaves. */
+const checkEvents = async (client: AdminClient): Promise<readonly Check[]> =>
+  (await client.call('eventsStatus')).items.map(({ sink, target, state, behind, dead, error }) => {
+    const what = `${sink} to ${target}: ${behind} behind, ${dead} refused for good`
+    if (state === 'retrying') return warn('events', `${what}; ${error}`, 'agentca events status')
+    return dead > 0 ? warn('events', what, 'see the receiver’s log; the audit log has them') : ok('events', what)
+  })
+
 const attempt = async (check: string, examine: () => Promise<readonly Check[]>): Promise<readonly Check[]> => {
   try {
     return await examine()
@@ -112,6 +120,7 @@ export const checkServer = async (client: AdminClient, now: number): Promise<rea
     ...(await attempt('clock', () => checkClocks(client, now))),
     ...(await attempt('ca lifetime', () => checkIssuers(client, now))),
     ...(await attempt('audit', () => checkAudit(client, now))),
+    ...(await attempt('events', () => checkEvents(client))),
   ]
 }
 

@@ -45,6 +45,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     ca: async () => (await import('./ca.ts')).caCommand,
     hsm: async () => (await import('./hsm.ts')).hsmCommand,
     audit: async () => (await import('./audit.ts')).auditCommand,
+    events: async () => (await import('./events.ts')).eventsCommand,
     clock: async () => (await import('./clock.ts')).clockCommand,
   },
   'Other:': {

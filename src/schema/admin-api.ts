@@ -2,6 +2,7 @@
 // what is not in this table does not exist. Answers are admin-answers.ts's.
 import * as z from 'zod'
 import type * as answers from './admin-answers.ts'
+import type * as events from './event-answers.ts'
 import type * as monitor from './monitor-answers.ts'
 import type * as orphans from './orphan-answers.ts'
 import { type PolicyRouteAnswers, policyRoutes } from './policy-answers.ts'
@@ -202,6 +203,14 @@ export const adminRoutes = {
     z.strictObject({ reasons: z.array(z.enum(orphanReasonNames)).max(20).optional(), ...change.shape }),
   ),
 
+  eventsStatus: get('/events', 'viewer'),
+  /** One leaf that says so, and the answer once every sink has it or `waitMs` have passed. */
+  eventsTest: post(
+    '/events/test',
+    'operator',
+    z.strictObject({ waitMs: z.int().min(0).max(60_000).default(10_000), dryRun }),
+  ),
+
   feedStatus: get('/feed', 'viewer'),
   /** Answers once every subscriber has applied entry `n`, or after `waitMs`. */
   feedApplied: {
@@ -311,6 +320,8 @@ export interface AdminAnswers extends PolicyRouteAnswers {
   readonly revoke: answers.RevocationAnswer
   readonly orphansList: answers.List<orphans.OrphanAnswer>
   readonly orphansRetire: orphans.OrphanRetirementAnswer
+  readonly eventsStatus: answers.List<events.EventSinkAnswer>
+  readonly eventsTest: events.EventTestAnswer
   readonly feedStatus: answers.FeedStatusAnswer
   readonly feedApplied: answers.FeedAppliedAnswer
   readonly feedNewEpoch: answers.FeedEpochAnswer

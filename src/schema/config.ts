@@ -5,6 +5,7 @@ import { parseTrustDomain } from '../pki/spiffe.ts'
 import { duration, faultsOf, parseYaml } from './document.ts'
 import { environmentNames, unknownVariables } from './environment.ts'
 import { type Fault, SchemaError } from './errors.ts'
+import { eventsSchema } from './events-config.ts'
 
 export interface Address {
   readonly host: string
@@ -150,6 +151,8 @@ const schema = z.strictObject({
       checkEvery: duration.prefault('1h'),
     })
     .prefault({}),
+  /** Audit leaves as events for other systems. */
+  events: eventsSchema(address),
   audit: z
     .strictObject({
       checkpointEvery: duration.prefault('1m'),

@@ -41,7 +41,10 @@ const orphanRulesOf = (config: Config['orphans']): OrphanRules => ({
 export const createOperations = (
   core: Core,
   options: OperationsOptions,
-): Omit<AdminDeps, 'monitor' | 'rulesFile'> & { readonly lifecycle: Lifecycle; readonly orphans: OrphanWatch } => {
+): Omit<AdminDeps, 'monitor' | 'rulesFile' | 'events'> & {
+  readonly lifecycle: Lifecycle
+  readonly orphans: OrphanWatch
+} => {
   const { config, clock, log, metrics, reached } = options
   const { ledger, issuers, signer, clockGuard } = core
   // A retirement cannot be undone, and a revocation reaches only what has not expired: both go by the clock as far as it can be trusted.

@@ -14,6 +14,7 @@ import type { RenderedMetrics } from '../telemetry/metrics.ts'
 import { createApiCertificate } from './api-certificate.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
 import { ServerError } from './errors.ts'
+import { createCoreEvents } from './events.ts'
 import { createJobs } from './jobs.ts'
 import { openMonitoring, startMonitorJobs } from './monitoring.ts'
 import { createOperations } from './operations.ts'
@@ -171,7 +172,9 @@ const composeServer = async (
   // Streams would keep the listener from closing.
   closing.push(() => core.feed.close())
   const { monitor, rulesFile } = monitoring
-  const adminRouter = createAdminRouter({ ...operations, monitor, rulesFile })
+  const events = createCoreEvents(core, { config, clock, log, metrics })
+  closing.push(() => events.close())
+  const adminRouter = createAdminRouter({ ...operations, monitor, rulesFile, events })
   const api = opened(
     createTlsServer({ credentials: credential, handler: createApp({ face: 'tls', deps, adminRouter }) }),
   )
@@ -220,6 +223,8 @@ const composeServer = async (
     },
     core,
     reload: async () => {
+      // A log that was moved away is left, whatever becomes of the profiles.
+      events.reopen()
       const putRulesInForce = monitoring.prepareReload()
       const before = core.profiles()
       const after = loadProfiles(options.profilesDirectory)

@@ -45,6 +45,8 @@ const gauges: Readonly<Record<GaugeName, Declaration>> = {
   agentca_feed_subscribers: metric('Services that follow the feed', 'state'),
   agentca_monitor_agents: metric('Agents in the rolling record'),
   agentca_monitor_braked: metric('1 while the brake stops what rules would do'),
+  agentca_events_behind: metric('Audit leaves that a sink of events has not been given', 'sink'),
+  agentca_events_dead: metric('Events that a sink refused for good', 'sink'),
   agentca_orphans: metric(
     'Registrations that nobody seems to need, as the last round of the watch found them',
     'reason',

@@ -321,6 +321,22 @@ export const cases: Readonly<Record<string, Case>> = {
     wrongCode: 6,
     says: 'agentca orphans --retire --dry-run shows them; then --confirm 1',
   },
+  'events status': {
+    good: 'events status',
+    asks: [['eventsStatus']],
+    shows: 'events.jsonl',
+    wrong: 'events status -o pem',
+    wrongCode: 2,
+    says: 'pem',
+  },
+  'events test': {
+    good: 'events test --wait 2s',
+    asks: [['eventsTest', { waitMs: 2000, dryRun: false }]],
+    shows: 'delivered',
+    wrong: 'events test --wait soon',
+    wrongCode: 2,
+    says: 'expected a duration',
+  },
   'feed status': {
     good: 'feed status',
     asks: [['feedStatus']],

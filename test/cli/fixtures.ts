@@ -6,6 +6,7 @@ import { toBase64, toHex } from '../../src/base/bytes.ts'
 import { CaError } from '../../src/ca/errors.ts'
 import { encodePem } from '../../src/pki/pem.ts'
 import type * as answers from '../../src/schema/admin-answers.ts'
+import type { EventSinkAnswer } from '../../src/schema/event-answers.ts'
 import type { OrphanAnswer } from '../../src/schema/orphan-answers.ts'
 import { StoreError } from '../../src/store/errors.ts'
 import { createParty } from '../pki/crl-authority.ts'
@@ -264,6 +265,18 @@ const orphan: OrphanAnswer = {
 }
 const tokenUnused = { reason: 'token_unused', since: at, cure: 'agentca token revoke t1' } as const
 
+export const eventSink: EventSinkAnswer = {
+  sink: 'jsonl',
+  target: '/var/log/agentca/events.jsonl',
+  state: 'live',
+  next: 25,
+  behind: 0,
+  dead: 0,
+  deliveredAt: at,
+  failures: 0,
+  error: null,
+}
+
 const list = <T>(items: readonly T[], next: string | null = null): answers.List<T> => ({ items, next })
 
 const identity = (dryRun: boolean): answers.IdentityAnswer => ({
@@ -391,6 +404,12 @@ export const fixtures: Handlers = {
     next: null,
   }),
   orphansRetire: ({ body }) => ({ items: [{ ...orphan, problem: null }], more: false, dryRun: body.dryRun }),
+
+  eventsStatus: () => list([eventSink]),
+  eventsTest: ({ body }) => ({
+    items: [{ sink: 'jsonl', delivered: !body.dryRun, error: null }],
+    dryRun: body.dryRun,
+  }),
 
   feedStatus: () => ({
     epoch: 'e1',

@@ -13,6 +13,7 @@ import type { Revoke } from '../../ca/revoke.ts'
 import type { PolicyAuthority } from '../../ca/scopes.ts'
 import type { CrlSource } from '../../ca/status-answers.ts'
 import type { TokenOperations } from '../../ca/tokens.ts'
+import type { Events } from '../../events/events.ts'
 import type { Feed } from '../../feed/feed.ts'
 import type { Monitor } from '../../monitor/monitor.ts'
 import type { TrustDomain } from '../../pki/spiffe.ts'
@@ -84,6 +85,7 @@ export interface AdminDeps {
   readonly tokens: TokenOperations
   readonly revoke: Revoke
   readonly orphans: Pick<OrphanWatch, 'list' | 'retire'>
+  readonly events: Pick<Events, 'status' | 'test'>
   readonly issuerRotation: IssuerRotation
   readonly issuance: Pick<Issuance, 'issue'>
   readonly previewIssuance: PreviewIssuance

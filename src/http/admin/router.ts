@@ -11,6 +11,7 @@ import { auditHandlers } from './audit.ts'
 import { type Actor, authorize } from './authorize.ts'
 import { certificateHandlers } from './certificates.ts'
 import type { AdminDeps } from './deps.ts'
+import { eventHandlers } from './events.ts'
 import { feedHandlers } from './feed.ts'
 import type { AdminCall, Handlers } from './handler.ts'
 import { hsmHandlers } from './hsm.ts'
@@ -33,6 +34,7 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...orphanHandlers(deps),
   ...certificateHandlers(deps),
   ...issuerHandlers(deps),
+  ...eventHandlers(deps),
   ...feedHandlers(deps),
   ...policyHandlers(deps),
   ...whyHandlers(deps),

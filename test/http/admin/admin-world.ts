@@ -74,6 +74,7 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     lifecycle,
     tokens,
     revoke,
+    events: { status: () => [], test: async () => [] },
     orphans: createOrphanWatch({
       ...common,
       orphans: ledger.orphans,

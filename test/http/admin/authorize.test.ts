@@ -21,6 +21,7 @@ const expectedRoles = {
     'instancesShow',
     'tokensList',
     'orphansList',
+    'eventsStatus',
     'certificatesList',
     'certificatesShow',
     'feedStatus',
@@ -49,6 +50,7 @@ const expectedRoles = {
     'clockShow',
   ],
   operator: [
+    'eventsTest',
     'agentsCreate',
     'servicesCreate',
     'agentsUpdate',
