@@ -168,9 +168,9 @@ const retire = async (
   const now = deps.clock.now()
   const found: { readonly orphan: Orphan; readonly registrationId: number }[] = []
   await walk(deps, async facts => {
-    // Services and operators are ended by name only: nobody should lose one with a list.
+    // Services and operators are ended by name only, an operator's token too: nobody should lose one with a list.
     for (const orphan of orphansOf(deps, facts, reasons, now))
-      if (orphan.what !== 'registration' || orphan.kind === 'agent')
+      if (orphan.kind === 'agent' || (orphan.what === 'token' && orphan.kind === 'service'))
         found.push({ orphan, registrationId: facts.registration.id })
     return found.length <= maxEnded
   })

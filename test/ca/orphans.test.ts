@@ -291,9 +291,15 @@ describe('--retire', () => {
 
   test('never ends a service or an operator, and never for a reason that only asks for a word', async () => {
     await operations.register('service', 'orders', { owner: 'finance' })
+    await operations.register('operator', 'bob')
+    const bob = operations.ledger.registrations.find('operator', 'bob')!
+    await addToken({ ...worldOf('billing'), agent: bob }, 'of-bob')
     await operations.lifecycle.ownerGone('finance', change)
+    setTime(now + 8 * day)
+    expect(listed()).toContain('token bob token_unused')
     const { items } = await watchBy(rules).retire(all, change)
     expect(items.map(({ orphan }) => orphan.name)).toEqual(['billing'])
+    expect(operations.ledger.tokens.get('of-bob')?.state).toBe('active')
     expect(operations.ledger.registrations.find('service', 'orders')?.state).toBe('active')
   })
 })
