@@ -10,7 +10,8 @@ const say = (event: string, facts: object): void => {
   process.stdout.write(`${JSON.stringify({ event, at: Date.now(), ...facts })}\n`)
 }
 
-const identity = await agentIdentity()
+// It does not stop by itself when it is revoked: the backend is what is shown here.
+const identity = await agentIdentity({ watch: 'none' })
 const { spiffeId, facts } = identity.current()
 say('enrolled', { spiffeId, serial: facts.serial, notAfter: facts.notAfter })
 process.once('SIGTERM', () => process.exit(0))

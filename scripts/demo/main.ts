@@ -1,11 +1,12 @@
 // What `npm start` does once the machine is set up: a CA in `.agentca/` (or the one that runs there already), and then the main job for
 // real, in processes of their own: an agent enrols and calls a backend over mTLS, the operator revokes it, the next call is refused.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, relative, resolve } from 'node:path'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { agentca, agentcaJson, CommandFailed, root, type Speaker, speak } from './processes.ts'
+import { type Ca, home, type Status, startCa, tokenFile } from './authority.ts'
+import { agentca, agentcaJson, CommandFailed, type Speaker, speak } from './processes.ts'
 
 const readFlags = () => {
   try {
@@ -18,7 +19,6 @@ const readFlags = () => {
   }
 }
 const flags = readFlags()
-const home = resolve(process.env.AGENTCA_HOME ?? join(root, '.agentca'))
 const startedAt = Date.now()
 
 const step = (text: string): void => {
@@ -31,51 +31,6 @@ const interrupted = new Promise<void>(done => {
   process.once('SIGTERM', () => done())
   process.stdout.on('error', () => done())
 })
-
-interface Status {
-  readonly trustDomain: string
-  readonly urls: { readonly api: string; readonly status: string }
-  readonly issuers: readonly { readonly name: string; readonly kind: string; readonly state: string }[]
-}
-
-interface Ca {
-  readonly status: Status
-  /** null: it ran before and is left alone. */
-  readonly server: Speaker | null
-}
-
-const serverLog = join(home, 'log/serve.log')
-
-const startCa = async (): Promise<Ca> => {
-  const running = await agentca('status', '-o', 'json')
-  if (running.code === 0) {
-    step('a CA is running in this checkout: attached to it')
-    return { status: JSON.parse(running.out) as Status, server: null }
-  }
-  const init = await agentcaJson<{ state: string; rootFingerprint: string; rootToken: string | null }>('init')
-  if (init.state === 'initialised') step(`made a CA: root ${init.rootFingerprint}, keys generated inside SoftHSM2`)
-  if (init.state === 'initialised' && init.rootToken !== null)
-    step(`the root key's token is ${init.rootToken}: move it to a safe place before you rely on this CA`)
-  mkdirSync(join(home, 'log'), { recursive: true, mode: 0o700 })
-  const before = existsSync(serverLog) ? readFileSync(serverLog, 'utf8').length : 0
-  const server = speak([join(root, 'bin/agentca'), 'serve'], { logFile: serverLog })
-  const line = await server
-    .next(each => each.ready === true)
-    .catch(() => {
-      // It ended with the exit code of its reason.
-      const err = readFileSync(serverLog, 'utf8').slice(before)
-      throw new CommandFailed({ code: server.child.exitCode ?? 1, out: '', err }, ['serve'])
-    })
-  step(`the CA is ready: ${line.api} (API), ${line.status} (CRL, OCSP), pid ${line.pid}`)
-  return { status: await agentcaJson<Status>('status'), server }
-}
-
-/** A token in a file only we can read: secrets do not go through arguments. */
-const tokenFile = async (kind: 'agent' | 'service', name: string, file: string): Promise<string> => {
-  const { token } = await agentcaJson<{ token: string }>('token', 'create', `--${kind}`, name)
-  writeFileSync(file, `${token}\n`, { mode: 0o600 })
-  return file
-}
 
 const tsProgram = (name: string): string => join(import.meta.dirname, name)
 
@@ -155,7 +110,7 @@ What to try next:
 `
 
 const main = async (): Promise<void> => {
-  const ca = await startCa()
+  const ca = await startCa(step)
   const speakers: Speaker[] = []
   const stop = (): Promise<void> => (ca.server === null ? Promise.resolve() : ca.server.stop())
   try {

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { CallRefused, type Peer } from '../verify/decision.ts'
 import { checkPathAt } from '../verify/path.ts'
-import { type Proof, proveChain, type Trust } from './proof.ts'
+import { type Proof, proveChain, type Trust } from '../verify/verify-peer.ts'
 
 /** One connection and what its handshake proved. */
 export interface Connection {
@@ -12,6 +12,8 @@ export interface Connection {
   /** Monotonic. */
   readonly openedAt: number
   proof: Proof | { readonly refused: unknown }
+  /** Callers whose handlers want to hear when they may not call any more; a proxy's connection has many. */
+  readonly watched: Map<Peer, AbortController>
 }
 
 /** The peer at the other end, valid at `wall`. @throws CallRefused `identity_missing`; VerifyError */
@@ -24,11 +26,22 @@ export const peerOf = (connection: Connection | null, wall: number): Peer => {
   return proof.peer
 }
 
+/** What tells a connection from all others of the process. */
+export interface Ends {
+  readonly localPort?: number | undefined
+  readonly remoteAddress?: string | undefined
+  readonly remotePort?: number | undefined
+}
+const endsText = ({ localPort, remoteAddress, remotePort }: Ends): string =>
+  `${localPort} ${remoteAddress} ${remotePort}`
+
 export interface Connections {
   /** On `secureConnection`. */
   opened(socket: TLSSocket, openedAt: number, wall: number): void
   /** null: the socket is none of these. */
   of(socket: Socket): Connection | null
+  /** By its ends, for those who do not give the socket away. */
+  between(ends: Ends): Connection | null
   /** What the handshakes prove to those whose anchors have changed: who proves nothing any more is cut. */
   reprove(wall: number): void
   all(): Iterable<Connection>
@@ -62,19 +75,28 @@ const prove = (socket: TLSSocket, trust: Trust, at: number): Connection['proof']
 
 export const createConnections = (trust: () => Trust): Connections => {
   const open = new Set<Connection>()
+  const byEnds = new Map<string, Connection>()
   return {
     opened: (socket, openedAt, wall) => {
-      const connection: Connection = { socket, openedAt, proof: prove(socket, trust(), wall) }
+      const connection: Connection = { socket, openedAt, proof: prove(socket, trust(), wall), watched: new Map() }
       ;(socket as Marked).agentcaConnection = connection
       open.add(connection)
-      socket.once('close', () => open.delete(connection))
+      const ends = endsText(socket)
+      byEnds.set(ends, connection)
+      socket.once('close', () => {
+        open.delete(connection)
+        if (byEnds.get(ends) === connection) byEnds.delete(ends)
+      })
     },
     of: socket => (socket as unknown as Marked).agentcaConnection ?? null,
+    between: ends => byEnds.get(endsText(ends)) ?? null,
     reprove: wall => {
       for (const connection of open) {
         const before = connection.proof
         connection.proof = prove(connection.socket, trust(), wall)
-        if ('peer' in before && 'refused' in connection.proof) connection.socket.destroy()
+        if (!('peer' in before && 'refused' in connection.proof)) continue
+        connection.socket.destroy()
+        for (const controller of connection.watched.values()) controller.abort(connection.proof.refused)
       }
     },
     all: () => open,

@@ -16,6 +16,20 @@ export interface RequestAgent {
   readonly roles: readonly string[]
   readonly scopes: readonly string[]
   readonly attributes: Readonly<Record<string, string>>
+  /**
+   * Aborted when the caller may not call any more, with the refusal as its reason: for work that takes long, and for sessions. Silent after
+   * the connection is closed. Behind a proxy it ends the work, not the proxy's connection.
+   */
+  readonly signal: AbortSignal
+}
+
+declare global {
+  // What @types/express leaves open for middleware; nothing where it is not installed.
+  namespace Express {
+    interface Request {
+      agent?: RequestAgent
+    }
+  }
 }
 
 export type WithAgent = IncomingMessage & { agent?: RequestAgent }
@@ -41,23 +55,34 @@ export interface Middleware {
   fastify(demand?: Demand): (request: FastifyRequestLike, reply: FastifyReplyLike) => Promise<void>
 }
 
-const agentOf = (peer: VerifiedPeer): RequestAgent => ({
-  spiffeId: peer.spiffeId,
-  kind: peer.kind,
-  agent: peer.name,
-  instance: peer.instance,
-  serial: peer.serial,
-  roles: peer.roles,
-  scopes: peer.scopes,
-  attributes: peer.attributes,
-})
+const agentOf = (peer: VerifiedPeer, signalOf: () => AbortSignal): RequestAgent => {
+  let signal: AbortSignal | null = null
+  return {
+    spiffeId: peer.spiffeId,
+    kind: peer.kind,
+    agent: peer.name,
+    instance: peer.instance,
+    serial: peer.serial,
+    roles: peer.roles,
+    scopes: peer.scopes,
+    attributes: peer.attributes,
+    // Most handlers never ask.
+    get signal() {
+      signal ??= signalOf()
+      return signal
+    },
+  }
+}
 
-export const createMiddleware = (verify: (request: IncomingMessage, demand?: Demand) => VerifiedPeer): Middleware => {
+export const createMiddleware = (
+  verify: (request: IncomingMessage, demand?: Demand) => VerifiedPeer,
+  signalOf: (request: IncomingMessage) => AbortSignal,
+): Middleware => {
   const handler =
     (demand?: Demand): Handler =>
     (request, response, next) => {
       try {
-        request.agent = agentOf(verify(request, demand))
+        request.agent = agentOf(verify(request, demand), () => signalOf(request))
       } catch (error) {
         const { status, contentType, body } = refusalAnswer(error)
         response.statusCode = status
@@ -73,7 +98,7 @@ export const createMiddleware = (verify: (request: IncomingMessage, demand?: Dem
     requireRole: (...roles) => handler({ roles }),
     fastify: demand => async (request, reply) => {
       try {
-        ;(request.raw as WithAgent).agent = agentOf(verify(request.raw, demand))
+        ;(request.raw as WithAgent).agent = agentOf(verify(request.raw, demand), () => signalOf(request.raw))
       } catch (error) {
         const { status, contentType, body } = refusalAnswer(error)
         reply.code(status).type(contentType).send(body)

@@ -5,26 +5,24 @@ import type { IncomingHttpHeaders, IncomingMessage, RequestListener } from 'node
 import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
 import { createServer, type Server as HttpsServer } from 'node:https'
 import type { Socket } from 'node:net'
-import type { TLSSocket } from 'node:tls'
+import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { tlsMaterialOf } from '../agent/credential.ts'
 import { silentLog } from '../base/log.ts'
-import { parseCertificate } from '../pki/certificate.ts'
-import { parsePem } from '../pki/pem.ts'
-import { parseTrustDomain } from '../pki/spiffe.ts'
-import { decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
+import { CallRefused, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { FeedEvent, PrincipalKind } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
-import { anchorOf } from '../verify/trust-anchor.ts'
+import { type PeerState, type Trust, trustIn } from '../verify/verify-peer.ts'
 import { type Connection, createConnections, peerOf } from './connections.ts'
 import { reportDecisions } from './decision-report.ts'
 import { startFeedClient } from './feed-client.ts'
 import { readForwardedChain, stripBefore } from './forwarded.ts'
+import { createGrpc, type Grpc } from './grpc.ts'
 import { type CallRequest, createJudging, type Demand, type JudgementHooks } from './judgement.ts'
 import { createKeeper } from './keeper.ts'
 import { createMiddleware, type Middleware } from './middleware.ts'
 import { type AgentVerifierOptions, readVerifierOptions } from './options.ts'
-import { createProofs, type Trust } from './proof.ts'
+import { createProofs } from './proof.ts'
 import { startPublishedStatePolling } from './published-state.ts'
 
 export interface VerifierStatus {
@@ -37,13 +35,14 @@ export interface VerifierStatus {
   readonly connections: number
 }
 
-export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHooks {
+/** Once it is disposed of it refuses every call, cuts its connections, and says so to the CA: close the servers first. */
+export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHooks, Grpc {
   /** An HTTPS server that asks for client certificates, rotates its own, and whose connections are cut. */
   createServer(listener: RequestListener): HttpsServer
   /** The same for HTTP/2, with HTTP/1.1 for those who speak nothing else. */
   createSecureServer(listener: (request: never, response: never) => void): Http2SecureServer
   /** For a TLS server made elsewhere with `tlsOptions()`. */
-  attach(server: HttpsServer | Http2SecureServer): void
+  attach(server: TlsServer): void
   tlsOptions(): SecureServerOptions
   /** Judges one request, now. @throws CallRefused, VerifyError: the rule that was broken */
   verifyRequest(request: Pick<IncomingMessage, 'socket'> & CallRequest, demand?: Demand): VerifiedPeer
@@ -52,6 +51,8 @@ export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHoo
    * the key. @param chain DER, leaf first @throws as verifyRequest; PkiError for bytes that are no certificate
    */
   verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest): VerifiedPeer
+  /** What it judges by at this moment, for `verifyPeer`. */
+  peerState(): PeerState
   /** Resolves once there is a verified state. */
   ready(): Promise<void>
   status(): VerifierStatus
@@ -79,11 +80,7 @@ export const agentVerifier = async (
   let trust = trustOf()
   function trustOf(): Trust {
     const { bundlePem, chainPem, trustDomain } = identity.current()
-    return {
-      trustDomain: parseTrustDomain(trustDomain),
-      anchors: parsePem(bundlePem, 'CERTIFICATE').map(der => anchorOf(parseCertificate(der), 'constraints')),
-      intermediates: chainPem === '' ? [] : parsePem(chainPem, 'CERTIFICATE').map(der => parseCertificate(der)),
-    }
+    return trustIn(trustDomain, bundlePem, chainPem)
   }
   const connections = createConnections(() => trust)
   const proofs = createProofs(() => trust)
@@ -94,14 +91,17 @@ export const agentVerifier = async (
       if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
     })
 
-  const decideAs = (kinds: readonly PrincipalKind[], peer: Peer, { roles = [], scopes = [] }: Demand): VerifiedPeer =>
-    decideCall({
+  let closed = false
+  const decideAs = (kinds: readonly PrincipalKind[], peer: Peer, { roles = [], scopes = [] }: Demand): VerifiedPeer => {
+    if (closed) throw new CallRefused('state_unknown', 'the verifier was disposed of')
+    return decideCall({
       peer,
       state: keeper.state,
       freshness: keeper.freshness(),
       now: keeper.now(),
       rules: { kinds, roles, scopes },
     })
+  }
   const decide = (peer: Peer, demand: Demand): VerifiedPeer => decideAs(settings.kinds, peer, demand)
   const isTrustedProxy = ({ spiffeId }: Peer): boolean => settings.trustedProxies.has(spiffeId)
   /** Whoever calls by a connection, or through a proxy at its other end. */
@@ -115,8 +115,15 @@ export const agentVerifier = async (
 
   /** Cuts what may not call any more. A connection that never proved anything is not cut: its requests hear why. */
   const cut = (connection: Connection): void => {
-    const { proof, socket, openedAt } = connection
+    const { proof, socket, openedAt, watched } = connection
     if ('refused' in proof) return
+    for (const [peer, controller] of watched)
+      try {
+        decide(peer, {})
+      } catch (error) {
+        watched.delete(peer)
+        controller.abort(error)
+      }
     try {
       if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
       if (isTrustedProxy(proof.peer)) decideAs([proof.peer.kind], proof.peer, {})
@@ -165,7 +172,7 @@ export const agentVerifier = async (
     setInterval(keeper.expire, expireMs),
   ].map(timer => timer.unref())
 
-  const servers = new Set<HttpsServer | Http2SecureServer>()
+  const servers = new Set<TlsServer>()
   const tlsOptions = (): SecureServerOptions => ({
     ...tlsMaterialOf(identity.current()),
     minVersion: 'TLSv1.3',
@@ -186,7 +193,7 @@ export const agentVerifier = async (
     setTrust(trustOf())
     for (const server of servers) server.setSecureContext(tlsOptions())
   })
-  const attach = (server: HttpsServer | Http2SecureServer): void => {
+  const attach = (server: TlsServer): void => {
     servers.add(server)
     stripBefore(server, socket => {
       const proof = connections.of(socket)?.proof
@@ -207,8 +214,24 @@ export const agentVerifier = async (
       decide,
     )
 
+  const signalOf = ({ socket, headers }: IncomingMessage): AbortSignal => {
+    const connection = connections.of(socket)
+    const peer = callerOf(connection, headers)
+    const watched = connection!.watched
+    const controller = watched.get(peer) ?? new AbortController()
+    watched.set(peer, controller)
+    return controller.signal
+  }
+
   return {
-    ...createMiddleware(verifyRequest),
+    ...createMiddleware(verifyRequest, signalOf),
+    ...createGrpc({
+      tlsOptions,
+      attach,
+      find: connections.between,
+      verify: (connection, request, demand) =>
+        judging.judge({ demand, request }, () => callerOf(connection, request.headers), decide),
+    }),
     createServer: listener => attached(createServer(tlsOptions(), listener)),
     createSecureServer: listener =>
       attached(createSecureServer({ ...tlsOptions(), allowHTTP1: true }, listener as never)),
@@ -217,6 +240,7 @@ export const agentVerifier = async (
     verifyRequest,
     verifyChain: (chain, demand = {}, request) =>
       judging.judge({ demand, request: request ?? null }, () => proofs.of(chain, keeper.now()).peer, decide),
+    peerState: () => ({ trust, revocation: keeper.state, freshness: keeper.freshness() }),
     observe: judging.observe,
     addCondition: judging.addCondition,
     ready: () => (keeper.position() === null ? new Promise<void>(resolve => waiting.add(resolve)) : Promise.resolve()),
@@ -233,6 +257,9 @@ export const agentVerifier = async (
     [Symbol.asyncDispose]: async () => {
       for (const timer of timers) clearInterval(timer)
       unfollow()
+      // Whoever is connected would be cut by nobody any more.
+      closed = true
+      cutAll()
       await Promise.all([feed.close(), published.close(), report?.[Symbol.asyncDispose]()])
       await keeper.save()
     },

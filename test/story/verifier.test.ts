@@ -16,6 +16,8 @@ let verifier: AgentVerifier
 let url: string
 let h2: string
 const rules: string[] = []
+/** Agents whose work was told to end, and why. */
+const ended: string[] = []
 const closing: (() => unknown)[] = []
 
 const anchors = () => ({ url: ca.urls.api, caFingerprint: ca.rootFingerprint })
@@ -24,7 +26,9 @@ const orders = 'spiffe://agentca.local/service/orders'
 const agentOf = async (name: string, ...create: string[]): Promise<AgentIdentity> => {
   await ca.agentcaJson('agent', 'create', name, '--owner', 'finance', ...create)
   await ca.agentcaJson('token', 'create', '--agent', name, '--file', `${name}.token`)
-  const identity = await agentIdentity({ ...anchors(), tokenFile: join(ca.directory, `${name}.token`) })
+  // Agents that do not stop by themselves: the backend is what is tried here.
+  const tokenFile = join(ca.directory, `${name}.token`)
+  const identity = await agentIdentity({ ...anchors(), tokenFile, watch: 'none' })
   closing.unshift(() => identity[Symbol.asyncDispose]())
   return identity
 }
@@ -73,7 +77,9 @@ beforeAll(async () => {
   const server = verifier.createServer((request, response) => {
     const handler = request.url === '/readers' ? readers : anybody
     handler(request, response, () => {
+      const { agent } = request as WithAgent
       if (request.url === '/events') {
+        agent!.signal.addEventListener('abort', () => ended.push(`${agent!.agent} ${agent!.signal.reason.code}`))
         response.writeHead(200, { 'content-type': 'text/event-stream' })
         response.write(': open\n\n')
       } else response.end((request as WithAgent).agent?.agent)
@@ -153,6 +159,7 @@ describe('a backend behind the verifier', () => {
     await Promise.all(ends)
     expect(await call(rogue)).toMatch(/^403 .*forbidden/)
     expect(rules.at(-1)).toBe('certificate_revoked')
+    expect(ended).toEqual(['rogue certificate_revoked'])
     expect(kept.destroyed).toBe(false)
     expect(await call(honest)).toBe('200 honest')
     kept.destroy()

@@ -1,0 +1,3 @@
+module agentca.example
+
+go 1.19
