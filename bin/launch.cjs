@@ -18,11 +18,15 @@ const compileCache = join(root, 'node_modules', '.cache', 'agentca')
  * Becomes the pinned runtime where Node can (22.15 and later); else runs it as a child and passes signals and the exit code on.
  * @param {string} command
  * @param {string[]} args
+ * @param {number[]} descriptors that the program was given beside its standard streams; Node marks them to be closed, so that only a
+ * child can be given them again
  */
-const become = (command, args) => {
+const become = (command, args, descriptors) => {
   const env = { NODE_COMPILE_CACHE: compileCache, ...process.env }
-  if (typeof process.execve === 'function') process.execve(command, [command, ...args], env)
-  const child = spawn(command, args, { stdio: 'inherit', env })
+  if (descriptors.length === 0 && typeof process.execve === 'function') process.execve(command, [command, ...args], env)
+  const stdio = ['inherit', 'inherit', 'inherit']
+  for (let fd = 3; fd <= Math.max(2, ...descriptors); fd++) stdio.push(descriptors.includes(fd) ? 'inherit' : 'ignore')
+  const child = spawn(command, args, { stdio, env })
   for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT'])
     process.on(signal, () => {
       // A terminal sends Ctrl-C to the whole group: the child has it already.
@@ -44,13 +48,15 @@ const fail = (name, message) => {
 /**
  * @param {string} name of the program, for messages
  * @param {string} entry under src/ and dist/, without its extension
+ * @param {number[]} descriptors file descriptors above 2 that the program reads
  */
-exports.launch = (name, entry) => {
+exports.launch = (name, entry, descriptors = []) => {
   const source = join(root, 'src', `${entry}.ts`)
   const compiled = join(root, 'dist', `${entry}.js`)
   if (existsSync(source)) {
     if (!existsSync(pinned)) fail(name, `this checkout is not set up: run "npm start" or "npm test" in ${root} once`)
-    if (realpathSync(process.execPath) !== realpathSync(pinned)) become(pinned, [source, ...process.argv.slice(2)])
+    if (realpathSync(process.execPath) !== realpathSync(pinned))
+      become(pinned, [source, ...process.argv.slice(2)], descriptors)
     else {
       enableCompileCache(process.env.NODE_COMPILE_CACHE ?? compileCache)
       import(pathToFileURL(source).href)

@@ -84,6 +84,16 @@ const findOther = async (directory: string, own: Holder): Promise<Holder | null>
   return null
 }
 
+/** @returns the pid of the living process that renews here, null for none; changes nothing */
+export const renewerOf = async (directory: string): Promise<number | null> => {
+  const own = await ourselves()
+  for (const name of await readdir(directory).catch(() => [])) {
+    const holder = name.startsWith(prefix) ? holderOf(name) : null
+    if (holder !== null && (await isAlive(holder, join(directory, name), own))) return holder.pid
+  }
+  return null
+}
+
 /** @returns what holds the lock: a file of this process, or another process */
 const tryLock = async (directory: string, own: Holder): Promise<string | Holder> => {
   const path = join(directory, nameOf(own))

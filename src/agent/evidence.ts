@@ -1,7 +1,8 @@
 // What an agent shows to become an instance: a join token or a JWT of another issuer, out of a file or a file descriptor. A secret never
 // comes from an argument or the environment, which other processes and crash reports may show; those carry paths and numbers only.
 import { createHash } from 'node:crypto'
-import { close, readFile } from 'node:fs'
+import { fstatSync, readFile } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { toHex, utf8 } from '../base/bytes.ts'
 import { messageOf } from '../base/errors.ts'
@@ -50,6 +51,36 @@ const readFrom = (type: Evidence['type'], file: string | number, where: string):
     })
   })
 
+/** A number that is open for something of the runtime's own would be waited for for ever. @throws AgentError `file_unreadable` */
+const checkReadable = (fd: number): void => {
+  try {
+    const found = fstatSync(fd)
+    if (found.isFile() || found.isFIFO() || found.isSocket() || found.isCharacterDevice()) return
+  } catch {
+    // Told below: it is not open.
+  }
+  throw AgentError.of('file_unreadable', `nothing was opened for the program as file descriptor ${fd}`, {
+    hint: `open it where the program is started: ${fd}<token.file`,
+  })
+}
+
+/** Whoever hands over a token has it ready. */
+const readMs = 10_000
+
+const within = async <T>(ms: number, work: Promise<T>, where: string): Promise<T> => {
+  const late = new AbortController()
+  const waited = delay(ms, undefined, { signal: late.signal }).then((): never => {
+    throw AgentError.of('file_unreadable', `${where} has no end: its writer keeps it open`, {
+      hint: 'close it behind the token, or use --token-file (AGENTCA_TOKEN_FILE)',
+    })
+  })
+  try {
+    return await Promise.race([work, waited])
+  } finally {
+    late.abort()
+  }
+}
+
 /** Each time from the file, so that a fresh one can be put there; from a descriptor once. @throws AgentError */
 export const createEvidenceReader = (source: EvidenceSource): (() => Promise<Evidence>) => {
   if ('tokenFile' in source)
@@ -58,13 +89,12 @@ export const createEvidenceReader = (source: EvidenceSource): (() => Promise<Evi
   if ('jwtFile' in source)
     return async () => parseEvidence('jwt', await readFrom('jwt', source.jwtFile, source.jwtFile), source.jwtFile)
   const { tokenFd } = source
+  const where = `file descriptor ${tokenFd}`
   let read: Promise<Evidence> | null = null
-  return () => {
-    read ??= readFrom('token', tokenFd, `file descriptor ${tokenFd}`).then(text => {
-      // Children must not find it open at its end and wonder.
-      close(tokenFd, () => {})
-      return parseEvidence('token', text, `file descriptor ${tokenFd}`)
-    })
+  return async () => {
+    if (read === null) checkReadable(tokenFd)
+    // It stays open: the same number may be one of the runtime's own, and closing that would end the program.
+    read ??= within(readMs, readFrom('token', tokenFd, where), where).then(text => parseEvidence('token', text, where))
     return read
   }
 }

@@ -7,7 +7,7 @@ import { silentLog } from '../base/log.ts'
 import { systemTiming, type Timing } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { type CredentialDirectory, presentGeneration } from './credential-directory.ts'
-import { fetchCrls } from './crl-fetch.ts'
+import { refreshCrls } from './crl-files.ts'
 import { AgentError } from './errors.ts'
 import { followDirectory } from './following.ts'
 import { storedLifetime } from './lifetime.ts'
@@ -59,17 +59,6 @@ export interface Surroundings {
 }
 
 const systemSurroundings: Surroundings = { env: process.env, timing: systemTiming }
-
-/** After each renewal; programs that check revocation by these files would rather have none than an old one. */
-const refreshCrls = async (parts: Parts, directory: CredentialDirectory, credential: Credential): Promise<void> => {
-  const log = parts.options.log ?? silentLog
-  try {
-    const pem = await fetchCrls(credential, parts.timing.clock.now(), parts.signal)
-    if (pem !== null) await directory.saveCrls(pem)
-  } catch (error) {
-    if (!parts.signal.aborted) log.warn({ err: error }, 'crl.pem stays as it is')
-  }
-}
 
 const isDirectory = (store: CredentialStore): store is CredentialDirectory => Symbol.asyncDispose in store
 

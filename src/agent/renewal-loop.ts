@@ -49,10 +49,12 @@ export const revocationCodes: ReadonlySet<string> = new Set([
   'registration_ended',
 ])
 
+const enrolAgainHint = 'find out why (agentca cert show), then enrol again with fresh evidence: agentca token create'
+
 /** A certificate that somebody else's renewal replaced is revoked too; then it is for the lineage to say what happened. */
 export const revokedBy = (error: AgentError): AgentError =>
   AgentError.of('revoked', `the CA revoked this identity: ${error.message}`, {
-    hint: error.hint ?? 'enrol again with fresh evidence: agentca token create',
+    hint: error.code.startsWith('registration_') && error.hint !== undefined ? error.hint : enrolAgainHint,
     facts: { ...error.facts, reason: error.code },
     cause: error,
     ...(error.requestId === null ? {} : { requestId: error.requestId }),
@@ -78,7 +80,8 @@ const beyondRecovery: ReadonlySet<string> = new Set([
   'instance_revoked',
 ])
 
-const isBeyondRecovery = (error: unknown): boolean => error instanceof AgentError && beyondRecovery.has(error.code)
+export const isBeyondRecovery = (error: unknown): boolean =>
+  error instanceof AgentError && beyondRecovery.has(error.code)
 
 export interface RenewalLoopDeps extends RenewalDeps {
   readonly log: Log
