@@ -1,7 +1,7 @@
 // The routes of the agents' API (architecture.md, HTTP). What they have in common is in the front, what they do in the files that they
 // name.
 import type { IRouter, RequestHandler } from 'express'
-import { type AgentIssuanceDeps, createAgentIssuance, recoverPath, renewPath } from './agent-issuance.ts'
+import { type AgentIssuance, type AgentIssuanceDeps, recoverPath, renewPath } from './agent-issuance.ts'
 import { sendJson, sendPem } from './answer.ts'
 import { capabilities } from './capabilities.ts'
 import { HttpError } from './errors.ts'
@@ -29,8 +29,19 @@ export const methodNotAllowed =
     throw new HttpError('method_not_allowed', `expected ${allow}, got ${request.method}`)
   }
 
-export const mountAgentApi = (router: IRouter, deps: AgentIssuanceDeps, jsonBody: RequestHandler): void => {
-  const { enrol, renew, recover } = createAgentIssuance(deps)
+/** What agents ask for all the time, by the path that it is posted to. */
+export const hotPosts = ({ enrol, renew }: AgentIssuance): ReadonlyMap<string, RequestHandler> =>
+  new Map([
+    [agentPaths.renew, renew],
+    [agentPaths.enroll, enrol],
+  ])
+
+export const mountAgentApi = (
+  router: IRouter,
+  deps: Pick<AgentIssuanceDeps, 'clock' | 'issuers' | 'logIdentity'>,
+  { enrol, renew, recover }: AgentIssuance,
+  jsonBody: RequestHandler,
+): void => {
   const post = (path: string, handler: RequestHandler): void => {
     router.route(path).post(jsonBody, handler).all(methodNotAllowed('POST'))
   }

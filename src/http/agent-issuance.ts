@@ -138,7 +138,10 @@ const createIssue = (deps: AgentIssuanceDeps) => {
   }
 }
 
-export const createAgentIssuance = (deps: AgentIssuanceDeps): Record<'enrol' | 'renew' | 'recover', RequestHandler> => {
+/** One for a server: it remembers proofs and idempotency keys. */
+export type AgentIssuance = Readonly<Record<'enrol' | 'renew' | 'recover', RequestHandler>>
+
+export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
   const issue = createIssue(deps)
   // A proof can be used from 60 s before to 60 s after its time.
   const proofs = createReplayMemory(() => deps.clock.monotonic(), 2 * proofWindowMs, maxProofs)

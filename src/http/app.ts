@@ -1,17 +1,19 @@
 // The Express applications: the TLS face for agents and operators, the socket face for the operator of this machine. Four middlewares
 // and the routes; Express does nothing by itself that nobody asked for.
-import express, { type Express, type RequestHandler, type Router } from 'express'
+import type { RequestListener } from 'node:http'
+import express, { type RequestHandler, type Router } from 'express'
 import type { PolicyAuthority } from '../ca/scopes.ts'
 import type { Feed } from '../feed/feed.ts'
 import type { Monitor } from '../monitor/monitor.ts'
-import { agentPaths, decidedLater, mountAgentApi } from './agent-api.ts'
-import type { AgentIssuanceDeps } from './agent-issuance.ts'
+import { agentPaths, decidedLater, hotPosts, mountAgentApi } from './agent-api.ts'
+import { type AgentIssuanceDeps, createAgentIssuance } from './agent-issuance.ts'
 import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
 import { createJsonBody, maxPoliciesBodyBytes } from './body.ts'
 import { decisionPaths, mountDecisions } from './decisions.ts'
 import { HttpError } from './errors.ts'
 import { feedPaths, mountFeed } from './feed-routes.ts'
 import { createFront, type FrontDeps, localFront } from './front.ts'
+import { createHotRoutes } from './hot-routes.ts'
 import { createMeter } from './meter.ts'
 import { mountPolicies, policyPaths } from './policy-routes.ts'
 
@@ -34,7 +36,7 @@ export interface AppOptions {
   readonly bodyDeadlineMs?: number
 }
 
-export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOptions): Express => {
+export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOptions): RequestListener => {
   const app = express()
   app.disable('x-powered-by')
   app.set('etag', false)
@@ -46,19 +48,14 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.enable('strict routing')
 
   const jsonBody = createJsonBody(bodyDeadlineMs)
-  app.use(
-    createMeter(
-      deps,
-      new Set<string>([
-        ...Object.values(agentPaths),
-        ...Object.values(feedPaths),
-        ...Object.values(decisionPaths),
-        ...Object.values(policyPaths),
-      ]),
-    ),
-  )
-  app.use(face === 'tls' ? createFront(deps, decidedLater) : localFront)
-  if (face === 'tls') mountAgentApi(app, deps, jsonBody)
+  const knownPaths = { ...agentPaths, ...feedPaths, ...decisionPaths, ...policyPaths }
+  const meter = createMeter(deps, new Set<string>(Object.values(knownPaths)))
+  const front = face === 'tls' ? createFront(deps, decidedLater) : localFront
+  const answerError = createErrorAnswer(deps)
+  const issuance = face === 'tls' ? createAgentIssuance(deps) : null
+  app.use(meter)
+  app.use(front)
+  if (issuance !== null) mountAgentApi(app, deps, issuance, jsonBody)
   if (face === 'tls' && deps.feed !== undefined) mountFeed(app, deps.feed, jsonBody)
   if (face === 'tls' && deps.monitor !== undefined) mountDecisions(app, deps.monitor, jsonBody)
   if (face === 'tls' && deps.policies !== undefined) mountPolicies(app, deps.policies)
@@ -71,6 +68,7 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
       hint: 'GET /v1/capabilities lists what this server knows',
     })
   })
-  app.use(createErrorAnswer(deps))
-  return app
+  app.use(answerError)
+  if (issuance === null) return app
+  return createHotRoutes({ before: [meter, front, jsonBody], posts: hotPosts(issuance), answerError, others: app })
 }
