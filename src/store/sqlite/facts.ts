@@ -1,4 +1,5 @@
-// Reads everything a decision about one issuance may look at: point look-ups only. Deciding is the authority's.
+// Reads everything a decision about one issuance may look at: point look-ups only. Deciding is the authority's. The rows themselves stay
+// in the store: in the same transaction, recording need not look them up again.
 import type { IssuanceFacts, IssuanceQuery } from '../ports.ts'
 import type { CertificateRecord, SeenKey } from '../records.ts'
 import * as codes from './codes.ts'
@@ -15,33 +16,53 @@ interface Origin {
 
 const nobody: Origin = { registrationId: null, token: null, use: null, presented: null }
 
-export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): IssuanceFacts => {
+/** Where the facts were found; true until the transaction changes something. */
+export interface FoundRows {
+  readonly query: IssuanceQuery
+  readonly token: rows.TokenRow | null
+  /** What the query's key has claimed of that token. */
+  readonly use: Origin['use']
+  readonly instance: rows.InstanceRow | undefined
+  readonly presented: { readonly serial: string; readonly row: number } | null
+  readonly head: { readonly serial: string; readonly row: number } | null
+}
+
+const placeOf = (row: rows.CertificateRow | null | undefined, record: CertificateRecord | null): FoundRows['head'] =>
+  row == null || record === null ? null : { serial: record.serial, row: row.row }
+
+export const readFacts = (
+  db: Connection,
+  words: Words,
+  query: IssuanceQuery,
+): { readonly facts: IssuanceFacts; readonly found: FoundRows } => {
   const keyHash = codes.soughtBlob(query.keyHash)
   const origin = originOf(db, query, keyHash)
   const registered = registeredOf(db, query, origin)
   const registration = registered === undefined ? null : rows.registrationOf(registered)
   const claim = claimOf(db, query, origin)
-  const seen = keySeenWith(db, keyHash)
+  const key = keyFactsOf(db, keyHash)
+  const { seen } = key
   const lineage = origin.presented?.instance ?? claim.instance ?? ownKeyOf(query, registration, seen)
   const instance = lineage === null ? undefined : rows.instanceRowBySeq(db, lineage)
   const head = instance?.head == null ? undefined : rows.certificateByRow(db, instance.head)
   const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
     row == null ? null : rows.certificateOf(words, row)
   const registrationId = registration?.id ?? null
-  const barred = barredKey(db, keyHash)
+  const presented = record(origin.presented)
+  const newest = record(head)
   let live: number | null = null
   let liveBefore: number | null = null
-  return {
+  const facts: IssuanceFacts = {
     registration,
     owner: registered === undefined ? null : rows.ownerOfRegistration(registered),
     token: origin.token === null ? null : rows.tokenOf(origin.token),
     tokenUse: claim.tokenUse,
-    presented: record(origin.presented),
+    presented,
     instance: instance === undefined ? null : rows.instanceOf(instance),
-    head: record(head),
+    head: newest,
     replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
-    keySeenWith: seen?.key ?? (barred.issuer === 1 ? 'issuer' : null),
-    keyRevoked: barred.revoked === 1,
+    keySeenWith: seen?.key ?? (key.ofIssuer ? 'issuer' : null),
+    keyRevoked: key.revoked,
     // Read when asked for: its cost grows with the fleet, and only a profile with a limit looks.
     get liveInstances() {
       live ??= registrationId === null ? 0 : liveInstances(db, registrationId, query.now)
@@ -53,6 +74,15 @@ export const readFacts = (db: Connection, words: Words, query: IssuanceQuery): I
       return liveBefore
     },
   }
+  const found: FoundRows = {
+    query,
+    token: origin.token,
+    use: origin.use,
+    instance,
+    presented: placeOf(origin.presented, presented),
+    head: placeOf(head, newest),
+  }
+  return { facts, found }
 }
 
 const registeredOf = (db: Connection, { evidence }: IssuanceQuery, { registrationId }: Origin) => {
@@ -135,36 +165,40 @@ const replacementsOf = (db: Connection, presented: number): number =>
 const ownKeyOf = (
   { evidence }: IssuanceQuery,
   registration: { readonly id: number } | null,
-  seen: { readonly key: SeenKey; readonly instance: number } | null,
+  seen: KeyFacts['seen'],
 ): number | null =>
   evidence.kind === 'registration' && seen !== null && seen.key.registrationId === registration?.id
     ? seen.instance
     : null
 
-const keySeenWith = (
-  db: Connection,
-  keyHash: Uint8Array,
-): { readonly key: SeenKey; readonly instance: number } | null => {
-  const seen = db.get<{ id: string; instance: number; registration_id: number; released: number }>(
-    `SELECT (SELECT id FROM instance i WHERE i.seq = c.instance) AS id, c.instance, c.registration_id,
-       c.issued_at IS NOT NULL AS released FROM certificate c
-     WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +? ORDER BY released DESC LIMIT 1`,
-    keyHash.subarray(0, 8),
-    keyHash,
-  )
-  if (seen === undefined) return null
-  const key = { instanceId: seen.id, registrationId: seen.registration_id, released: seen.released === 1 }
-  return { key, instance: seen.instance }
+interface KeyFacts {
+  readonly seen: { readonly key: SeenKey; readonly instance: number } | null
+  /** A CA's own key. */
+  readonly ofIssuer: boolean
+  readonly revoked: boolean
 }
 
-/** 1 for a CA's own key, and for one that was revoked. */
-const barredKey = (db: Connection, keyHash: Uint8Array) =>
-  db.get<{ issuer: number; revoked: number }>(
-    `SELECT EXISTS (SELECT 1 FROM issuer WHERE spki_hash = +?) AS issuer,
-       EXISTS (SELECT 1 FROM revoked_key WHERE key_hash = +?) AS revoked`,
-    keyHash,
-    keyHash,
-  )!
+// One look-up, in which an aggregate takes the place of an order: a sorter is set up even for no row. The other columns are those of the
+// row that has the maximum (SQLite's documentation of SELECT, "Bare columns in an aggregate query").
+const selectKeyFacts = `SELECT EXISTS (SELECT 1 FROM issuer WHERE spki_hash = +?) AS issuer,
+   EXISTS (SELECT 1 FROM revoked_key WHERE key_hash = +?) AS revoked,
+   max(c.issued_at IS NOT NULL) AS released, c.instance, c.registration_id
+   FROM certificate c WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?`
+
+const keyFactsOf = (db: Connection, keyHash: Uint8Array): KeyFacts => {
+  const { issuer, revoked, released, instance, registration_id } = db.get<{
+    issuer: number
+    revoked: number
+    released: number | null
+    instance: number | null
+    registration_id: number | null
+  }>(selectKeyFacts, keyHash, keyHash, keyHash.subarray(0, 8), keyHash)!
+  const barred = { ofIssuer: issuer === 1, revoked: revoked === 1 }
+  if (released === null || instance === null || registration_id === null) return { ...barred, seen: null }
+  const { id } = db.get<{ id: string }>('SELECT id FROM instance WHERE seq = +?', instance)!
+  const key = { instanceId: id, registrationId: registration_id, released: released === 1 }
+  return { ...barred, seen: { key, instance } }
+}
 
 /** @param before only instances that began before this one */
 const liveInstances = (

@@ -6,7 +6,7 @@ import type { CertificateRecord, LeafDraft } from '../records.ts'
 import * as cascade from './cascade.ts'
 import * as codes from './codes.ts'
 import { isUniqueViolation } from './connection.ts'
-import { neverReleased, readFacts } from './facts.ts'
+import { type FoundRows, neverReleased, readFacts } from './facts.ts'
 import { lockInstance } from './lock.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
@@ -14,12 +14,13 @@ import * as rows from './rows.ts'
 export const createIssuance = (parts: Parts): IssuancePort => {
   const { db, words, journal, commit } = parts
   return {
-    facts: query => readFacts(db, words, query),
+    facts: query => readFacts(db, words, query).facts,
     recordIntents: batch =>
       commit.write(() =>
         batch.map(command => {
-          const decision = command.decide(readFacts(db, words, command.query))
-          applyDecision(parts, decision, command.query.now)
+          const { facts, found } = readFacts(db, words, command.query)
+          const decision = command.decide(facts)
+          applyDecision(parts, decision, found)
           return decision
         }),
       ),
@@ -69,25 +70,25 @@ export const createIssuance = (parts: Parts): IssuancePort => {
   }
 }
 
-const applyDecision = (parts: Parts, decision: IssuanceDecision<unknown>, now: number): void => {
+const applyDecision = (parts: Parts, decision: IssuanceDecision<unknown>, found: FoundRows): void => {
   const { journal } = parts
   if (decision.act === 'record') {
-    insertIntent(parts, decision.intent)
+    insertIntent(parts, decision.intent, found)
     journal.leaf(decision.leaf)
   } else if (decision.act === 'repeat') {
     if (decision.leaf !== null) journal.leaf(decision.leaf)
   } else if (decision.act === 'refuse') {
     if (decision.leaf !== null) journal.leaf(decision.leaf)
-    if (decision.lock !== null) lockInstance(parts, decision.lock, now)
+    if (decision.lock !== null) lockInstance(parts, decision.lock, found.query.now)
   }
 }
 
-const insertIntent = (parts: Parts, intent: IntentRecord): void => {
+const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): void => {
   const { db, words } = parts
-  const predecessor = rowOf(parts, intent.predecessor)
-  const supersedes = rowOf(parts, intent.supersedes)
-  const instance = intent.newInstance ? createInstance(parts, intent) : existingInstance(parts, intent)
-  const token = intent.tokenId === null ? null : tokenSeq(parts, intent.tokenId)
+  const predecessor = rowOf(parts, intent.predecessor, found)
+  const supersedes = rowOf(parts, intent.supersedes, found)
+  const instance = intent.newInstance ? createInstance(parts, intent) : existingInstance(parts, intent, found)
+  const token = intent.tokenId === null ? null : tokenSeq(parts, intent.tokenId, found)
   const keyHash = codes.blobOf(intent.keyHash)
   let row: number
   try {
@@ -121,7 +122,11 @@ const insertIntent = (parts: Parts, intent: IntentRecord): void => {
     if (isUniqueViolation(error)) throw new StoreError('conflict', `serial ${intent.serial} was used before`)
     throw error
   }
-  if (token !== null) claimUse(parts, token, keyHash, row)
+  if (token !== null) {
+    const known = found.token?.seq === token && found.query.keyHash === intent.keyHash
+    claimUse(parts, known ? found.use : useOf(parts, token, keyHash), { token, keyHash, row })
+  }
+  parts.intents.remember(intent.serial, { row, issuerId: intent.issuerId, supersedes })
   // A new instance has its end already: not to be set again, because it is in an index.
   if (intent.newInstance) db.run('UPDATE instance SET head = ? WHERE seq = +?', row, instance)
   else
@@ -141,8 +146,10 @@ const serialBlob = (serial: string): Uint8Array => {
   return blob
 }
 
-const rowOf = (parts: Parts, serial: string | null): number | null => {
+const rowOf = (parts: Parts, serial: string | null, { presented, head }: FoundRows): number | null => {
   if (serial === null) return null
+  if (presented?.serial === serial) return presented.row
+  if (head?.serial === serial) return head.row
   const found = parts.db.get<{ row: number }>('SELECT row FROM certificate WHERE serial = +?', codes.soughtBlob(serial))
   if (found === undefined) throw new StoreError('not_found', `no certificate has serial ${serial}`)
   return found.row
@@ -164,11 +171,8 @@ const createInstance = ({ db }: Parts, intent: IntentRecord): number => {
   }
 }
 
-const existingInstance = ({ db }: Parts, intent: IntentRecord): number => {
-  const found = db.get<{ seq: number; registration_id: number; state: number }>(
-    'SELECT seq, registration_id, state FROM instance WHERE id = +?',
-    intent.instanceId,
-  )
+const existingInstance = ({ db }: Parts, intent: IntentRecord, { instance }: FoundRows): number => {
+  const found = instance?.id === intent.instanceId ? instance : rows.instanceRow(db, intent.instanceId)
   if (found === undefined) throw new StoreError('not_found', `no instance has id ${intent.instanceId}`)
   if (found.registration_id !== intent.registrationId)
     throw new StoreError('conflict', `instance ${intent.instanceId} belongs to another registration`)
@@ -177,20 +181,28 @@ const existingInstance = ({ db }: Parts, intent: IntentRecord): number => {
   return found.seq
 }
 
-const tokenSeq = ({ db }: Parts, id: string): number => {
+const tokenSeq = ({ db }: Parts, id: string, { token }: FoundRows): number => {
+  if (token?.id === id) return token.seq
   const found = db.get<{ seq: number }>('SELECT seq FROM token WHERE id = +?', id)
   if (found === undefined) throw new StoreError('not_found', `no token has id ${id}`)
   return found.seq
 }
 
-/** A key that holds a claim already does not take another use; any other key needs one that is left. */
-const claimUse = ({ db }: Parts, token: number, keyHash: Uint8Array, row: number): void => {
-  const claim = db.get<{ counted: number }>(
-    'SELECT counted FROM token_use WHERE token = +? AND key_hash = +?',
+const useOf = ({ db }: Parts, token: number, keyHash: Uint8Array): FoundRows['use'] =>
+  db.get<{ certificate: number; counted: number }>(
+    'SELECT certificate, counted FROM token_use WHERE token = +? AND key_hash = +?',
     token,
     keyHash,
-  )
-  if (claim === undefined || claim.counted === 0) {
+  ) ?? null
+
+/** A key that holds a claim already does not take another use; any other key needs one that is left. */
+const claimUse = (
+  { db }: Parts,
+  use: FoundRows['use'],
+  claim: { readonly token: number; readonly keyHash: Uint8Array; readonly row: number },
+): void => {
+  const { token, keyHash, row } = claim
+  if (use === null || use.counted === 0) {
     const { changes } = db.run(
       `UPDATE token SET uses_taken = uses_taken + 1 WHERE seq = +? AND state = 0 AND uses_taken < uses
          AND (bound_key_hash IS NULL OR bound_key_hash = ?)`,
@@ -199,13 +211,10 @@ const claimUse = ({ db }: Parts, token: number, keyHash: Uint8Array, row: number
     )
     if (changes === 0) throw new StoreError('conflict', 'the token has no use left for this key')
   }
-  db.run(
-    `INSERT INTO token_use(token, key_hash, certificate, counted) VALUES (?, ?, ?, 1)
-     ON CONFLICT (token, key_hash) DO UPDATE SET certificate = excluded.certificate, counted = 1`,
-    token,
-    keyHash,
-    row,
-  )
+  if (use === null)
+    db.run('INSERT INTO token_use(token, key_hash, certificate, counted) VALUES (?, ?, ?, 1)', token, keyHash, row)
+  else
+    db.run('UPDATE token_use SET certificate = ?, counted = 1 WHERE token = +? AND key_hash = +?', row, token, keyHash)
 }
 
 /** The profile's window looks back a bounded number of times. */
@@ -231,26 +240,29 @@ const forgetRecovery = (db: Parts['db'], row: rows.CertificateRow): void => {
     db.run('UPDATE instance SET recoveries = ? WHERE seq = +?', JSON.stringify(times.toSpliced(at, 1)), row.instance)
 }
 
+// Without RETURNING, which makes a table for its rows with each call and costs as much again.
 const releaseIntent = `UPDATE certificate SET state = ${codes.ISSUED}, signature = ?, issued_at = ?
-  WHERE serial = +? AND state = ${codes.INTENT} AND epoch = +?
+  WHERE row = +? AND serial = +? AND state = ${codes.INTENT} AND epoch = +?
     AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
       AND r.version = certificate.registration_version)
-    AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)
-  RETURNING issuer_id, supersedes`
+    AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)`
 
 const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' => {
   const { db, journal } = parts
-  const released = db.get<{ issuer_id: number; supersedes: number | null }>(
+  const intent = parts.intents.find(command.serial)
+  if (intent === null) return refuseRelease(parts, command)
+  const { changes } = db.run(
     releaseIntent,
     command.signature,
     command.at,
+    intent.row,
     codes.soughtBlob(command.serial),
     command.epoch,
   )
-  if (released === undefined) return refuseRelease(parts, command)
-  countSignature(parts, released.issuer_id)
+  if (changes === 0) return refuseRelease(parts, command)
+  countSignature(parts, intent.issuerId)
   journal.leaf(command.issuedLeaf)
-  if (released.supersedes !== null) supersede(parts, released.supersedes, command.at)
+  if (intent.supersedes !== null) supersede(parts, intent.supersedes, command.at)
   return 'issued'
 }
 

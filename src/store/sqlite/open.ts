@@ -14,6 +14,7 @@ import { createInstances } from './instances.ts'
 import { createIssuance } from './issuance.ts'
 import { createIssuers } from './issuers.ts'
 import { createJournal } from './journal.ts'
+import { createKnownIntents } from './known-intents.ts'
 import { createMeta } from './meta.ts'
 import { createOrphans } from './orphans.ts'
 import { createOwners } from './owners.ts'
@@ -65,7 +66,9 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     write: work =>
       closing === null ? writer.write(work) : Promise.reject(new StoreError('store_failed', 'the ledger is closed')),
   }
-  const parts: Parts = { db, words, journal, commit, changes, appended, logged, scopes: createScopes(db) }
+  const intents = createKnownIntents(db)
+  const scopes = createScopes(db)
+  const parts: Parts = { db, words, journal, intents, commit, changes, appended, logged, scopes }
   const close = (): Promise<void> => {
     closing ??= writer.idle().then(() => {
       db.close()

@@ -3,6 +3,7 @@ import type { CommitWatch } from './commit-watch.ts'
 import type { Connection } from './connection.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { Journal } from './journal.ts'
+import type { KnownIntents } from './known-intents.ts'
 import type { Scopes } from './scopes.ts'
 import type { Words } from './words.ts'
 
@@ -11,6 +12,7 @@ export interface Parts {
   readonly commit: GroupCommit
   readonly journal: Journal
   readonly words: Words
+  readonly intents: KnownIntents
   readonly scopes: Scopes
   /** Of what CRL and OCSP show. */
   readonly changes: CommitWatch
