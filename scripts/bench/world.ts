@@ -58,6 +58,8 @@ export const makeHome = async (directory: string): Promise<CaHome> => {
     AGENTCA_PUBLICURL_STATUS: `http://127.0.0.1:${status}`,
     AGENTCA_LIMITS_ANONYMOUSPERMINUTE: noRateLimit,
     AGENTCA_LIMITS_IDENTITYPERMINUTE: noRateLimit,
+    AGENTCA_ISSUANCE_PERINSTANCE_BURST: noRateLimit,
+    AGENTCA_ISSUANCE_PERREGISTRATION_BURST: noRateLimit,
   }
   await promisify(execFile)(agentca, ['init'], { env: { ...process.env, ...env } })
   return { paths: homePaths(directory), env }

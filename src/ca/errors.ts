@@ -38,6 +38,8 @@ export type CaErrorCode =
   /** A kind of key that the profile does not take. */
   | 'key_not_accepted'
   | 'profile_unknown'
+  /** More certificates for one instance, or one registration, than its pace allows. */
+  | 'issuance_rate_limited'
   | 'issuance_in_progress'
   | 'not_released'
   | 'not_found'

@@ -35,6 +35,7 @@ import type {
   IssuedCertificate,
   LintedDraft,
 } from './issuance.ts'
+import type { IssuancePace } from './issuance-pace.ts'
 import type { IssuancePolicy } from './scopes-issuance.ts'
 
 export interface IssuanceDeps {
@@ -54,6 +55,7 @@ export interface IssuanceDeps {
   /** A new instance id: 128 bits, lower-case hex. */
   readonly newInstanceId: () => string
   readonly signDeadlineMs: number
+  readonly pace: IssuancePace
   /** @throws CaError `clock_refused` when the wall clock cannot be trusted for signing */
   readonly checkClock: (now: number) => void
   readonly reached: ReachedStep
@@ -368,14 +370,16 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     checkCertificationRequestSignature(csr)
     deps.reached('issuance 2')
     checkSigner()
-    // Step 3.
-    const draft = drafter.draft({ registration: early.registration, instanceId: instanceOf(early), csr, now })
-    deps.reached('issuance 3')
-    // Step 4.
-    const { decision, facts: binding } = await commit(prepared, { draft, decision: early })
-    deps.reached('issuance 4')
-    if (decision.act === 'record') return release(request, draft, decision.intent, early.registration)
-    return settle(prepared, decision, binding)
+    return deps.pace.run(early, async () => {
+      // Step 3.
+      const draft = drafter.draft({ registration: early.registration, instanceId: instanceOf(early), csr, now })
+      deps.reached('issuance 3')
+      // Step 4.
+      const { decision, facts: binding } = await commit(prepared, { draft, decision: early })
+      deps.reached('issuance 4')
+      if (decision.act === 'record') return release(request, draft, decision.intent, early.registration)
+      return settle(prepared, decision, binding)
+    })
   }
 
   /** Known to be down: 503 before step 4, or the queue of intents would become a queue of orphans. */
@@ -388,12 +392,9 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     issue,
     sweep: async () => {
       const at = deps.clock.now()
-      const rows = await issuance.sweepIntents({
-        now: at,
-        epoch: deps.epoch,
-        leaf: ({ serial }, registration) => events.orphaned({ serial, registration }, at),
-      })
-      return rows.length
+      const leaf = ({ serial }: { serial: string }, registration: Registration) =>
+        events.orphaned({ serial, registration }, at)
+      return (await issuance.sweepIntents({ now: at, epoch: deps.epoch, leaf })).length
     },
   }
 }

@@ -60,8 +60,8 @@ const audit = async (deps: ErrorAnswerDeps, error: unknown, problem: Problem, re
   const subject = subjectOf(deps, response)
   const context = { ...contextOf(response), at: deps.clock.now() }
   // The limit on requests bounds whom it lets through. What an operator was refused is kept whole; everybody else could ask for ever.
-  const limited = code === 'rate_limited'
-  const name = subject === null || limited ? undefined : context.who
+  const limited = code === 'rate_limited' || code === 'issuance_rate_limited'
+  const name = subject === null || code === 'rate_limited' ? undefined : context.who
   if ((limited || !isOperator(caller)) && !deps.sampler.admit(code, source, name)) return
   const facts = { op: operationOf(request), code, detail: detailOf(error) }
   await deps.audit.append([requestRefused(context, subject, facts)])

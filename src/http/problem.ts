@@ -70,6 +70,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   policy_denied: denied,
   policy_test_failed: row(422, 9, 'The policies do not pass their own tests'),
   issuance_in_progress: conflicting,
+  issuance_rate_limited: row(429, 7, 'Too many certificates'),
   not_released: conflicting,
   not_found: missing,
   conflict: conflicting,
@@ -214,9 +215,14 @@ const hiddenDetail = (status: number): string =>
 export const jitteredSeconds = (random: () => number): number => 1 + Math.floor(random() * 4)
 
 /** Seconds in Retry-After. @returns null where the answer carries none */
-export const retryAfterSeconds = (problem: Pick<Problem, 'status' | 'code'>, random: () => number): number | null => {
+export const retryAfterSeconds = (
+  problem: Pick<Problem, 'status' | 'code' | 'facts'>,
+  random: () => number,
+): number | null => {
   if (problem.code === 'issuance_in_progress') return 1
   if (problem.status !== 429 && problem.status !== 503) return null
+  const known = problem.facts?.retryAfterSeconds
+  if (typeof known === 'number') return known + jitteredSeconds(random)
   return jitteredSeconds(random)
 }
 

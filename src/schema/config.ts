@@ -103,6 +103,14 @@ const schema = z.strictObject({
       serialPrefix: whole(1, 127).default(1),
       /** Requests in work at once; beyond it 503 with Retry-After. */
       maxInFlight: whole(1, 100_000).default(2000),
+      /** New certificates for one instance: at once, and a minute. One of five minutes' life is renewed about every three. */
+      perInstance: z
+        .strictObject({ burst: whole(1, 10_000_000).default(20), perMinute: whole(1, 10_000_000).default(2) })
+        .prefault({}),
+      /** The same for all instances of one agent, service or operator together. */
+      perRegistration: z
+        .strictObject({ burst: whole(1, 10_000_000).default(5000), perMinute: whole(1, 10_000_000).default(6000) })
+        .prefault({}),
     })
     .prefault({}),
   crl: z

@@ -20,6 +20,7 @@ import { createDrafter } from '../ca/draft.ts'
 import { CaError } from '../ca/errors.ts'
 import type { Drafter, Issuance } from '../ca/issuance.ts'
 import { createIssuanceEvents } from '../ca/issuance-events.ts'
+import { createIssuancePace } from '../ca/issuance-pace.ts'
 import { createIssuance } from '../ca/issue.ts'
 import { createIssuers, type Issuers, type StatusUrls, statusUrls } from '../ca/issuers.ts'
 import { createOcspResponder, type OcspResponder } from '../ca/ocsp-responder.ts'
@@ -187,6 +188,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     epoch,
     newInstanceId: () => toHex(pooledRandomBytes(16)),
     signDeadlineMs,
+    pace: createIssuancePace(clock, config.issuance),
     checkClock: clockGuard.check,
     reached,
   })

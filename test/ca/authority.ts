@@ -13,6 +13,7 @@ import { noSteps } from '../../src/base/steps.ts'
 import { type CrlIssuer, issueCrl } from '../../src/ca/crl.ts'
 import { type ActiveIssuer, createDrafter } from '../../src/ca/draft.ts'
 import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
+import type { IssuancePace } from '../../src/ca/issuance-pace.ts'
 import { createIssuance } from '../../src/ca/issue.ts'
 import { noIssuancePolicy } from '../../src/ca/scopes-issuance.ts'
 import type { Certificate } from '../../src/pki/certificate.ts'
@@ -144,11 +145,13 @@ export type TestAuthority = Awaited<ReturnType<typeof createTestAuthority>>
 /**
  * @param more labels of further keys in the online token: `issuing-…` becomes a retired issuing CA, any other an OCSP responder's
  * @param clock of issuance, for certificates that have expired
+ * @param pace default: none
  */
 export const createTestAuthority = async (
   openLedger: (path: string) => Ledger,
   more: readonly ('ocsp-1' | `issuing-${number}`)[] = [],
   clock: Clock = systemClock,
+  pace: IssuancePace = { run: (_whose, work) => work() },
 ) => {
   const directory = mkdtempSync(join(tmpdir(), 'agentca-authority-'))
   const ceremonies = await performCeremonies(directory, more)
@@ -218,6 +221,7 @@ export const createTestAuthority = async (
     epoch,
     newInstanceId: () => randomBytes(16).toString('hex'),
     signDeadlineMs: 5000,
+    pace,
     checkClock: () => {},
     reached: noSteps,
   })

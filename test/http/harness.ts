@@ -13,6 +13,7 @@ import { toHex } from '../../src/base/bytes.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import type { Labels, Metrics } from '../../src/base/metrics.ts'
+import type { IssuancePace } from '../../src/ca/issuance-pace.ts'
 import { createIssuers } from '../../src/ca/issuers.ts'
 import { type AppDeps, type AppOptions, createApp } from '../../src/http/app.ts'
 import { createInFlight, createLimits, type LimitRates } from '../../src/http/limits.ts'
@@ -164,11 +165,12 @@ const generous: LimitRates = { anonymousPerMinute: 1_000_000, identityPerMinute:
 
 export type TestFront = Awaited<ReturnType<typeof createTestFront>>
 
-export const createTestFront = async () => {
+/** @param pace of issuance; default: none */
+export const createTestFront = async (pace?: IssuancePace) => {
   // Both the front and the issuance read this clock, so that a certificate can be looked at after its end.
   const time = { offset: 0 }
   const clock = { now: () => Date.now() + time.offset, monotonic: systemClock.monotonic }
-  const ca = await createTestAuthority(path => openSqliteLedger(path, { clock, log: silentLog }), [], clock)
+  const ca = await createTestAuthority(path => openSqliteLedger(path, { clock, log: silentLog }), [], clock, pace)
   const { ledger } = ca
   const { metrics } = createCountingMetrics()
   const deps = {

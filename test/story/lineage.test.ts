@@ -282,7 +282,7 @@ describe('a profile', () => {
     const refused = async (says: string): Promise<void> => {
       const log = home.log().length
       server.child.kill('SIGHUP')
-      await until('a refusal in the log', () => home.log().slice(log).includes('profiles not reloaded'))
+      await until('a refusal in the log', () => home.log().slice(log).includes('nothing reloaded'))
       for (const part of [says, 'agent needy', 'agentca agent update NAME --profile OTHER'])
         expect(home.log().slice(log)).toContain(part)
     }
@@ -304,7 +304,7 @@ describe('a profile', () => {
     write('worse', 'kind: robot\n')
     const log = home.log().length
     server.child.kill('SIGHUP')
-    await until('a refusal in the log', () => home.log().slice(log).includes('profiles not reloaded'))
+    await until('a refusal in the log', () => home.log().slice(log).includes('nothing reloaded'))
     const said = home.log().slice(log)
     for (const fault of ['agent.yaml:keyAlgorithms', 'agent.yaml:colour', 'worse.yaml:kind'])
       expect(said).toContain(fault)
