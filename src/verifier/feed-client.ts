@@ -21,6 +21,7 @@ export interface FeedClientDeps {
 
 export interface FeedClient {
   readonly connected: boolean
+  /** To be called once nobody is let in any more: it tells the CA so. */
   close(): Promise<void>
 }
 
@@ -28,6 +29,8 @@ export interface FeedClient {
 const backoffMs = [200, 500, 1000, 2000, 5000, 10_000]
 /** Longer than the CA's heartbeats: a stream that says nothing for so long is dead, whatever TCP thinks. */
 const silenceMs = 20_000
+/** A process that ends waits no longer. */
+const leaveMs = 2000
 
 export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
   const { identity, log, timing } = deps
@@ -40,6 +43,18 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
   const peer = (): string => `spiffe://${identity.current().trustDomain}/service/agentca`
   const url = (path: string): string => `${identity.current().url}${path}`
 
+  const post = async (body: object, signal: AbortSignal): Promise<void> => {
+    const answer = await identity.fetch(url('/v1/feed/ack'), {
+      peer: peer(),
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...body, subscriber: deps.subscriber }),
+      signal,
+    })
+    const said = await answer.text()
+    if (answer.status !== 204) throw new AgentCaError('feed_refused', `${answer.status}: ${said.slice(0, 300)}`)
+  }
+
   let acknowledging: Promise<void> | null = null
   let owed: FeedPosition | null = null
   /** The newest position; while one is on its way the next one waits, and only the newest of those is said. */
@@ -50,20 +65,25 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
         const id = encodePosition(owed)
         owed = null
         try {
-          const answer = await identity.fetch(url('/v1/feed/ack'), {
-            peer: peer(),
-            method: 'POST',
-            headers: { 'content-type': 'application/json' },
-            body: JSON.stringify({ id, subscriber: deps.subscriber }),
-            signal: ended.signal,
-          })
-          await answer.text()
+          await post({ id }, ended.signal)
         } catch (error) {
           log.debug({ reason: messageOf(error) }, 'an acknowledgement did not arrive')
         }
       }
       acknowledging = null
     })()
+  }
+
+  /** What this stream, or one before it, led to: the CA has sent it. */
+  let heard: FeedPosition | null = null
+  /** Nobody is let in here any more: who waits for a revocation to be applied need not wait for this one. */
+  const leave = async (): Promise<void> => {
+    if (heard === null) return
+    try {
+      await post({ id: encodePosition(heard), leaving: true }, AbortSignal.timeout(leaveMs))
+    } catch (error) {
+      log.debug({ reason: messageOf(error) }, 'the CA was not told that this verifier ends')
+    }
   }
 
   const takeAll = (events: readonly { event: string; id: string; data: string }[]): void => {
@@ -79,6 +99,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
       if (applied === 'applied') {
         failures = 0
         fromSnapshot = false
+        heard = parsed.position
         if (parsed.type !== 'heartbeat') acknowledge(parsed.position)
       }
     }
@@ -143,6 +164,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
       ended.abort()
       await running
       await acknowledging
+      await leave()
     },
   }
 }

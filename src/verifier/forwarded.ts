@@ -2,8 +2,8 @@
 // peer that came over mTLS and is named; from everybody else they are taken off before a handler sees them, whatever a server behind
 // this one might take for the same name included. Who may send them is decided in verifier.ts.
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
-import type { Http2SecureServer, ServerHttp2Stream } from 'node:http2'
-import type { Server as HttpsServer } from 'node:https'
+import type { ServerHttp2Stream } from 'node:http2'
+import type { Server as TlsServer } from 'node:tls'
 import { fromBase64 } from '../base/bytes.ts'
 import { CallRefused } from '../verify/decision.ts'
 
@@ -110,10 +110,7 @@ type Emit = (event: string | symbol, ...args: unknown[]) => boolean
  * Before every listener of a server, those that never ask the verifier included. Around `emit`, because a listener of our own for
  * `upgrade` or `checkContinue` would tell node:http that somebody answers them.
  */
-export const stripBefore = (
-  server: HttpsServer | Http2SecureServer,
-  isProxy: (socket: IncomingMessage['socket']) => boolean,
-): void => {
+export const stripBefore = (server: TlsServer, isProxy: (socket: IncomingMessage['socket']) => boolean): void => {
   const emit = server.emit.bind(server) as Emit
   const stripRequest = (request: IncomingMessage): void => stripForwarded(request, isProxy(request.socket))
   const stripStream = ({ session }: ServerHttp2Stream, headers: HeaderObject, raw: unknown): void => {

@@ -16,12 +16,14 @@ const unauthenticated: ReadonlySet<CallRefusalCode> = new Set([
 export interface RefusalAnswer {
   readonly status: 401 | 403
   readonly contentType: 'application/problem+json'
+  readonly title: string
   readonly body: string
 }
 
 const answerOf = (status: 401 | 403, name: string, title: string): RefusalAnswer => ({
   status,
   contentType: 'application/problem+json',
+  title,
   body: JSON.stringify({ type: `urn:agentca:problem:${name}`, title, status }),
 })
 

@@ -1,52 +1,8 @@
-// What a chain of certificates proves: a path to one of the anchors, and who the leaf names. Chains that come with requests instead of a
-// handshake are proved once and remembered by their bytes; what can change meanwhile is asked for each call, elsewhere.
+// Chains that come with requests instead of a handshake: proved once and remembered by their bytes. What can change meanwhile is asked for
+// each call, elsewhere.
 import { createHash } from 'node:crypto'
-import { type Certificate, parseCertificate } from '../pki/certificate.ts'
-import type { TrustDomain } from '../pki/spiffe.ts'
-import { usualBudget } from '../verify/budget.ts'
-import { CallRefused, type Peer, readPeer } from '../verify/decision.ts'
-import { checkPathAt, type ValidatedPath, validatePath } from '../verify/path.ts'
-import { anyPolicies } from '../verify/policies.ts'
-import { usualAlgorithms } from '../verify/signatures.ts'
-import type { TrustAnchor } from '../verify/trust-anchor.ts'
-
-export interface Trust {
-  readonly trustDomain: TrustDomain
-  readonly anchors: readonly TrustAnchor[]
-  /** Beside those that a peer sends. */
-  readonly intermediates: readonly Certificate[]
-}
-
-/** True for as long as `checkPathAt` says so. */
-export interface Proof {
-  readonly peer: Peer
-  readonly path: ValidatedPath
-}
-
-/**
- * @param chain DER, leaf first @param at milliseconds since the epoch
- * @throws CallRefused of readPeer, `identity_missing`; VerifyError; PkiError for bytes that are no certificate
- */
-export const proveChain = (chain: readonly Uint8Array[], trust: Trust, at: number): Proof => {
-  const [leafDer, ...rest] = chain
-  if (leafDer === undefined) throw new CallRefused('identity_missing', 'the peer showed no certificate')
-  const leaf = parseCertificate(leafDer)
-  const path = validatePath({
-    leaf,
-    // Ours first: signatures that were verified are remembered by the certificate object.
-    intermediates: [...trust.intermediates, ...rest.map(each => parseCertificate(each))],
-    anchors: trust.anchors,
-    at,
-    purpose: 'clientAuth',
-    algorithms: usualAlgorithms,
-    policies: anyPolicies,
-    names: 'any',
-    // Issuers are the CA's own business: leaves are in the state, which lists them when an issuer is revoked.
-    revocation: 'none',
-    budget: usualBudget,
-  })
-  return { peer: readPeer(leaf, trust.trustDomain), path }
-}
+import { checkPathAt } from '../verify/path.ts'
+import { type Proof, proveChain, type Trust } from '../verify/verify-peer.ts'
 
 export interface Proofs {
   /** @throws as proveChain; a chain that proves nothing is not remembered */

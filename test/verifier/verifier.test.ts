@@ -171,6 +171,19 @@ describe('TLS sessions', () => {
     expect(await ask(second)).toBe('200 in')
   })
 
+  it('do not help whoever comes back after its certificate has ended', async () => {
+    const first = await open(caller)
+    const session = sessionOf(first)
+    expect(await ask(first)).toBe('200 in')
+    const left = caller.notAfter + 10_000 - Date.now()
+    timing.moveWall(left)
+    timing.advance(left)
+    const second = await open(caller, server, await session)
+    expect(second.isSessionReused()).toBe(false)
+    expect(await ask(second)).toBe(unauthorized)
+    expect(rules).toEqual(['certificate_expired'])
+  })
+
   it('prove nothing on a server of other making, where they are', async () => {
     const { key, cert, ca } = tlsMaterialOf(backend.identity.current())
     const listener = (request: IncomingMessage, response: Parameters<ReturnType<AgentVerifier['express']>>[1]) =>
@@ -181,10 +194,15 @@ describe('TLS sessions', () => {
     const first = await open(caller, other)
     const session = sessionOf(first)
     expect(await ask(first)).toBe('200 in')
-    const resumed = await open(caller, other, await session)
+    const kept = await session
+    const resumed = await open(caller, other, kept)
     expect(resumed.isSessionReused()).toBe(true)
     expect(await ask(resumed)).toBe(unauthorized)
-    expect(rules).toEqual(['identity_missing'])
+    // A next certificate changes nothing: a resumed session shows none.
+    const renewed = await open(await world.renew(caller), other, kept)
+    expect(renewed.isSessionReused()).toBe(true)
+    expect(await ask(renewed)).toBe(unauthorized)
+    expect(rules).toEqual(['identity_missing', 'identity_missing'])
     other.closeAllConnections()
     other.close()
   })
