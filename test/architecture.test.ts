@@ -58,7 +58,7 @@ const table: Readonly<Record<string, Row>> = {
   http: { imports: belowHttp, packages: ['express'], effects: 'allowed' },
   server: { imports: [...belowHttp, 'http'], packages: [], effects: 'allowed' },
   cli: { imports: [...belowHttp, 'http', 'server', 'agent'], packages: ['commander'], effects: 'allowed' },
-  verifier: { imports: ['base', 'pki', 'verify', 'jws', 'agent'], packages: [], effects: 'allowed' },
+  verifier: { imports: ['base', 'pki', 'verify', 'policy', 'jws', 'agent'], packages: [], effects: 'allowed' },
   agent: { imports: ['base', 'pki', 'verify', 'jws'], packages: ['undici'], effects: 'allowed' },
 }
 

@@ -78,9 +78,9 @@ export interface PolicyAuthority {
 }
 
 export const policyPrincipal = (registration: Registration): PolicyPrincipal => {
-  const { kind, name, owner, purpose, profile, roles, attributes } = registration
+  const { kind, name, owner, profile, roles, attributes } = registration
   if (kind === 'operator') throw new CaError('internal', 'policies are about agents and services')
-  return { kind, name, owner, purpose, profile, roles, attributes }
+  return { kind, name, owner, profile, roles, attributes }
 }
 
 const pageSize = 500

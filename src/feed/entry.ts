@@ -10,6 +10,12 @@ import {
   type StatusChange,
 } from '../verify/feed-event.ts'
 
+type PrincipalFacts = Pick<Registration, 'kind' | 'name' | 'state' | 'version' | 'roles' | 'attributes' | 'scopes'> & {
+  /** Not in entries of before there were conditions. */
+  readonly owner?: string | null
+  readonly profile?: string
+}
+
 export const principalOf = ({
   kind,
   name,
@@ -18,7 +24,9 @@ export const principalOf = ({
   roles,
   attributes,
   scopes,
-}: Pick<Registration, 'kind' | 'name' | 'state' | 'version' | 'roles' | 'attributes' | 'scopes'>): PrincipalEntry => ({
+  owner,
+  profile,
+}: PrincipalFacts): PrincipalEntry => ({
   kind,
   name,
   state,
@@ -26,6 +34,8 @@ export const principalOf = ({
   roles,
   attributes,
   scopes,
+  ...(owner === undefined ? {} : { owner }),
+  ...(profile === undefined ? {} : { profile }),
 })
 
 type StatusBody = {
@@ -37,6 +47,8 @@ type StatusBody = {
 type RegistrationBody = Pick<Registration, 'state' | 'version' | 'roles' | 'attributes'> & {
   /** Not in entries of before there were policies. */
   readonly scopes?: readonly string[]
+  readonly owner?: string | null
+  readonly profile?: string
   readonly by: PrincipalKind
   readonly value: string
 }

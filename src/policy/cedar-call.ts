@@ -9,7 +9,6 @@ export interface PolicyPrincipal {
   readonly kind: PolicyPrincipalKind
   readonly name: string
   readonly owner: string | null
-  readonly purpose: string
   readonly profile: string
   readonly roles: readonly string[]
   readonly attributes: Readonly<Record<string, string>>
@@ -53,7 +52,7 @@ export const principalUid = ({ kind, name }: Pick<PolicyPrincipal, 'kind' | 'nam
 
 const principalEntity = (principal: PolicyPrincipal): EntityJson => ({
   uid: principalUid(principal),
-  attrs: { name: principal.name, purpose: principal.purpose, profile: principal.profile },
+  attrs: { name: principal.name, profile: principal.profile },
   parents: [
     ...principal.roles.map(role => uid('Role', role)),
     ...(principal.owner === null ? [] : [uid('Owner', principal.owner)]),
@@ -69,8 +68,7 @@ const record = (attributes: Attributes): Record<string, CedarValueJson> =>
 
 const resourceOf = ({ action, resource }: PolicyCall): EntityJson => {
   const service = uid('Service', serviceOf(action))
-  if (resource === null)
-    return { uid: service, attrs: { name: serviceOf(action), purpose: '', profile: '' }, parents: [] }
+  if (resource === null) return { uid: service, attrs: { name: serviceOf(action), profile: '' }, parents: [] }
   return { uid: uid(resource.type, resource.id), attrs: record(resource.attributes), parents: [service] }
 }
 

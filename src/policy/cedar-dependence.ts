@@ -1,5 +1,4 @@
-// On what a statement depends, read from its form: on the call (resource, and all of the context but its time), on the time, on names and
-// purposes. By it a scope is what holds for every call, and decisions are shared by callers that no statement tells apart.
+// On what a statement depends, read from its form: on the call (resource, and all of the context but its time), on the time, on names. By it a scope is what holds for every call, and decisions are shared by callers that no statement tells apart.
 import type { Expr, PolicyJson } from './cedar.ts'
 
 type Json = null | string | number | boolean | readonly Json[] | { readonly [key: string]: Json }
@@ -90,7 +89,6 @@ export interface Uses {
   /** Names of agents and services that statements speak of. */
   readonly names: ReadonlySet<string>
   readonly name: boolean
-  readonly purpose: boolean
   /** Times that statements compare with, milliseconds since the epoch, ascending. */
   readonly times: readonly number[]
   /** The time of the day, or a span: what holds may change every minute. */
@@ -113,14 +111,13 @@ const literalTime = (node: { readonly [key: string]: Json }): number | null => {
 export const usesOf = (policies: readonly PolicyJson[]): Uses => {
   const names = new Set<string>()
   const times = new Set<number>()
-  const used = { name: false, purpose: false, clock: false }
+  const used = { name: false, clock: false }
   for (const node of nodes(policies as unknown as Json)) {
     if (isEntity(node)) names.add(node.id as string)
     const time = literalTime(node)
     if (time !== null) times.add(time)
     if (clockFunctions.some(name => name in node)) used.clock = true
     if (node.attr === 'name') used.name = true
-    if (node.attr === 'purpose') used.purpose = true
   }
   return { ...used, names, times: [...times].sort((a, b) => a - b) }
 }

@@ -46,7 +46,7 @@ const principal = {
   memberOfTypes: ['Role', 'Owner'],
   shape: {
     type: 'Record',
-    attributes: { name: type('String', true), purpose: type('String', true), profile: type('String', true) },
+    attributes: { name: type('String', true), profile: type('String', true) },
   },
   tags: { type: 'String' },
 }

@@ -28,14 +28,13 @@ export interface PolicyEvaluator extends Disposable {
 const maxRemembered = 100_000
 const minute = 60_000
 
-const keyOf = (uses: Uses, { kind, name, owner, purpose, profile, roles, attributes }: PolicyPrincipal): string =>
+const keyOf = (uses: Uses, { kind, name, owner, profile, roles, attributes }: PolicyPrincipal): string =>
   JSON.stringify([
     kind,
     owner,
     profile,
     [...roles].sort(),
     Object.entries(attributes).sort(([a], [b]) => (a < b ? -1 : 1)),
-    uses.purpose ? purpose : null,
     uses.name || uses.names.has(name) ? name : null,
   ])
 

@@ -22,8 +22,8 @@ export interface PolicyTestResult {
 export type FindPrincipal = (kind: 'agent' | 'service', name: string) => PolicyPrincipal | null
 
 /** Whether the case describes its caller itself: then it needs no registration. */
-export const describesCaller = ({ owner, profile, purpose, roles, attributes }: PolicyTest): boolean =>
-  [owner, profile, purpose, roles, attributes].some(each => each !== undefined)
+export const describesCaller = ({ owner, profile, roles, attributes }: PolicyTest): boolean =>
+  [owner, profile, roles, attributes].some(each => each !== undefined)
 
 const callerOf = (test: PolicyTest, find: FindPrincipal): PolicyPrincipal | null => {
   const kind = test.service === undefined ? 'agent' : 'service'
@@ -33,7 +33,6 @@ const callerOf = (test: PolicyTest, find: FindPrincipal): PolicyPrincipal | null
     kind,
     name,
     owner: test.owner ?? null,
-    purpose: test.purpose ?? '',
     profile: test.profile ?? kind,
     roles: test.roles ?? [],
     attributes: test.attributes ?? {},

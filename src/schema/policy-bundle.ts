@@ -71,7 +71,6 @@ const testCase = z
     /** With one of these the case speaks of a caller as described here; without, of the registration of that name. */
     owner: z.string().min(1).max(64).optional(),
     profile: z.string().min(1).max(64).optional(),
-    purpose: z.string().max(1000).optional(),
     roles: z.array(z.string().min(1).max(64)).optional(),
     attributes: z.record(z.string(), z.string()).optional(),
     action: z.string().min(1).max(130),

@@ -96,6 +96,9 @@ export interface VerifiedPeer extends Peer {
   readonly roles: readonly string[]
   readonly scopes: readonly string[]
   readonly attributes: Readonly<Record<string, string>>
+  /** null: it has none, or the CA does not say. */
+  readonly owner: string | null
+  readonly profile: string | null
   /** How fresh the state was that let it in. */
   readonly freshness: Freshness
 }
@@ -155,10 +158,11 @@ export const decideCall = ({ peer, state, freshness, now, rules }: CallToDecide)
   checkFreshness(freshness)
   if (!rules.kinds.includes(peer.kind))
     throw new CallRefused('kind_not_accepted', `expected ${rules.kinds.join(' or ')}, got ${peer.kind} ${peer.name}`)
-  const { roles, scopes, attributes } = checkPrincipal(peer, state.principal(peer.kind, peer.name))
+  const entry = checkPrincipal(peer, state.principal(peer.kind, peer.name))
+  const { roles, scopes, attributes, owner = null, profile = null } = entry
   const role = missing(rules.roles, roles)
   if (role !== undefined) throw new CallRefused('role_missing', `${peer.kind} ${peer.name} has no role ${role}`)
   const scope = missing(rules.scopes, scopes)
   if (scope !== undefined) throw new CallRefused('scope_missing', `${peer.kind} ${peer.name} has no scope ${scope}`)
-  return { ...peer, roles, scopes, attributes, freshness } as VerifiedPeer
+  return { ...peer, roles, scopes, attributes, owner, profile, freshness } as VerifiedPeer
 }

@@ -29,6 +29,9 @@ export interface PrincipalEntry {
   readonly attributes: Readonly<Record<string, string>>
   /** What policies grant for every call. */
   readonly scopes: readonly string[]
+  /** For conditions on the call; an older CA does not say them. */
+  readonly owner?: string | null
+  readonly profile?: string
 }
 
 export type FeedEvent =
@@ -175,6 +178,8 @@ const principal = (value: unknown): PrincipalEntry => {
     roles: texts(members, 'roles'),
     attributes: attributes as Readonly<Record<string, string>>,
     scopes: texts(members, 'scopes'),
+    ...(members.owner === undefined ? {} : { owner: members.owner === null ? null : text(members, 'owner') }),
+    ...(members.profile === undefined ? {} : { profile: text(members, 'profile') }),
   }
 }
 

@@ -32,7 +32,6 @@ export const agent = (changes: Partial<PolicyPrincipal> = {}): PolicyPrincipal =
   kind: 'agent',
   name: 'billing',
   owner: 'finance',
-  purpose: '',
   profile: 'agent',
   roles: [],
   attributes: {},

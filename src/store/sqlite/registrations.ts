@@ -225,5 +225,7 @@ export const feedAgent = ({ journal }: Parts, registration: Registration): void 
     roles: registration.roles,
     attributes: registration.attributes,
     scopes: registration.scopes,
+    owner: registration.owner,
+    profile: registration.profile,
   })
 }
