@@ -43,7 +43,7 @@ export const createSeconds = (): Seconds => {
     sum: (now, windowSeconds) => {
       const end = Math.floor(now / 1000)
       const sum = { allowed: 0, denied: 0 }
-      const first = Math.max(end - Math.min(windowSeconds, spanSeconds) + 1, newest - spanSeconds + 1)
+      const first = Math.max(0, end - Math.min(windowSeconds, spanSeconds) + 1, newest - spanSeconds + 1)
       for (let second = first; second <= Math.min(end, newest); second++) {
         const slot = 2 * (second % spanSeconds)
         sum.allowed += slots[slot] as number

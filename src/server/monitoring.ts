@@ -53,7 +53,7 @@ export const loadRules = (file: string | null): MonitorRules => {
   return parseMonitor(text, file)
 }
 
-const actionsOf = ({ lifecycle, revoke }: Pick<MonitoringDeps, 'lifecycle' | 'revoke'>): MonitorActions => {
+export const actionsOf = ({ lifecycle, revoke }: Pick<MonitoringDeps, 'lifecycle' | 'revoke'>): MonitorActions => {
   const contextOf = ({ who, requestId }: Order) => ({ who, requestId, source: 'monitor' })
   return {
     holdAgent: (name, order) =>
