@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts'
 import { isAgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { OrphansPort, RegistrationFacts } from '../store/orphans-port.ts'
+import type { Registration } from '../store/records.ts'
 import { CaError } from './errors.ts'
 import type { RequestContext } from './issuance.ts'
 import { leafContextOf } from './leaf-context.ts'
@@ -38,7 +39,7 @@ export interface OrphanWatchDeps {
   readonly tokens: Pick<TokenOperations, 'revoke'>
   readonly rules: OrphanRules
   /** What is known of an agent's calls; left out where nobody reports any. */
-  readonly callsOf?: (agent: string) => ObservedCalls
+  readonly callsOf?: (agent: Registration) => ObservedCalls
 }
 
 export interface OrphanPage {
@@ -113,8 +114,8 @@ const orphansOf = (
   ]
 }
 
-const callsOf = (deps: OrphanWatchDeps, { registration: { kind, name } }: RegistrationFacts): ObservedCalls =>
-  kind === 'agent' ? (deps.callsOf?.(name) ?? nothingObserved) : nothingObserved
+const callsOf = (deps: OrphanWatchDeps, { registration }: RegistrationFacts): ObservedCalls =>
+  registration.kind === 'agent' ? (deps.callsOf?.(registration) ?? nothingObserved) : nothingObserved
 
 const walk = async (deps: OrphanWatchDeps, visit: (facts: RegistrationFacts) => Promise<boolean>): Promise<void> => {
   let after = 0

@@ -44,12 +44,15 @@ const severityByKind: Readonly<Record<string, Severity>> = {
   ceremony_performed: 'medium',
   clock_accepted: 'medium',
   feed_epoch_changed: 'medium',
+  policy_activated: 'medium',
+  scopes_changed: 'low',
   operator_recovered: 'high',
   token_reuse: 'high',
   lineage_locked: 'high',
+  instance_locked: 'high',
   clock_jump: 'high',
   monitor_finding: 'high',
-  monitor_acted: 'high',
+  monitor_action_failed: 'high',
   signer_counts_mismatch: 'critical',
 }
 

@@ -8,12 +8,13 @@ import type { Monitor } from '../monitor/monitor.ts'
 import { agentPaths, decidedLater, hotPosts, mountAgentApi } from './agent-api.ts'
 import { type AgentIssuanceDeps, createAgentIssuance } from './agent-issuance.ts'
 import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
-import { createJsonBody, maxPoliciesBodyBytes } from './body.ts'
+import { createJsonBody, createRawBody, maxPoliciesBodyBytes } from './body.ts'
 import { decisionPaths, mountDecisions } from './decisions.ts'
 import { HttpError } from './errors.ts'
 import { feedPaths, mountFeed } from './feed-routes.ts'
 import { createFront, type FrontDeps, localFront } from './front.ts'
 import { createHotRoutes } from './hot-routes.ts'
+import { type LeaverDeps, leaverPaths, mountLeaver } from './leaver.ts'
 import { createMeter } from './meter.ts'
 import { mountPolicies, policyPaths } from './policy-routes.ts'
 
@@ -24,6 +25,8 @@ export type AppDeps = FrontDeps &
     readonly feed?: Pick<Feed, 'subscribe' | 'acknowledge' | 'leave'> | undefined
     /** undefined: nobody is watched. */
     readonly monitor?: Pick<Monitor, 'report'> | undefined
+    /** undefined: no identity provider is heard. */
+    readonly leaver?: LeaverDeps | undefined
     /** undefined: nobody evaluates conditions. */
     readonly policies?: Pick<PolicyAuthority, 'active'> | undefined
   }
@@ -48,7 +51,7 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.enable('strict routing')
 
   const jsonBody = createJsonBody(bodyDeadlineMs)
-  const knownPaths = { ...agentPaths, ...feedPaths, ...decisionPaths, ...policyPaths }
+  const knownPaths = { ...agentPaths, ...feedPaths, ...decisionPaths, ...policyPaths, ...leaverPaths }
   const meter = createMeter(deps, new Set<string>(Object.values(knownPaths)))
   const front = face === 'tls' ? createFront(deps, decidedLater) : localFront
   const answerError = createErrorAnswer(deps)
@@ -59,6 +62,7 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   if (face === 'tls' && deps.feed !== undefined) mountFeed(app, deps.feed, jsonBody)
   if (face === 'tls' && deps.monitor !== undefined) mountDecisions(app, deps.monitor, jsonBody)
   if (face === 'tls' && deps.policies !== undefined) mountPolicies(app, deps.policies)
+  if (face === 'tls' && deps.leaver !== undefined) mountLeaver(app, deps.leaver, createRawBody(bodyDeadlineMs))
   const policiesBody = createJsonBody(bodyDeadlineMs, maxPoliciesBodyBytes)
   const adminBody: RequestHandler = (request, response, next) =>
     (/^\/policies(?:\/plan)?$/.test(request.path) ? policiesBody : jsonBody)(request, response, next)

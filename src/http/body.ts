@@ -75,7 +75,8 @@ const checkHeaders = (request: IncomingMessage, maxBytes: number): void => {
   if (length !== undefined && Number(length) > maxDiscardedBytes) throw tooLarge(maxBytes)
 }
 
-const parseJson = (bytes: Buffer): unknown => {
+/** @throws HttpError `body_malformed` */
+export const parseJson = (bytes: Uint8Array): unknown => {
   try {
     return JSON.parse(decoder.decode(bytes))
   } catch {
@@ -83,6 +84,15 @@ const parseJson = (bytes: Buffer): unknown => {
     throw new HttpError('body_malformed', 'the body is not JSON in UTF-8')
   }
 }
+
+/** Leaves the bytes as they came in `request.body`: a signature is over them. */
+export const createRawBody =
+  (deadlineMs: number = bodyDeadlineMs, maxBytes: number = maxBodyBytes): RequestHandler =>
+  async (request, _response, next) => {
+    checkHeaders(request, maxBytes)
+    request.body = await readBody(request, deadlineMs, maxBytes)
+    next()
+  }
 
 /** Fills `request.body`; leaves it undefined where there is no body at all. */
 export const createJsonBody =

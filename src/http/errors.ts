@@ -25,6 +25,9 @@ export type HttpErrorCode =
   | 'jws_not_current'
   | 'jws_wrong_audience'
   | 'jws_replayed'
+  | 'webhook_signature_invalid'
+  | 'webhook_not_current'
+  | 'webhook_replayed'
   | 'pin_refused'
 
 export class HttpError extends AgentCaError<HttpErrorCode> {

@@ -172,6 +172,9 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   jws_not_current: unauthenticated,
   jws_wrong_audience: unauthenticated,
   jws_replayed: unauthenticated,
+  webhook_signature_invalid: unauthenticated,
+  webhook_not_current: unauthenticated,
+  webhook_replayed: unauthenticated,
   // Never one of those that clients try again by themselves: a token counts wrong PINs and locks for good.
   pin_refused: row(403, 4, 'The token refused the PIN'),
 }

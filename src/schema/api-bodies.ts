@@ -66,6 +66,9 @@ export const decisionsBody = z.strictObject({
     .max(200),
 })
 
+/** What an identity provider says of somebody who has left. */
+export const leaverBody = z.strictObject({ owner: z.string().min(1).max(64), event: z.literal('leaver') })
+
 export type EnrolBody = z.output<typeof enrolBody>
 export type RenewBody = z.output<typeof renewBody>
 export type RecoverBody = z.output<typeof recoverBody>

@@ -159,6 +159,19 @@ const schema = z.strictObject({
       checkEvery: duration.prefault('1h'),
     })
     .prefault({}),
+  webhooks: z
+    .strictObject({
+      /** What an identity provider may say: POST /v1/webhooks/leaver. */
+      in: z
+        .strictObject({
+          /** 32 bytes or more, shared with the provider. */
+          secretFile: z.string().min(1).optional(),
+          /** How old, or ahead of our clock, a delivery may be. */
+          tolerance: duration.prefault('5m'),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
   /** Audit leaves as events for other systems. */
   events: eventsSchema(address),
   audit: z

@@ -8,14 +8,16 @@ import { createPreviewIssuance } from '../ca/issue-preview.ts'
 import { createIssuerRotation } from '../ca/issuer-rotation.ts'
 import { createLifecycle, type Lifecycle } from '../ca/lifecycle.ts'
 import { createOrphanWatch, type OrphanWatch } from '../ca/orphan-watch.ts'
-import type { OrphanRules } from '../ca/orphans.ts'
+import type { ObservedCalls, OrphanRules } from '../ca/orphans.ts'
 import { createRegistry } from '../ca/registry.ts'
 import { createRevoke } from '../ca/revoke.ts'
 import { createTokenOperations } from '../ca/tokens.ts'
 import type { AdminDeps } from '../http/admin/deps.ts'
+import type { Activity } from '../monitor/activity.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { Config } from '../schema/config.ts'
 import { hsmKeys, hsmStatus, hsmTestSign, hsmUnlock } from '../signer/inspect.ts'
+import type { Registration } from '../store/records.ts'
 import type { Core } from './core.ts'
 
 export interface OperationsOptions {
@@ -26,6 +28,21 @@ export interface OperationsOptions {
   readonly reached: ReachedStep
   readonly version: string
   readonly rates: AdminDeps['rates']
+  /** What verifiers report; left out: nothing is known of calls. */
+  readonly activityOf?: Activity['activityOf'] | undefined
+}
+
+/** A grant is unused when calls are reported and none needed it, for as long as makes an agent idle. */
+const observedCalls = (
+  { name, scopes, createdAt }: Registration,
+  activityOf: Activity['activityOf'] | undefined,
+  since: number,
+): ObservedCalls => {
+  const uses = activityOf?.(name, since) ?? []
+  const lastCallAt = uses.reduce<number | null>((last, use) => Math.max(last ?? 0, use.last), null)
+  if (lastCallAt === null || createdAt > since) return { lastCallAt, unusedGrants: [] }
+  const used = new Set(uses.filter(({ allowed }) => allowed > 0).map(({ action }) => action))
+  return { lastCallAt, unusedGrants: scopes.filter(scope => !used.has(scope)) }
 }
 
 const orphanRulesOf = (config: Config['orphans']): OrphanRules => ({
@@ -86,6 +103,8 @@ export const createOperations = (
       revoke,
       tokens,
       rules: orphanRulesOf(config.orphans),
+      callsOf: registration =>
+        observedCalls(registration, options.activityOf, trusted.now() - config.orphans.idleAfter * 1000),
     }),
     issuerRotation: createIssuerRotation({
       clock,

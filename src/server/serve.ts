@@ -22,6 +22,7 @@ import { loadProfiles } from './profiles.ts'
 import { checkProfilesInUse } from './profiles-in-use.ts'
 import { withRates } from './rates.ts'
 import { checksOf, profileChanges, registerGauges, startJobs } from './recurring.ts'
+import { openWebhookSecret } from './webhook-secret.ts'
 
 export interface ServerOptions extends Omit<CoreOptions, 'metrics' | 'profiles'> {
   readonly metrics: RenderedMetrics
@@ -101,6 +102,7 @@ const composeServer = async (
 ): Promise<RunningServer> => {
   const { config, paths, clock, log, metrics, reached, version } = options
   const { ledger } = core
+  const leaverSecret = openWebhookSecret(config.webhooks.in.secretFile)
 
   let graceMs = 0
   const opened = <L extends Listener>(listener: L): L => {
@@ -139,7 +141,10 @@ const composeServer = async (
   await core.ocsp.start()
   const credential = await apiCertificate.load()
 
-  const operations = createOperations(core, { config, clock, log, metrics, reached, version, rates: metrics.rates })
+  const operations = createOperations(core, {
+    ...{ config, clock, log, metrics, reached, version, rates: metrics.rates },
+    activityOf: (agent, since) => monitoring.monitor.activityOf(agent, since),
+  })
   const monitoring = openMonitoring({
     ...{ clock, log: log.child({ part: 'monitor' }), metrics, core, ledger },
     ...{ lifecycle: operations.lifecycle, revoke: operations.revoke },
@@ -168,6 +173,13 @@ const composeServer = async (
     feed: core.feed,
     monitor: monitoring.monitor,
     policies: core.policies,
+    leaver: {
+      clock,
+      lifecycle: operations.lifecycle,
+      owners: ledger.owners,
+      secret: leaverSecret.current,
+      toleranceMs: config.webhooks.in.tolerance * 1000,
+    },
   }
   // Streams would keep the listener from closing.
   closing.push(() => core.feed.close())
@@ -225,6 +237,7 @@ const composeServer = async (
     reload: async () => {
       // A log that was moved away is left, whatever becomes of the profiles.
       events.reopen()
+      leaverSecret.reload()
       const putRulesInForce = monitoring.prepareReload()
       const before = core.profiles()
       const after = loadProfiles(options.profilesDirectory)

@@ -29,7 +29,7 @@ const watchBy = (used: OrphanRules, calls: Readonly<Record<string, number>> = {}
     revoke: operations.revoke,
     tokens: operations.tokens,
     rules: used,
-    callsOf: name => ({ lastCallAt: calls[name] ?? null, unusedGrants: [] }),
+    callsOf: ({ name }) => ({ lastCallAt: calls[name] ?? null, unusedGrants: [] }),
   })
 
 const setTime = (time: number): void => {
