@@ -19,7 +19,11 @@ const notHere: readonly (readonly [file: string, words: string, reason: string])
 ]
 
 /** In one shell each: later blocks stand on what earlier ones made. */
-const sessions: readonly (readonly string[])[] = [['README.md', 'docs/relying-parties.md'], ['docs/operations.md']]
+const sessions: readonly (readonly string[])[] = [
+  ['README.md', 'docs/relying-parties.md'],
+  ['docs/operations.md'],
+  ['docs/agents.md'],
+]
 
 const isNotHere = ({ file, text }: Block): boolean =>
   notHere.some(([name, words]) => file === name && text.startsWith(words))
