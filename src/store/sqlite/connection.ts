@@ -10,11 +10,15 @@ export type SqlValue = number | bigint | string | Uint8Array | null
 export interface Connection {
   readonly memory: boolean
   readonly inTransaction: boolean
+  /** The transaction that the reads of this turn share, each time another object; null in between. What was read in it is still so. */
+  readonly reading: object | null
   get<Row>(sql: string, ...values: SqlValue[]): Row | undefined
   all<Row>(sql: string, ...values: SqlValue[]): Row[]
   /** @returns rows changed and the last rowid */
   run(sql: string, ...values: SqlValue[]): { readonly changes: number; readonly row: number }
   exec(sql: string): void
+  /** Called for each row of these tables that this connection writes, whoever does it: what memory knows of them may be wrong. */
+  onWrite(tables: readonly string[], written: () => void): void
   /** Called after every rollback and reopening: what memory knows of the database may be wrong. */
   onForget(forget: () => void): void
   forget(): void
@@ -96,12 +100,32 @@ const checkSettings = (db: Database.Database, memory: boolean): void => {
   }
 }
 
+interface Watch {
+  /** Of the SQL function that its triggers call. */
+  readonly name: string
+  readonly tables: readonly string[]
+  readonly written: () => void
+}
+
+const install = (db: Database.Database, { name, tables, written }: Watch): void => {
+  db.function(name, () => {
+    written()
+    return null
+  })
+  for (const table of tables)
+    for (const operation of ['INSERT', 'UPDATE', 'DELETE'])
+      db.exec(
+        `CREATE TEMP TRIGGER ${name}_${table}_${operation} AFTER ${operation} ON main.${table} BEGIN SELECT ${name}(); END`,
+      )
+}
+
 /** @throws StoreError `database_newer`, `database_settings`, `store_failed` */
 export const openConnection = (path: string): Connection => {
   const memory = path === ':memory:'
   let db = translate(() => open(path))
   const statements = new Map<string, Database.Statement>()
   const forgetters: (() => void)[] = []
+  const watches: Watch[] = []
   const forget = (): void => {
     for (const each of forgetters) each()
   }
@@ -115,16 +139,16 @@ export const openConnection = (path: string): Connection => {
   }
   // Reads of one turn of the event loop share a transaction: to take and release SQLite's lock costs as much as several look-ups. It
   // never hides a commit: all are made on this connection, and whatever writes ends it first.
-  let reading = false
+  let reading: object | null = null
   const endReading = (): void => {
-    if (!reading) return
-    reading = false
+    if (reading === null) return
+    reading = null
     if (db.open && db.inTransaction) statement('COMMIT').run()
   }
   const reader = (sql: string): Database.Statement => {
-    if (!reading && !db.inTransaction) {
+    if (reading === null && !db.inTransaction) {
       statement('BEGIN').run()
-      reading = true
+      reading = {}
       setImmediate(endReading)
     }
     return statement(sql)
@@ -132,7 +156,10 @@ export const openConnection = (path: string): Connection => {
   const connection: Connection = {
     memory,
     get inTransaction() {
-      return !reading && db.inTransaction
+      return reading === null && db.inTransaction
+    },
+    get reading() {
+      return reading
     },
     get: <Row>(sql: string, ...values: SqlValue[]) => reader(sql).get(...values) as Row | undefined,
     all: <Row>(sql: string, ...values: SqlValue[]) => reader(sql).all(...values) as Row[],
@@ -144,6 +171,11 @@ export const openConnection = (path: string): Connection => {
     exec: sql => {
       endReading()
       db.exec(sql)
+    },
+    onWrite: (tables, written) => {
+      const watch = { name: `written_${watches.length}`, tables, written }
+      watches.push(watch)
+      install(db, watch)
     },
     onForget: each => {
       forgetters.push(each)
@@ -163,6 +195,7 @@ export const openConnection = (path: string): Connection => {
       statements.clear()
       if (db.open) db.close()
       db = translate(() => open(path))
+      for (const watch of watches) install(db, watch)
       forget()
     },
     close: () => {

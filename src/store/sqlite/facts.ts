@@ -4,6 +4,7 @@ import type { IssuanceFacts, IssuanceQuery } from '../ports.ts'
 import type { CertificateRecord, SeenKey } from '../records.ts'
 import * as codes from './codes.ts'
 import type { Connection } from './connection.ts'
+import { type Registered, type RegistrationMemory, registeredOf } from './registration-memory.ts'
 import * as rows from './rows.ts'
 import type { Words } from './words.ts'
 
@@ -30,15 +31,20 @@ export interface FoundRows {
 const placeOf = (row: rows.CertificateRow | null | undefined, record: CertificateRecord | null): FoundRows['head'] =>
   row == null || record === null ? null : { serial: record.serial, row: row.row }
 
+export interface FactSources {
+  readonly db: Connection
+  readonly words: Words
+  readonly registered: RegistrationMemory
+}
+
 export const readFacts = (
-  db: Connection,
-  words: Words,
+  { db, words, registered: memory }: FactSources,
   query: IssuanceQuery,
 ): { readonly facts: IssuanceFacts; readonly found: FoundRows } => {
   const keyHash = codes.soughtBlob(query.keyHash)
   const origin = originOf(db, query, keyHash)
-  const registered = registeredOf(db, query, origin)
-  const registration = registered === undefined ? null : rows.registrationOf(registered)
+  const registered = registeredFor({ db, memory }, query, origin)
+  const registration = registered?.registration ?? null
   const claim = claimOf(db, query, origin)
   const key = keyFactsOf(db, keyHash)
   const { seen } = key
@@ -54,7 +60,7 @@ export const readFacts = (
   let liveBefore: number | null = null
   const facts: IssuanceFacts = {
     registration,
-    owner: registered === undefined ? null : rows.ownerOfRegistration(registered),
+    owner: registered?.owner ?? null,
     token: origin.token === null ? null : rows.tokenOf(origin.token),
     tokenUse: claim.tokenUse,
     presented,
@@ -85,9 +91,14 @@ export const readFacts = (
   return { facts, found }
 }
 
-const registeredOf = (db: Connection, { evidence }: IssuanceQuery, { registrationId }: Origin) => {
-  if (evidence.kind === 'registration') return rows.registrationRowByName(db, evidence.subject, evidence.name)
-  return registrationId === null ? undefined : rows.registrationRowById(db, registrationId)
+const registeredFor = (
+  { db, memory }: { readonly db: Connection; readonly memory: RegistrationMemory },
+  { evidence }: IssuanceQuery,
+  { registrationId }: Origin,
+): Registered | null => {
+  if (evidence.kind === 'registration')
+    return registeredOf(rows.registrationRowByName(db, evidence.subject, evidence.name))
+  return registrationId === null ? null : memory.byId(registrationId)
 }
 
 interface TokenAndUse extends rows.TokenRow {

@@ -14,11 +14,11 @@ import * as rows from './rows.ts'
 export const createIssuance = (parts: Parts): IssuancePort => {
   const { db, words, journal, commit } = parts
   return {
-    facts: query => readFacts(db, words, query).facts,
+    facts: query => readFacts(parts, query).facts,
     recordIntents: batch =>
       commit.write(() =>
         batch.map(command => {
-          const { facts, found } = readFacts(db, words, command.query)
+          const { facts, found } = readFacts(parts, command.query)
           const decision = command.decide(facts)
           applyDecision(parts, decision, found)
           return decision

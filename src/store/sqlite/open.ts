@@ -20,6 +20,7 @@ import { createOrphans } from './orphans.ts'
 import { createOwners } from './owners.ts'
 import type { Parts } from './parts.ts'
 import { createPolicies } from './policies.ts'
+import { createRegistrationMemory } from './registration-memory.ts'
 import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
 import { createScopes } from './scopes.ts'
@@ -67,8 +68,9 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
       closing === null ? writer.write(work) : Promise.reject(new StoreError('store_failed', 'the ledger is closed')),
   }
   const intents = createKnownIntents(db)
+  const registered = createRegistrationMemory(db)
   const scopes = createScopes(db)
-  const parts: Parts = { db, words, journal, intents, commit, changes, appended, logged, scopes }
+  const parts: Parts = { db, words, journal, intents, registered, commit, changes, appended, logged, scopes }
   const close = (): Promise<void> => {
     closing ??= writer.idle().then(() => {
       db.close()

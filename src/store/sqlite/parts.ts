@@ -4,6 +4,7 @@ import type { Connection } from './connection.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { Journal } from './journal.ts'
 import type { KnownIntents } from './known-intents.ts'
+import type { RegistrationMemory } from './registration-memory.ts'
 import type { Scopes } from './scopes.ts'
 import type { Words } from './words.ts'
 
@@ -13,6 +14,7 @@ export interface Parts {
   readonly journal: Journal
   readonly words: Words
   readonly intents: KnownIntents
+  readonly registered: RegistrationMemory
   readonly scopes: Scopes
   /** Of what CRL and OCSP show. */
   readonly changes: CommitWatch

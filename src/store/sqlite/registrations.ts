@@ -21,7 +21,7 @@ export const createRegistrations = (parts: Parts): RegistrationsPort => {
         return created
       }),
     find: (kind, name) => rows.registrationByName(db, kind, name),
-    byId: id => rows.registrationById(db, id),
+    byId: id => parts.registered.byId(id)?.registration ?? null,
     list: filter => list(parts, filter),
     change: command =>
       commit.write(() => {
