@@ -1,4 +1,6 @@
 // From a row of the ledger to what is sent: the event as a value, and its bytes in a stream (server-sent events, WHATWG HTML §9.2).
+import { fromBase64 } from '../base/bytes.ts'
+import { encodePem } from '../pki/pem.ts'
 import type { FeedEntry, Registration } from '../store/records.ts'
 import {
   encodeFeedData,
@@ -54,6 +56,10 @@ type RegistrationBody = Pick<Registration, 'state' | 'version' | 'roles' | 'attr
 }
 type PolicyBody = { readonly version: number; readonly hash: string }
 
+/** PEM of the roots. @param roots DER */
+export const bundleOf = (roots: readonly Uint8Array[]): string =>
+  roots.map(der => encodePem('CERTIFICATE', der)).join('')
+
 const statusChange = ([serial, notAfter]: readonly [string, number]): StatusChange => ({ serial, notAfter })
 
 /** @throws Error for a type that this version does not write: the ledger is a newer one's */
@@ -70,6 +76,10 @@ export const eventOf = (entry: FeedEntry, epoch: string): KnownFeedEvent => {
     case 'agent': {
       const { by, value, scopes = [], ...rest } = entry.body as unknown as RegistrationBody
       return { type, position, at, principal: principalOf({ kind: by, name: value, scopes, ...rest }) }
+    }
+    case 'bundle': {
+      const { roots } = entry.body as unknown as { readonly roots: readonly string[] }
+      return { type, position, at, bundlePem: bundleOf(roots.map(each => fromBase64(each) ?? new Uint8Array())) }
     }
     case 'policy': {
       const { version, hash } = entry.body as unknown as PolicyBody

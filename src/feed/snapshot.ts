@@ -5,7 +5,7 @@ import type { Clock } from '../base/clock.ts'
 import type { FeedPort, FeedSnapshot } from '../store/ports.ts'
 import { encodeFeedData, type FeedPosition, type KnownFeedEvent, type StatusChange } from '../verify/feed-event.ts'
 import { stateLineEnd, stateLineStart } from '../verify/signed-state.ts'
-import { principalOf } from './entry.ts'
+import { bundleOf, principalOf } from './entry.ts'
 
 export interface Snapshot {
   readonly position: FeedPosition
@@ -37,10 +37,12 @@ const encodeRest = (event: SnapshotEvent): Uint8Array => {
   return Buffer.from(text.slice(before.length))
 }
 
+type Content = Pick<SnapshotEvent, 'revoked' | 'held' | 'principals'>
+
 const pick = (statuses: ReturnType<FeedSnapshot['statuses']>, held: boolean): readonly StatusChange[] =>
   statuses.filter(each => each.held === held).map(({ serial, notAfter }) => ({ serial, notAfter }))
 
-async function* contents(source: FeedSnapshot): AsyncGenerator<Pick<SnapshotEvent, 'revoked' | 'held' | 'principals'>> {
+async function* contents(source: FeedSnapshot): AsyncGenerator<Content> {
   for (;;) {
     const registrations = source.registrations(registrationsPerPart)
     if (registrations.length > 0) yield { revoked: [], held: [], principals: registrations.map(principalOf) }
@@ -79,8 +81,10 @@ export const takeSnapshot = async (feed: Pick<FeedPort, 'snapshot'>, at: number)
   using source = feed.snapshot(at)
   const position = { epoch: source.epoch, n: source.n }
   const rests: Uint8Array[] = []
-  const add = (content: Pick<SnapshotEvent, 'revoked' | 'held' | 'principals'>): void => {
-    rests.push(encodeRest({ type: 'snapshot', position, at, part: rests.length + 1, parts: 0, ...content }))
+  const bundlePem = bundleOf(source.roots)
+  const add = (content: Content): void => {
+    const bundle = rests.length === 0 ? { bundlePem } : {}
+    rests.push(encodeRest({ type: 'snapshot', position, at, part: rests.length + 1, parts: 0, ...content, ...bundle }))
   }
   for await (const content of contents(source)) add(content)
   if (rests.length === 0) add({ revoked: [], held: [], principals: [] })

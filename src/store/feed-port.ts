@@ -9,6 +9,8 @@ export interface FeedHead {
 
 /** The state that the feed leads to at one position: what was committed later is not in it, however long it is read. */
 export interface FeedSnapshot extends FeedHead, Disposable {
+  /** The trust bundle: DER of the roots that are not retired. */
+  readonly roots: readonly Uint8Array[]
   /** The next of those that are listed and unexpired, in no order; fewer than `limit`: the end. */
   statuses(limit: number): readonly { readonly serial: string; readonly notAfter: number; readonly held: boolean }[]
   /** The next of the registrations; of those that are retired only while their latest certificate is unexpired. */

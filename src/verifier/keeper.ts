@@ -24,6 +24,8 @@ export interface Keeper {
   readonly state: RevocationState
   position(): FeedPosition | null
   freshness(): Freshness
+  /** The trust bundle as the feed last said it, PEM; null where it never did. Published states say nothing of whom to trust. */
+  bundlePem(): string | null
   /** The time by which certificates are judged; milliseconds since the epoch. */
   now(): number
   /** A live event. A heartbeat that confirms the state renews its lease. */
@@ -69,8 +71,14 @@ const noGround: Ground = {
   caTime: 0,
 }
 
-const load = ({ clock, log, policy, directory }: KeeperDeps): { readonly state: RevocationState; ground: Ground } => {
-  const nothing = { state: createRevocationState(), ground: noGround }
+interface Loaded {
+  readonly state: RevocationState
+  readonly ground: Ground
+  readonly bundlePem: string | null
+}
+
+const load = ({ clock, log, policy, directory }: KeeperDeps): Loaded => {
+  const nothing = { state: createRevocationState(), ground: noGround, bundlePem: null }
   if (directory === null) return nothing
   try {
     const kept = readKept(directory)
@@ -82,6 +90,7 @@ const load = ({ clock, log, policy, directory }: KeeperDeps): { readonly state: 
     const isKnown = age >= 0
     return {
       state: kept.state,
+      bundlePem: kept.bundlePem,
       ground: {
         confirmedAt: clock.monotonic() - (isKnown ? age : policy.maxStalenessMs + 1),
         leaseUntil: null,
@@ -100,10 +109,15 @@ const load = ({ clock, log, policy, directory }: KeeperDeps): { readonly state: 
 export const createKeeper = (deps: KeeperDeps): Keeper => {
   const { clock, log, policy, directory } = deps
   // Owned by this closure.
-  let { state, ground } = load(deps)
+  let { state, ground, bundlePem } = load(deps)
+  /** Of a snapshot that is not whole yet. */
+  let gatheredPem: string | null = null
   let savedPosition = positionText(state)
   let savedAt = Number.NEGATIVE_INFINITY
-  const journal = directory === null ? noJournal : createStateJournal({ directory, log, state: () => state })
+  const journal =
+    directory === null
+      ? noJournal
+      : createStateJournal({ directory, log, state: () => state, bundlePem: () => bundlePem })
   const saidAt = createSaidAt()
   const voted = createVotedClock(clock)
 
@@ -140,7 +154,9 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
       return freshnessAt({ ...ground, publishedUntil }, policy, now)
     },
     now: voted.now,
+    bundlePem: () => bundlePem,
     take: event => {
+      if (event.type === 'snapshot') gatheredPem = event.bundlePem ?? (event.part === 1 ? null : gatheredPem)
       const applied = applying(event)
       if (applied !== 'applied') return applied
       const arrived = clock.monotonic()
@@ -153,8 +169,13 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
           leaseUntil: said + event.leaseSeconds * 1000,
           caTime: event.at,
         })
-      } else if (event.type === 'snapshot') confirm({ confirmedAt: arrived, caTime: event.at })
-      else confirm({ caTime: event.at })
+      } else if (event.type === 'snapshot') {
+        bundlePem = gatheredPem ?? bundlePem
+        confirm({ confirmedAt: arrived, caTime: event.at })
+      } else {
+        if (event.type === 'bundle') bundlePem = event.bundlePem
+        confirm({ caTime: event.at })
+      }
       return applied
     },
     notOlderThan: () => ground.headAt,

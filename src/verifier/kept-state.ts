@@ -20,6 +20,8 @@ export interface Confirmed {
 export interface Kept {
   readonly state: RevocationState
   readonly confirmed: Confirmed
+  /** The trust bundle as the feed said it; null where it never did. */
+  readonly bundlePem: string | null
 }
 
 export const baseFile = 'revocation-state.jsonl'
@@ -33,6 +35,7 @@ export interface BaseHead extends Confirmed {
   readonly position: string
   /** What follows it is in this file. */
   readonly journal: string
+  readonly bundlePem: string | null
 }
 
 const isTime = (value: unknown): boolean => Number.isSafeInteger(value)
@@ -47,10 +50,11 @@ const confirmedOf = (value: unknown): Confirmed => {
 const parseHead = (line: string): BaseHead => {
   const head = JSON.parse(line) as BaseHead
   if (head.version !== version) throw new Error(`of version ${head.version}`)
-  const { position, journal } = head
+  const { position, journal, bundlePem = null } = head
   if (typeof position !== 'string' || parsePosition(position) === null) throw new Error('without its position')
   if (typeof journal !== 'string' || !journalName.test(journal)) throw new Error('without its journal')
-  return { version, position, journal, ...confirmedOf(head) }
+  if (bundlePem !== null && typeof bundlePem !== 'string') throw new Error('with a bundle that is none')
+  return { version, position, journal, bundlePem, ...confirmedOf(head) }
 }
 
 /** Each line is a part; the last one says how many there are. */
@@ -78,9 +82,12 @@ const parseJournalLine = (line: string): FeedEvent | Confirmed | null => {
   }
 }
 
+type Followed = Pick<Kept, 'confirmed' | 'bundlePem'>
+
 /** As far as it follows. What a crash tore off at the end is as if it had not been heard. */
-const followJournal = (text: string, state: RevocationState, before: Confirmed): Confirmed => {
-  let confirmed = before
+const followJournal = (text: string, state: RevocationState, before: BaseHead): Followed => {
+  let confirmed: Confirmed = before
+  let { bundlePem } = before
   const lines = text.split('\n')
   // Without its line feed a line is not whole, whatever it looks like.
   lines.pop()
@@ -89,8 +96,9 @@ const followJournal = (text: string, state: RevocationState, before: Confirmed):
     if (read === null) break
     if (!('type' in read)) confirmed = read
     else if (state.apply(read) === 'resync') break
+    else if (read.type === 'bundle') bundlePem = read.bundlePem
   }
-  return confirmed
+  return { confirmed, bundlePem }
 }
 
 const newest = (a: number | null, b: number | null): number | null =>
@@ -99,7 +107,7 @@ const newest = (a: number | null, b: number | null): number | null =>
 /** A confirmation of another state, left by a crash between the files, says nothing about this one but how far time had come. */
 const withConfirmation = (directory: string, state: RevocationState, own: Confirmed): Confirmed => {
   const path = join(directory, confirmedFile)
-  if (!existsSync(path)) return own
+  if (!existsSync(path)) return confirmedOf(own)
   const parsed = JSON.parse(readFileSync(path, 'utf8')) as { readonly version: number; readonly position: string }
   if (parsed.version !== version) throw new Error(`of version ${parsed.version}`)
   const beside = confirmedOf(parsed)
@@ -115,6 +123,6 @@ export const readKept = (directory: string): Kept | null => {
   if (!existsSync(path)) return null
   const { head, state } = readBase(readFileSync(path, 'utf8'))
   const journal = join(directory, head.journal)
-  const own = existsSync(journal) ? followJournal(readFileSync(journal, 'utf8'), state, head) : head
-  return { state, confirmed: withConfirmation(directory, state, own) }
+  const { confirmed, bundlePem } = followJournal(existsSync(journal) ? readFileSync(journal, 'utf8') : '', state, head)
+  return { state, bundlePem, confirmed: withConfirmation(directory, state, confirmed) }
 }

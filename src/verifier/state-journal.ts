@@ -84,6 +84,8 @@ export const createStateJournal = (deps: {
   readonly directory: string
   readonly log: Log
   readonly state: () => RevocationState
+  /** As the feed said it up to the state's position. */
+  readonly bundlePem: () => string | null
 }): StateJournal => {
   const { directory, log } = deps
   // Owned by this closure. `pending` follows the last line of the journal; writes are one behind the other.
@@ -110,10 +112,11 @@ export const createStateJournal = (deps: {
     const [position, begun] = [encodePosition(state.position()!), generation]
     const next = `journal-${randomBytes(8).toString('hex')}.jsonl`
     pending = []
+    const bundlePem = deps.bundlePem()
     let bytes = 0
     await mkdir(directory, { recursive: true, mode: 0o700 })
     const isInPlace = await replaceFile(directory, baseFile, async file => {
-      bytes = await writeBase(file, { version, position, journal: next, ...confirmed }, state)
+      bytes = await writeBase(file, { version, position, journal: next, bundlePem, ...confirmed }, state)
       if (generation !== begun) return false
       name = next
       journalBytes = 0

@@ -12,10 +12,11 @@ import { silentLog } from '../base/log.ts'
 import { CallRefused, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { FeedEvent, PrincipalKind } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
-import { type PeerState, type Trust, trustIn } from '../verify/verify-peer.ts'
+import type { PeerState } from '../verify/verify-peer.ts'
 import { type Connection, createConnections, peerOf } from './connections.ts'
 import { reportDecisions } from './decision-report.ts'
 import { startFeedClient } from './feed-client.ts'
+import { followTrust } from './followed-trust.ts'
 import { readForwardedChain, stripBefore } from './forwarded.ts'
 import { createGrpc, type Grpc } from './grpc.ts'
 import { type CallRequest, createJudging, type Demand, type JudgementHooks } from './judgement.ts'
@@ -77,13 +78,9 @@ export const agentVerifier = async (
   const { clock } = timing
   const keeper = createKeeper({ clock, log, policy: settings, directory: options.stateDirectory ?? null })
 
-  let trust = trustOf()
-  function trustOf(): Trust {
-    const { bundlePem, chainPem, trustDomain } = identity.current()
-    return trustIn(trustDomain, bundlePem, chainPem)
-  }
-  const connections = createConnections(() => trust)
-  const proofs = createProofs(() => trust)
+  const trust = followTrust({ identity, log, kept: keeper.bundlePem() })
+  const connections = createConnections(trust.current)
+  const proofs = createProofs(trust.current)
   const judging = createJudging(clock)
   const report = options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity, log }, timing)
   if (onRefused !== undefined)
@@ -143,8 +140,14 @@ export const agentVerifier = async (
     for (const ready of waiting) ready()
     waiting.clear()
   }
+  let heardPem = keeper.bundlePem()
   const take = (event: FeedEvent) => {
     const applied = keeper.take(event)
+    const bundlePem = keeper.bundlePem()
+    if (applied === 'applied' && bundlePem !== null && bundlePem !== heardPem) {
+      heardPem = bundlePem
+      if (trust.heard(bundlePem)) anchorsChanged()
+    }
     if (applied === 'applied' && event.type !== 'heartbeat') changed()
     return applied
   }
@@ -175,6 +178,7 @@ export const agentVerifier = async (
   const servers = new Set<TlsServer>()
   const tlsOptions = (): SecureServerOptions => ({
     ...tlsMaterialOf(identity.current()),
+    ca: trust.bundlePem(),
     minVersion: 'TLSv1.3',
     // No tickets, and no listener that could resume by id: every connection is a handshake in which the key is proved.
     secureOptions: constants.SSL_OP_NO_TICKET,
@@ -182,16 +186,17 @@ export const agentVerifier = async (
     // OpenSSL's verdict is about a handshake; ours is about each request.
     rejectUnauthorized: false,
   })
-  const setTrust = (next: Trust): void => {
-    const isSame = sameAnchors(trust, next)
-    trust = next
-    if (isSame) return
+  const showOurs = (): void => {
+    for (const server of servers) server.setSecureContext(tlsOptions())
+  }
+  const anchorsChanged = (): void => {
     proofs.forget()
     connections.reprove(keeper.now())
+    showOurs()
   }
   const unfollow = identity.onChange(() => {
-    setTrust(trustOf())
-    for (const server of servers) server.setSecureContext(tlsOptions())
+    if (trust.renewed()) anchorsChanged()
+    else showOurs()
   })
   const attach = (server: TlsServer): void => {
     servers.add(server)
@@ -240,7 +245,7 @@ export const agentVerifier = async (
     verifyRequest,
     verifyChain: (chain, demand = {}, request) =>
       judging.judge({ demand, request: request ?? null }, () => proofs.of(chain, keeper.now()).peer, decide),
-    peerState: () => ({ trust, revocation: keeper.state, freshness: keeper.freshness() }),
+    peerState: () => ({ trust: trust.current(), revocation: keeper.state, freshness: keeper.freshness() }),
     observe: judging.observe,
     addCondition: judging.addCondition,
     ready: () => (keeper.position() === null ? new Promise<void>(resolve => waiting.add(resolve)) : Promise.resolve()),
@@ -264,13 +269,4 @@ export const agentVerifier = async (
       await keeper.save()
     },
   }
-}
-
-const sameAnchors = (a: Trust, b: Trust): boolean => {
-  const keysOf = ({ anchors }: Trust): string =>
-    anchors
-      .map(({ spkiHashHex }) => spkiHashHex)
-      .toSorted()
-      .join(' ')
-  return keysOf(a) === keysOf(b)
 }

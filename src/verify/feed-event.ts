@@ -45,6 +45,8 @@ export type FeedEvent =
       readonly revoked: readonly StatusChange[]
       readonly held: readonly StatusChange[]
       readonly principals: readonly PrincipalEntry[]
+      /** PEM of the roots; in one of the parts, and in none of an older CA's. */
+      readonly bundlePem?: string
     }
   | {
       readonly type: 'revoke' | 'hold' | 'release'
@@ -218,6 +220,7 @@ export const readFeedEvent = (name: string, id: string, data: unknown): FeedEven
         revoked: changes(members, 'revoked'),
         held: changes(members, 'held'),
         principals: list(members, 'principals').map(principal),
+        ...(members.bundlePem === undefined ? {} : { bundlePem: text(members, 'bundlePem') }),
       }
     }
     case 'revoke':

@@ -6,11 +6,14 @@ import type { AddressInfo } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { tlsMaterialOf } from '../../src/agent/credential.ts'
+import { encodePem } from '../../src/pki/pem.ts'
 import type { AgentVerifierOptions } from '../../src/verifier/options.ts'
 import { type AgentVerifier, agentVerifier } from '../../src/verifier/verifier.ts'
 import { createTiming, type TestTiming } from '../agent/timing.ts'
+import { leaf } from '../ca/authority.ts'
 import { createFeedWorld, type Holder, type Serving, serveFeed, type World } from '../feed/world.ts'
 import { selfSigned } from '../http/harness.ts'
+import { until } from '../story/until.ts'
 import { createTestIdentity, type TestIdentity } from './backend.ts'
 
 let world: World
@@ -155,6 +158,45 @@ describe('a caller', () => {
     timing.advance(600_001)
     await closed(socket)
     expect(await ask(await open(caller))).toBe('200 in')
+  })
+})
+
+describe('trust anchors', () => {
+  it('follow the roots of the CA while it runs: who leads to an added one is let in, to one that is gone refused and cut', async () => {
+    const { root, issuer } = foreign.front.ca
+    const holder = await foreign.holder('agent', 'caller')
+    const stranger = { key: holder.key, cert: holder.cert + encodePem('CERTIFICATE', issuer.certificate.der) }
+    const waiting = await open(stranger)
+    expect(await ask(waiting)).toBe(unauthorized)
+    const added = await world.ledger.issuers.add(
+      {
+        name: 'root-2',
+        kind: 'root',
+        state: 'active',
+        parentId: null,
+        keyLabel: null,
+        certificate: root.der,
+        spkiHash: root.spkiHashHex,
+        notBefore: root.notBefore,
+        notAfter: root.notAfter,
+        createdAt: Date.now(),
+      },
+      leaf('issuer_added'),
+    )
+    await until('let in', async () => (await ask(waiting)) === '200 in')
+    expect(await ask(await open(stranger))).toBe('200 in')
+    const ours = await open(caller)
+    expect(await ask(ours)).toBe('200 in')
+    // Who comes now begins with a snapshot, which says the same.
+    await using late = await agentVerifier({ ...options(), subscriber: 'late' }, { timing })
+    await late.ready()
+    expect(late.peerState().trust.anchors).toHaveLength(2)
+
+    await world.ledger.issuers.setState(added.id, 'retired', Date.now(), leaf('issuer_state_changed'), null)
+    await closed(waiting)
+    expect(await ask(await open(stranger))).toBe(unauthorized)
+    expect(await ask(ours)).toBe('200 in')
+    await until('heard', () => late.peerState().trust.anchors.length === 1)
   })
 })
 

@@ -3,6 +3,7 @@ import type { FeedPort, FeedSnapshot } from '../ports.ts'
 import type { Registration } from '../records.ts'
 import * as codes from './codes.ts'
 import type { Connection, ReadTransaction } from './connection.ts'
+import { type RootRow, selectRoots } from './issuers.ts'
 import type { Parts } from './parts.ts'
 import { type RegistrationRow, registrationOf, selectRegistration } from './rows.ts'
 
@@ -59,6 +60,9 @@ const certificateHold = codes.reasons.code('certificateHold')
 const principals = `${selectRegistration} WHERE r.state <> 2
   OR (SELECT c.not_after FROM certificate c WHERE c.registration_id = r.id ORDER BY c.row DESC LIMIT 1) > ? ORDER BY r.id`
 
+/** Of a trust bundle; two while one takes the place of another. */
+const maxRoots = 100
+
 const openSnapshot = (reader: ReadTransaction, at: number): FeedSnapshot => {
   const { epoch, n } = headOf(reader)
   const listed = reader.rows<ListedRow>(
@@ -69,6 +73,7 @@ const openSnapshot = (reader: ReadTransaction, at: number): FeedSnapshot => {
   return {
     epoch,
     n,
+    roots: take(reader.rows<RootRow>(selectRoots), maxRoots).map(row => codes.bytesOf(row.certificate)),
     statuses: limit =>
       take(listed, limit).map(row => ({
         serial: codes.hexOf(row.serial),

@@ -2,7 +2,7 @@
 import { StoreError } from '../errors.ts'
 import type { IssuersPort } from '../ports.ts'
 import * as codes from './codes.ts'
-import { isUniqueViolation } from './connection.ts'
+import { type Connection, isUniqueViolation } from './connection.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
 
@@ -12,6 +12,7 @@ export const createIssuers = (parts: Parts): IssuersPort => {
     add: (issuer, leaf) =>
       commit.write(() => {
         refuseSecondActive(parts, issuer.kind, issuer.state, null)
+        const isFirst = rootsOf(db).length === 0
         let id: number
         try {
           id = db.run(
@@ -34,6 +35,8 @@ export const createIssuers = (parts: Parts): IssuersPort => {
           throw error
         }
         journal.leaf(leaf)
+        // Before there is a root nobody follows the feed.
+        if (issuer.kind === 'root' && !isFirst) tellRoots(parts, issuer.createdAt)
         return rows.issuerById(db, id)
       }),
     list: () => db.all<rows.IssuerRow>('SELECT * FROM issuer ORDER BY id').map(rows.issuerOf),
@@ -50,9 +53,27 @@ export const createIssuers = (parts: Parts): IssuersPort => {
         refuseSecondActive(parts, issuer.kind, state, id)
         set(id, codes.issuerStates.code(state))
         journal.leaf(leaf)
+        if (issuer.kind === 'root') tellRoots(parts, at)
         return rows.issuerById(db, id)
       }),
   }
+}
+
+const root = codes.issuerKinds.code('root')
+const retired = codes.issuerStates.code('retired')
+
+/** The trust bundle: DER of the roots that are not retired, oldest first. */
+export const selectRoots = `SELECT certificate FROM issuer WHERE kind = ${root} AND state <> ${retired} ORDER BY id`
+export interface RootRow {
+  readonly certificate: Uint8Array
+}
+
+const rootsOf = (db: Pick<Connection, 'all'>): readonly Uint8Array[] =>
+  db.all<RootRow>(selectRoots).map(row => codes.bytesOf(row.certificate))
+
+/** Verifiers follow the bundle by the feed. */
+const tellRoots = ({ db, journal }: Parts, at: number): void => {
+  journal.feed('bundle', at, { roots: rootsOf(db).map(der => Buffer.from(der).toString('base64')) })
 }
 
 const refuseSecondActive = ({ db }: Parts, kind: string, state: string, except: number | null): void => {
