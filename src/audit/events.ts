@@ -160,6 +160,18 @@ export const tokenCreated = (
   },
 ): LeafDraft => createLeaf('token_created', context, subjectOf(subject), facts)
 
+/** The owner of the home let an admin in: a token for one enrolment. */
+export const operatorRecovered = (
+  context: LeafContext,
+  subject: Subject,
+  facts: {
+    readonly token: string
+    readonly expiresAt: number
+    /** No admin was left: this one was registered for it. */
+    readonly created: boolean
+  } & Reasoned,
+): LeafDraft => createLeaf('operator_recovered', context, subjectOf(subject), facts)
+
 export const tokenRevoked = (
   context: LeafContext,
   subject: Subject,
@@ -310,7 +322,9 @@ interface ScopeChangeFacts {
 /** The first of them by name; how many they are is always whole. */
 const scopeFacts = (changes: readonly ScopeChangeFacts[]): { readonly [key: string]: LeafValue } => ({
   registrations: changes.length,
-  changes: changes.slice(0, 20).map(({ kind, name, gained, lost }) => ({ of: subjectOf({ kind, name }), gained, lost })),
+  changes: changes
+    .slice(0, 20)
+    .map(({ kind, name, gained, lost }) => ({ of: subjectOf({ kind, name }), gained, lost })),
 })
 
 /** Policies were put in force: new ones, or an earlier version again. */

@@ -8,6 +8,7 @@ import type { AuditPort, BlastRadius, InstancesPort, OwnersPort, RegistrationsPo
 import type { Instance, InstanceState, Registration, RegistrationState, SubjectKind } from '../store/records.ts'
 import { CaError } from './errors.ts'
 import { leafContextOf } from './leaf-context.ts'
+import { isAbleAdmin } from './operator-recovery.ts'
 import { checkText } from './operator-values.ts'
 import {
   abandonable,
@@ -89,19 +90,13 @@ const archiveOf = (deps: LifecycleDeps, { kind, name }: Subject): readonly [numb
 const activeOperators = (deps: LifecycleDeps): readonly Registration[] =>
   deps.registrations.list({ kind: 'operator', state: 'active', limit: 1000 })
 
-/** Whose certificate can be renewed: nobody's, whose owner is gone. */
-const isAbleAdmin =
-  (deps: LifecycleDeps) =>
-  ({ operatorRole, owner }: Registration): boolean =>
-    operatorRole === 'admin' && (owner === null || deps.owners.find(owner)?.state !== 'gone')
-
 /** With operators left but no admin among them, nobody could make another one in production. */
 const refuseLastAdmin = (deps: LifecycleDeps, { kind, name }: Subject): void => {
   if (kind !== 'operator') return
   const active = activeOperators(deps)
   const others = active.filter(each => each.name !== name)
   if (active.find(each => each.name === name)?.operatorRole !== 'admin') return
-  if (others.length === 0 || others.some(isAbleAdmin(deps))) return
+  if (others.length === 0 || others.some(isAbleAdmin(deps.owners))) return
   throw new CaError('conflict', `operator ${name} is the last admin`, {
     hint: 'agentca operator create NAME --role admin',
   })
@@ -109,7 +104,7 @@ const refuseLastAdmin = (deps: LifecycleDeps, { kind, name }: Subject): void => 
 
 /** The same, as slowly as the certificates of its admins end. @throws CaError `conflict` */
 const refuseOwnerOfLastAdmins = (deps: LifecycleDeps, owner: string): void => {
-  const admins = activeOperators(deps).filter(isAbleAdmin(deps))
+  const admins = activeOperators(deps).filter(isAbleAdmin(deps.owners))
   if (admins.length === 0 || admins.some(each => each.owner !== owner)) return
   throw new CaError('conflict', `every admin belongs to ${owner}, and none could renew its certificate any more`, {
     facts: { admins: admins.map(each => each.name) },

@@ -5,7 +5,7 @@ import * as events from '../audit/events.ts'
 import { toBase64url, toHex, utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import type { RegistrationsPort, TokensPort } from '../store/ports.ts'
-import type { JoinToken, Registration } from '../store/records.ts'
+import type { JoinToken, LeafDraft, Registration } from '../store/records.ts'
 import { CaError } from './errors.ts'
 import { leafContextOf } from './leaf-context.ts'
 import { checkText, invalidValue } from './operator-values.ts'
@@ -39,7 +39,10 @@ export interface TokenOperations {
    */
   create(
     token: NewToken,
-    options: Pick<ChangeOptions, 'context' | 'dryRun'>,
+    options: Pick<ChangeOptions, 'context' | 'dryRun'> & {
+      /** Instead of `token_created`: where the token is only a part of what was done. */
+      readonly leaf?: (at: number, token: { readonly id: string; readonly expiresAt: number }) => LeafDraft
+    },
   ): Promise<{ readonly text: string | null; readonly token: JoinToken }>
   /** The token only: what enrolled with it stays. Revoking it again changes nothing. @throws CaError `not_found` */
   revoke(id: string, options: ChangeOptions): Promise<JoinToken>
@@ -57,7 +60,7 @@ const refuseUnusable = ({ kind, name, state, until }: Registration, now: number)
 export const createTokenOperations = (deps: TokenOperationsDeps): TokenOperations => {
   const { clock, registrations, tokens } = deps
 
-  const create: TokenOperations['create'] = async (wanted, { context, dryRun }) => {
+  const create: TokenOperations['create'] = async (wanted, { context, dryRun, leaf }) => {
     const at = clock.now()
     const { kind, name, uses, boundKeyHash } = wanted
     if (boundKeyHash !== null && !/^[0-9a-f]{64}$/.test(boundKeyHash))
@@ -82,11 +85,12 @@ export const createTokenOperations = (deps: TokenOperationsDeps): TokenOperation
     if (dryRun) return { text: null, token: { ...draft, usesTaken: 0, state: 'active' } }
     const token = await tokens.create(
       draft,
-      events.tokenCreated(
-        leafContextOf(context, at),
-        { kind, name },
-        { token: draft.id, uses, expiresAt: draft.expiresAt, boundKey: boundKeyHash },
-      ),
+      leaf?.(at, draft) ??
+        events.tokenCreated(
+          leafContextOf(context, at),
+          { kind, name },
+          { token: draft.id, uses, expiresAt: draft.expiresAt, boundKey: boundKeyHash },
+        ),
     )
     return { text, token }
   }

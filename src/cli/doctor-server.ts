@@ -93,6 +93,16 @@ const checkAudit = async (client: AdminClient, now: number): Promise<readonly Ch
   ]
 }
 
+/** Nothing to say where it did not happen; for a week where it did, so that one who did not do it hears of it. */
+const checkOperators = async (client: AdminClient): Promise<readonly Check[]> =>
+  (await client.call('status')).recovered.map(({ operator, at }) =>
+    warn(
+      'operators',
+      `operator ${operator} was let in by the owner of the CA’s home at ${at}`,
+      `agentca audit tail --subject operator:${operator}; if nobody here did it: agentca revoke --operator ${operator} --reason keyCompromise`,
+    ),
+  )
+
 /** Nothing to say where nothing leaves. */
 const checkEvents = async (client: AdminClient): Promise<readonly Check[]> =>
   (await client.call('eventsStatus')).items.map(({ sink, target, state, behind, dead, error }) => {
@@ -118,6 +128,7 @@ export const checkServer = async (client: AdminClient, now: number): Promise<rea
     ...(await attempt('hsm', () => checkHsm(client))),
     ...(await attempt('keys', () => checkKeys(client))),
     ...(await attempt('clock', () => checkClocks(client, now))),
+    ...(await attempt('operators', () => checkOperators(client))),
     ...(await attempt('ca lifetime', () => checkIssuers(client, now))),
     ...(await attempt('audit', () => checkAudit(client, now))),
     ...(await attempt('events', () => checkEvents(client))),

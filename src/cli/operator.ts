@@ -4,6 +4,7 @@ import { type OperatorRoleName, operatorRoles } from '../schema/admin-api.ts'
 import { withDryRun } from './confirmation.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
+import { operatorRecoverCommand } from './operator-recover.ts'
 import { writeOne } from './output.ts'
 import { listCommand, registrationView, retireCommand, untilOption } from './registration.ts'
 
@@ -49,3 +50,4 @@ export const operatorCommand = (io: CommandIo): Command =>
     .addCommand(createCommand(io))
     .addCommand(listCommand(io, 'operator'))
     .addCommand(retireCommand(io, 'operator'))
+    .addCommand(operatorRecoverCommand(io))

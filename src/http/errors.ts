@@ -18,6 +18,7 @@ export type HttpErrorCode =
   | 'service_only'
   | 'role_insufficient'
   | 'operator_certificate_needed'
+  | 'socket_only'
   | 'idempotency_key_reused'
   | 'evidence_type_not_supported'
   | 'jws_malformed'

@@ -165,6 +165,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   service_only: forbidden,
   role_insufficient: forbidden,
   operator_certificate_needed: forbidden,
+  socket_only: forbidden,
   idempotency_key_reused: conflicting,
   evidence_type_not_supported: row(422, 2, 'The evidence is of an unknown type'),
   jws_malformed: bytes,

@@ -99,6 +99,11 @@ export interface TokenCreated {
   readonly url: string
 }
 
+/** A token for one enrolment of an admin, and whether that admin had to be registered for it. */
+export interface OperatorRecoveredAnswer extends TokenCreated {
+  readonly created: boolean
+}
+
 export type CertificateStateName = 'intent' | 'issued' | 'revoked' | 'held' | 'expired' | 'orphaned' | 'void'
 
 export interface CertificateAnswer {
@@ -279,6 +284,8 @@ export interface StatusAnswer {
   readonly audit: { readonly size: number; readonly checkpoint: { readonly size: number; readonly at: string } | null }
   readonly clock: ClockAnswer
   readonly feed: { readonly epoch: string; readonly n: number }
+  /** Operators whom the machine's owner let in during the last 7 days. */
+  readonly recovered: readonly { readonly operator: string; readonly at: string }[]
   /** Since the last full minute. */
   readonly rates: {
     readonly issuedPerMinute: number

@@ -145,6 +145,8 @@ export const adminRoutes = {
   agentsAttest: post('/agents/:name/attest', 'operator', z.strictObject({ until: time.optional(), why, dryRun })),
   servicesRetire: post('/services/:name/retire', 'operator', change),
   operatorsRetire: post('/operators/:name/retire', 'admin', change),
+  /** On the admin socket only, in production too: the way back in when nobody has a certificate any more. */
+  operatorsRecover: post('/operators/:name/recover', 'admin', z.strictObject({ why, dryRun })),
 
   instancesList: {
     ...get('/instances', 'viewer'),
@@ -308,6 +310,7 @@ export interface AdminAnswers extends PolicyRouteAnswers {
   readonly agentsAttest: answers.ChangeAnswer
   readonly servicesRetire: answers.ChangeAnswer
   readonly operatorsRetire: answers.ChangeAnswer
+  readonly operatorsRecover: answers.OperatorRecoveredAnswer
   readonly instancesList: answers.List<answers.InstanceAnswer>
   readonly instancesShow: answers.InstanceAnswer
   readonly instancesUnlock: answers.InstanceAnswer

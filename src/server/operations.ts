@@ -7,6 +7,7 @@ import type { ReachedStep } from '../base/steps.ts'
 import { createPreviewIssuance } from '../ca/issue-preview.ts'
 import { createIssuerRotation } from '../ca/issuer-rotation.ts'
 import { createLifecycle, type Lifecycle } from '../ca/lifecycle.ts'
+import { createOperatorRecovery } from '../ca/operator-recovery.ts'
 import { createOrphanWatch, type OrphanWatch } from '../ca/orphan-watch.ts'
 import type { ObservedCalls, OrphanRules } from '../ca/orphans.ts'
 import { createRegistry } from '../ca/registry.ts'
@@ -77,23 +78,25 @@ export const createOperations = (
   })
   const tokens = createTokenOperations({ clock, caId: core.caId, registrations, tokens: ledger.tokens, randomBytes })
   const revoke = createRevoke({ clock: trusted, metrics, revocations: ledger.revocations, feed: ledger.feed, reached })
+  const registry = createRegistry({
+    clock,
+    registrations,
+    owners: ledger.owners,
+    profileKind: name =>
+      core
+        .profiles()
+        .list()
+        .find(profile => profile.name === name)?.kind ?? null,
+  })
   return {
     clock,
     mode: config.mode,
     trustDomain: core.trustDomain,
     ledger,
-    registry: createRegistry({
-      clock,
-      registrations,
-      owners: ledger.owners,
-      profileKind: name =>
-        core
-          .profiles()
-          .list()
-          .find(profile => profile.name === name)?.kind ?? null,
-    }),
+    registry,
     lifecycle,
     tokens,
+    recoverOperator: createOperatorRecovery({ clock, registrations, owners: ledger.owners, registry, tokens }),
     revoke,
     orphans: createOrphanWatch({
       clock: trusted,

@@ -206,6 +206,14 @@ export const cases: Readonly<Record<string, Case>> = {
     wrongCode: 3,
     says: 'no operator is called ghost',
   },
+  'operator recover': {
+    good: 'operator recover alice --why lock-out --dry-run',
+    asks: [['operatorsRecover', { why: 'lock-out', dryRun: true }]],
+    shows: 'first-operator.token',
+    wrong: 'operator recover ghost',
+    wrongCode: 3,
+    says: 'no operator is called ghost',
+  },
   'owner list': {
     good: 'owner list',
     asks: [['ownersList']],

@@ -234,6 +234,7 @@ export const status = (): answers.StatusAnswer => ({
   audit: { size: 25, checkpoint: { size: 25, at: new Date().toISOString() } },
   clock: clock(),
   feed: { epoch: 'e1', n: 7 },
+  recovered: [],
   rates: { issuedPerMinute: 12, refusedPerMinute: 1, revokedPerMinute: 0 },
 })
 
@@ -341,6 +342,16 @@ export const fixtures: Handlers = {
   agentsAttest: ({ params, body }) => change('agent', params.name, body.dryRun),
   servicesRetire: ({ params, body }) => change('service', params.name, body.dryRun, 1),
   operatorsRetire: ({ params, body }) => change('operator', params.name, body.dryRun, 0),
+  operatorsRecover: ({ params, body }) => ({
+    id: 't1',
+    token: body.dryRun ? '' : 'agentca-token-secret',
+    expiresAt: at,
+    uses: 1,
+    subject: { kind: 'operator', name: known(params.name, 'operator') },
+    caFingerprint: `sha256:${'ab'.repeat(32)}`,
+    url: 'https://127.0.0.1:8443',
+    created: false,
+  }),
 
   instancesList: () => list([instance]),
   instancesShow: ({ params }) => ({ ...instance, id: known(params.id, 'instance') }),

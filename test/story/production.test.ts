@@ -1,6 +1,6 @@
 // A CA in production mode: the machine's own socket reads and changes nothing, the first operator comes in by the token that `init` left,
 // and whatever operators do from then on carries their names; as long as they have a certificate, and no call longer.
-import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { Agent } from 'node:https'
 import { dirname, join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -207,5 +207,36 @@ describe('the certificate of an operator', () => {
     writeFileSync(file, JSON.stringify({ ...identity, renewAfter: past, notAfter: past }))
     expect(await elsewhere('sam').json('agent list')).toHaveLength(1)
     expect((await credentialOf('sam')).facts).toMatchObject({ instance: before.facts.instance, generation: 2 })
+  })
+})
+
+describe('a lock-out', () => {
+  interface Recovered {
+    readonly file: string
+  }
+
+  it('is ended by the owner of the home through the socket, and everybody hears of it', async () => {
+    const { file } = await socket.json<Recovered>('operator recover admin --why lost')
+    expect([file, statSync(file).mode & 0o777]).toEqual([home.paths.firstOperatorToken, 0o600])
+    expect((await enrol(file, 'back')).code).toBe(0)
+    expect((await enrol(file, 'back-again')).code).toBe(5)
+    expect(await elsewhere('back').json('status')).toMatchObject({
+      recovered: [{ operator: 'admin' }],
+    })
+    const doctor = await elsewhere('back').run('doctor -o json')
+    expect(doctor.out).toContain('operator admin was let in by the owner of the CA’s home')
+    expect((await elsewhere('back').run('operator recover sam')).code).not.toBe(0)
+  })
+
+  it('is ended without a server too', async () => {
+    await server.stop()
+    const refused = await socket.run('operator recover sam -o json')
+    expect([refused.code, JSON.parse(refused.err).code]).toEqual([6, 'conflict'])
+    const { file } = await socket.json<Recovered>('operator recover admin')
+    server = await startCa(home, 'serve', { AGENTCA_PROFILES: profiles })
+    expect((await enrol(file, 'back-later')).code).toBe(0)
+    const [newest] = await socket.json<LeafAnswer[]>('audit tail --event operator_recovered -n 1')
+    expect(newest).toMatchObject({ subject: 'operator:admin', content: { who: 'operator:local' } })
+    expect(await elsewhere('back-later').json('operator list')).toBeDefined()
   })
 })

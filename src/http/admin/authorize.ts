@@ -15,7 +15,7 @@ export type Authorization =
   | { readonly allow: true; readonly actor: Actor }
   | {
       readonly allow: false
-      readonly code: 'operator_only' | 'role_insufficient' | 'operator_certificate_needed'
+      readonly code: 'operator_only' | 'role_insufficient' | 'operator_certificate_needed' | 'socket_only'
       readonly message: string
       readonly hint: string
     }
@@ -46,11 +46,23 @@ const insufficient = (has: OperatorRoleName, needed: OperatorRoleName): Authoriz
 
 const allow = (name: string, role: OperatorRoleName): Authorization => ({ allow: true, actor: { name, role } })
 
-/** The socket stands for whoever administers the machine: everything in development; in production it reads, and makes the first operator. */
+/** What an operator needs no certificate for has no place on the network. */
+const socketOnly: Authorization = {
+  allow: false,
+  code: 'socket_only',
+  message: 'only on the CA’s own machine, through the admin socket',
+  hint: 'agentca token create --operator NAME does the same for an operator who has a certificate',
+}
+
+/**
+ * The socket stands for whoever administers the machine: everything in development; in production it reads, makes the first operator,
+ * and lets an admin in again, which nobody could ask for with a certificate.
+ */
 const authorizeLocal = (name: AdminRouteName, { mode, hasActiveOperator }: Circumstances): Authorization => {
   if (mode === 'development') return allow('local', 'admin')
   if (adminRoutes[name].effect === 'read') return allow('local', 'viewer')
-  if (name === 'operatorsCreate' && !hasActiveOperator()) return allow('local', 'admin')
+  if (name === 'operatorsRecover' || (name === 'operatorsCreate' && !hasActiveOperator()))
+    return allow('local', 'admin')
   return {
     allow: false,
     code: 'operator_certificate_needed',
@@ -65,7 +77,8 @@ export const authorize = (name: AdminRouteName, caller: Caller, circumstances: C
   const { kind, state, operatorRole, name: operator } = caller.registration
   if (kind !== 'operator' || state !== 'active' || operatorRole === null) return operatorOnly
   const needed = adminRoutes[name].role
-  return covers(operatorRole, needed) ? allow(operator, operatorRole) : insufficient(operatorRole, needed)
+  if (!covers(operatorRole, needed)) return insufficient(operatorRole, needed)
+  return name === 'operatorsRecover' ? socketOnly : allow(operator, operatorRole)
 }
 
 /** For what a route's role does not say: some subjects need more than others. @throws HttpError `role_insufficient` */

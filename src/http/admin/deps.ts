@@ -7,6 +7,7 @@ import type { PreviewIssuance } from '../../ca/issue-preview.ts'
 import type { IssuerRotation } from '../../ca/issuer-rotation.ts'
 import type { Issuers } from '../../ca/issuers.ts'
 import type { Lifecycle } from '../../ca/lifecycle.ts'
+import type { RecoverOperator } from '../../ca/operator-recovery.ts'
 import type { OrphanWatch } from '../../ca/orphan-watch.ts'
 import type { Registry } from '../../ca/registry.ts'
 import type { Revoke } from '../../ca/revoke.ts'
@@ -83,6 +84,7 @@ export interface AdminDeps {
   readonly registry: Registry
   readonly lifecycle: Lifecycle
   readonly tokens: TokenOperations
+  readonly recoverOperator: RecoverOperator
   readonly revoke: Revoke
   readonly orphans: Pick<OrphanWatch, 'list' | 'retire'>
   readonly events: Pick<Events, 'status' | 'test'>

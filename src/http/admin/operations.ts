@@ -2,6 +2,7 @@
 import { operatorAction } from '../../audit/events.ts'
 import { CaError } from '../../ca/errors.ts'
 import { leafContextOf } from '../../ca/leaf-context.ts'
+import { recoveryShownMs } from '../../ca/operator-recovery.ts'
 import type { PublishedCrl } from '../../ca/status-answers.ts'
 import type { ClockAnswer, CrlAnswer, List, ProfileAnswer, StatusAnswer } from '../../schema/admin-answers.ts'
 import { issuerAnswer, time, wholeList } from './answers.ts'
@@ -54,6 +55,12 @@ const issuerLines = (deps: AdminDeps): StatusAnswer['issuers'] =>
     return { name, kind, state, notAfter, daysLeft, crl: { number, thisUpdate, nextUpdate, entries } }
   })
 
+const recoveredOperators = ({ ledger, clock }: AdminDeps): StatusAnswer['recovered'] =>
+  ledger.audit
+    .tail({ event: 'operator_recovered', limit: 20 })
+    .filter(({ at }) => at > clock.now() - recoveryShownMs)
+    .map(({ at, subject }) => ({ operator: (subject ?? '').replace(/^operator:/, ''), at: time(at) }))
+
 const statusAnswer = async (deps: AdminDeps): Promise<StatusAnswer> => {
   const { ledger, about, hsm } = deps
   const { state, detail } = await hsm.status()
@@ -76,6 +83,7 @@ const statusAnswer = async (deps: AdminDeps): Promise<StatusAnswer> => {
     },
     clock: clockAnswer(deps),
     feed: ledger.feed.head(),
+    recovered: recoveredOperators(deps),
     rates: deps.rates(),
   }
 }

@@ -19,6 +19,7 @@ import { instanceHandlers } from './instances.ts'
 import { issuerHandlers } from './issuers.ts'
 import { monitorHandlers } from './monitor.ts'
 import { operationHandlers } from './operations.ts'
+import { operatorRecoveryHandlers } from './operator-recovery.ts'
 import { orphanHandlers } from './orphans.ts'
 import { policyHandlers } from './policies.ts'
 import { registrationHandlers } from './registrations.ts'
@@ -30,6 +31,7 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...operationHandlers(deps),
   ...registrationHandlers(deps),
   ...instanceHandlers(deps),
+  ...operatorRecoveryHandlers(deps),
   ...tokenHandlers(deps),
   ...orphanHandlers(deps),
   ...certificateHandlers(deps),

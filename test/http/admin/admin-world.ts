@@ -10,6 +10,7 @@ import { createDrafter } from '../../../src/ca/draft.ts'
 import { createPreviewIssuance } from '../../../src/ca/issue-preview.ts'
 import { createIssuerRotation } from '../../../src/ca/issuer-rotation.ts'
 import { createLifecycle } from '../../../src/ca/lifecycle.ts'
+import { createOperatorRecovery } from '../../../src/ca/operator-recovery.ts'
 import { createOrphanWatch } from '../../../src/ca/orphan-watch.ts'
 import { createRegistry } from '../../../src/ca/registry.ts'
 import { createRevoke } from '../../../src/ca/revoke.ts'
@@ -60,6 +61,10 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
   })
   const lifecycle = createLifecycle(common)
   const tokens = createTokenOperations(common)
+  const registry = createRegistry({
+    ...common,
+    profileKind: name => profiles.list().find(each => each.name === name)?.kind ?? null,
+  })
   const revoke = createRevoke(common)
   const day = 86_400_000
   return {
@@ -67,12 +72,10 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     mode,
     trustDomain,
     ledger,
-    registry: createRegistry({
-      ...common,
-      profileKind: name => profiles.list().find(each => each.name === name)?.kind ?? null,
-    }),
+    registry,
     lifecycle,
     tokens,
+    recoverOperator: createOperatorRecovery({ ...common, registry, tokens }),
     revoke,
     events: { status: () => [], test: async () => [] },
     orphans: createOrphanWatch({

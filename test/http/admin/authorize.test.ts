@@ -80,6 +80,7 @@ const expectedRoles = {
     'feedNewEpoch',
     'operatorsCreate',
     'operatorsRetire',
+    'operatorsRecover',
     'issuersPrepare',
     'issuersActivate',
     'issuersRetire',
@@ -117,6 +118,9 @@ const strangers: Readonly<Record<string, Caller>> = {
   } as Caller,
 }
 
+/** Nobody needs them who has a certificate. */
+const onlyLocal: ReadonlySet<string> = new Set(['operatorsRecover'])
+
 const outcome = (name: AdminRouteName, caller: Caller, mode: Mode, hasActiveOperator = true): string => {
   const decision = authorize(name, caller, { mode, hasActiveOperator: () => hasActiveOperator })
   return decision.allow ? decision.actor.role : decision.code
@@ -135,7 +139,9 @@ describe('the decision', () => {
     it.each(roles)('gives %s its routes and those of the roles before it, nothing else', role => {
       const caller = peer({ kind: 'operator', operatorRole: role })
       for (const name of routeNames)
-        expect(outcome(name, caller, mode), name).toBe(allowedTo(role).has(name) ? role : 'role_insufficient')
+        expect(outcome(name, caller, mode), name).toBe(
+          !allowedTo(role).has(name) ? 'role_insufficient' : onlyLocal.has(name) ? 'socket_only' : role,
+        )
     })
   })
 
@@ -143,10 +149,10 @@ describe('the decision', () => {
     for (const name of routeNames) expect(outcome(name, { kind: 'local' }, 'development'), name).toBe('admin')
   })
 
-  it('lets the socket only read in production, and make the first operator', () => {
+  it('lets the socket only read in production, make the first operator, and let one in again', () => {
     for (const hasActiveOperator of [true, false])
       for (const name of routeNames) {
-        const first = name === 'operatorsCreate' && !hasActiveOperator
+        const first = (name === 'operatorsCreate' && !hasActiveOperator) || name === 'operatorsRecover'
         const expected = reads.has(name) ? 'viewer' : first ? 'admin' : 'operator_certificate_needed'
         expect(outcome(name, { kind: 'local' }, 'production', hasActiveOperator), name).toBe(expected)
       }
@@ -194,7 +200,9 @@ describe.each(modes)('over the wire in %s', mode => {
   it.each(roles)('an operator with role %s passes where the table says so', async role => {
     const found = await statuses((path, body) => world.call(path, { body, shown: shown[role] }))
     for (const name of routeNames)
-      expect(found[name], name).toBe(allowedTo(role).has(name) ? 'allowed' : 'role_insufficient')
+      expect(found[name], name).toBe(
+        !allowedTo(role).has(name) ? 'role_insufficient' : onlyLocal.has(name) ? 'socket_only' : 'allowed',
+      )
     expect(world.leaves(1)).toMatchObject([{ event: 'request_refused', who: `operator:op-${role}` }])
   })
 
@@ -202,7 +210,7 @@ describe.each(modes)('over the wire in %s', mode => {
     const found = await statuses((path, body) => world.local(path, body))
     for (const name of routeNames)
       expect(found[name], name).toBe(
-        mode === 'development' || reads.has(name) ? 'allowed' : 'operator_certificate_needed',
+        mode === 'development' || reads.has(name) || onlyLocal.has(name) ? 'allowed' : 'operator_certificate_needed',
       )
   })
 

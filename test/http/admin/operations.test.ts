@@ -17,6 +17,7 @@ import {
   startSigner,
   type TokenFixture,
 } from '../../signer/harness.ts'
+import { createKey } from '../harness.ts'
 import { type AdminWorld, createAdminWorld } from './admin-world.ts'
 
 // A second signer with keys that the authority lacks: a log key, and test signatures.
@@ -299,5 +300,54 @@ describe('production', () => {
     const second = await production.call('/operators', { body: { name: 'second', role: 'viewer' }, shown })
     expect(second.body).toMatchObject({ name: 'second', role: 'viewer' })
     expect(production.leaves(1)).toMatchObject([{ event: 'registration_created', who: 'operator:first' }])
+  })
+
+  it('lets an admin in again through the socket: one enrolment, on record, and nobody else', async () => {
+    await using production = await createAdminWorld('production')
+    const create = (name: string, role: string, shown?: Awaited<ReturnType<AdminWorld['operator']>>) =>
+      production.call('/operators', { body: { name, role }, shown })
+    const ann = await production.operator('ann', 'admin')
+    await create('sam', 'security', ann)
+    const recover = (name: string, body: object = {}) => production.local(`/operators/${name}/recover`, body)
+    for (const name of ['sam', 'nobody']) {
+      const refused = (await recover(name)).body
+      expect(refused).toMatchObject({ code: 'conflict', hint: expect.stringContaining('agentca operator recover ann') })
+    }
+    const size = production.ledger.audit.head().size
+    expect((await recover('ann', { dryRun: true })).body).toMatchObject({ token: '', created: false })
+    expect(production.ledger.audit.head().size).toBe(size)
+    const { status, body } = await recover('ann', { why: 'certificate ended' })
+    expect([status, body.created, body.uses]).toEqual([200, false, 1])
+    expect(Date.parse(body.expiresAt) - Date.now()).toBeLessThanOrEqual(3_600_000)
+    expect(production.leaves(1)).toMatchObject([
+      {
+        event: 'operator_recovered',
+        sub: 'operator:ann',
+        who: 'operator:local',
+        why: 'certificate ended',
+        token: body.id,
+      },
+    ])
+    expect((await production.local('/status')).body.recovered).toMatchObject([{ operator: 'ann' }])
+    const key = await createKey()
+    const enrolled = await production.front.call('/v1/enroll', {
+      body: production.front.enrolBody(body.token, key.csrText),
+    })
+    expect([enrolled.status, enrolled.body.agent]).toEqual([201, 'ann'])
+    const over = await production.call('/operators/ann/recover', { body: {}, shown: ann })
+    expect([over.status, over.body.code]).toEqual([403, 'socket_only'])
+  })
+
+  it('registers a new admin through the socket where none is left, and no other', async () => {
+    await using production = await createAdminWorld('production')
+    await production.operator('sam', 'security')
+    const recover = async (name: string, body: object = {}) =>
+      (await production.local(`/operators/${name}/recover`, body)).body
+    expect(await recover('sam')).toMatchObject({ code: 'conflict' })
+    expect(await recover('eve', { dryRun: true })).toMatchObject({ created: true, token: '' })
+    expect(production.ledger.registrations.find('operator', 'eve')).toBeNull()
+    expect(await recover('eve')).toMatchObject({ created: true, token: expect.stringMatching(/./) })
+    expect(production.ledger.registrations.find('operator', 'eve')).toMatchObject({ operatorRole: 'admin' })
+    expect(await recover('mallory')).toMatchObject({ code: 'conflict' })
   })
 })
