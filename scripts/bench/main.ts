@@ -4,6 +4,7 @@ import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { agentRenew } from './agent-renew.ts'
 import type { Bench, BenchContext } from './bench.ts'
 import { crl } from './crl.ts'
 import { feed } from './feed.ts'
@@ -11,11 +12,12 @@ import { figureOf, lineOf } from './figure.ts'
 import { issue } from './issue.ts'
 import { ledger } from './ledger.ts'
 import { ocsp } from './ocsp.ts'
+import { refused } from './refused.ts'
 import { renew } from './renew.ts'
 import { start } from './start.ts'
 import { verify } from './verify.ts'
 
-const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify]
+const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify, agentRenew, refused]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--list] [--quick] [--full]'
 

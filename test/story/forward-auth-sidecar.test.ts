@@ -12,16 +12,7 @@ import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { root as checkout } from '../../scripts/bootstrap.mjs'
 import { blockWith } from '../setup/documents.ts'
-import {
-  callerOf,
-  connected,
-  cut,
-  firstData,
-  placed,
-  type Running,
-  serviceOf,
-  startSidecar,
-} from './forward-auth-world.ts'
+import { callerOf, connected, cut, firstData, type Running, serviceOf, startSidecar } from './forward-auth-world.ts'
 import { mustRun, runProgram, type ServedCa, startServedCa } from './served-ca.ts'
 import { until } from './until.ts'
 
@@ -145,8 +136,9 @@ describe('asked over mTLS, as by Traefik', () => {
 
   it('makes assertions that a backend in Node and one in Python verify as the page says', async () => {
     const { assertion = '' } = await ask(port, edge, agent)
-    const recipe = { page, directory: ca.directory, listenPort: 0, backendPort: 0 }
-    writeFileSync(join(ca.directory, 'reader.mjs'), placed(recipe, blockWith(page, 'js', 'callerOf').text))
+    const key = join(ca.directory, 'state/orders/assertion.pub.pem')
+    const placed = (text: string): string => text.replace('/var/lib/agentca-verify/orders/assertion.pub.pem', key)
+    writeFileSync(join(ca.directory, 'reader.mjs'), placed(blockWith(page, 'js', 'callerOf').text))
     const { callerOf: read } = (await import(pathToFileURL(join(ca.directory, 'reader.mjs')).href)) as {
       callerOf(asked: object): { agent: string; sub: string; roles: string[] }
     }
@@ -169,7 +161,7 @@ describe('asked over mTLS, as by Traefik', () => {
     expect(() => read(asked({ headers: {} }))).toThrow()
 
     if ((await runProgram('python3', ['-c', 'import cryptography'], { cwd: ca.directory })).code !== 0) return
-    const python = placed(recipe, blockWith(page, 'python', 'caller_of').text)
+    const python = placed(blockWith(page, 'python', 'caller_of').text)
     const says = (...call: readonly string[]) =>
       runProgram('python3', ['-c', `${python}\nimport sys\nprint(caller_of(*sys.argv[1:])["agent"])`, ...call], {
         cwd: ca.directory,
@@ -207,6 +199,11 @@ describe('as the proxy itself, for HTTP', () => {
     })
     backend.on('upgrade', (asked, socket) => {
       seen = asked
+      if (asked.url === '/plain') {
+        const chunked = 'Transfer-Encoding: chunked\r\n\r\na\r\nno upgrade\r\n0\r\n\r\n'
+        socket.end(`HTTP/1.1 426 Upgrade Required\r\n${chunked}`)
+        return
+      }
       socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: test\r\nConnection: Upgrade\r\n\r\n')
       socket.pipe(socket)
       socket.on('error', () => {})
@@ -270,6 +267,33 @@ describe('as the proxy itself, for HTTP', () => {
       const args = ['-s', ...shown, ...chunked, '--data-binary', '@body', ...to]
       expect(await mustRun('curl', args, { cwd: ca.directory })).toBe(hash)
     }
+  })
+
+  it('passes on the answer of a backend that upgrades nothing', async () => {
+    const socket = await connected(port, agent, roots())
+    socket.write('GET /plain HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: none\r\n\r\n')
+    let text = ''
+    for await (const chunk of socket) text += chunk
+    expect(text).toMatch(/^HTTP\/1\.1 426 [\s\S]*\r\n\r\nno upgrade$/)
+    expect(text).not.toMatch(/transfer-encoding/i)
+  })
+
+  it('loses no call to a backend that closes the connection that was kept', async () => {
+    const once = await listening(
+      createTcpServer(socket => {
+        let asked = 0
+        socket.on('error', () => {})
+        socket.on('data', () => {
+          if (asked++ === 0) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+          else socket.destroy()
+        })
+      }),
+    )
+    const { port } = await sidecarOf('--mode http --listen 127.0.0.1:0', '--upstream', `127.0.0.1:${once}`)
+    const caller = callerOf(agent, roots(), port)
+    for (let i = 0; i < 4; i++) expect(await caller.call('/')).toEqual({ status: 200, body: 'ok' })
+    for (let i = 0; i < 2; i++) expect(await caller.call('/', {}, 'POST')).toEqual({ status: 200, body: 'ok' })
+    caller.close()
   })
 
   it('refuses by rules and by spelling, and reads rules again when told', async () => {

@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import { Agent, request } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
@@ -78,12 +78,12 @@ export interface Recipe {
 }
 
 /** A text of the page, with this test's places in it. */
-export const placed = ({ directory, listenPort, backendPort }: Recipe, text: string): string =>
+export const placed = ({ page, directory, listenPort, backendPort }: Recipe, text: string): string =>
   text
     .replaceAll('/etc/agentca', join(directory, 'etc'))
     .replaceAll('/etc/haproxy', join(directory, 'etc'))
-    .replaceAll('/run/agentca-verify', join(directory, 'run'))
-    .replaceAll('/var/lib/agentca-verify', join(directory, 'state'))
+    .replaceAll('/run/agentca-verify', join(directory, 'run', basename(page, '.md')))
+    .replaceAll('/var/lib/agentca-verify', join(directory, 'state', basename(page, '.md')))
     .replaceAll('9443', String(listenPort))
     .replaceAll('127.0.0.1:9080', `127.0.0.1:${backendPort}`)
 
@@ -120,7 +120,7 @@ export const startSidecar = async (
   ca: ServedCa,
   command: string,
 ): Promise<Running & { readonly line: SidecarLine }> => {
-  for (const name of ['run', 'state', 'etc']) mkdirSync(join(ca.directory, name), { recursive: true })
+  for (const [, socket] of command.matchAll(/unix:(\S+)/g)) mkdirSync(dirname(socket as string), { recursive: true })
   const line = command.trim().replace(/^agentca-verify/, `exec ${join(checkout, 'bin/agentca-verify')}`)
   const running = startProgram('bash', ['-c', line], ca.directory, ca.env)
   const lines = createInterface({ input: running.child.stdout! })
@@ -190,7 +190,7 @@ export const callerOf = (identity: string | null, roots: string, port: number): 
             answer.on('data', (chunk: Buffer) => {
               body += chunk
             })
-            answer.once('end', () => resolve({ status: answer.statusCode ?? 0, body }))
+            answer.once('close', () => resolve({ status: answer.complete ? (answer.statusCode ?? 0) : 0, body }))
           },
         )
         asking.once('error', error => resolve({ status: 0, body: String(error) }))

@@ -1,16 +1,14 @@
 // The recipes of docs/integrations for nginx, HAProxy and Caddy in those programs: who gets through, that a revoked agent is refused on its
 // next call over an open connection, and that nobody gets through by what a client can write into a request.
-import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { blockWith } from '../setup/documents.ts'
+import { installed, type ProxyProgram, proxies } from './forward-auth-proxies.ts'
 import {
   type Backend,
   type Caller,
   callerOf,
   commandOf,
-  placed,
   type Recipe,
   type Running,
   recipeOf,
@@ -22,67 +20,9 @@ import {
 } from './forward-auth-world.ts'
 import { mustRun, runProgram, type ServedCa, startServedCa } from './served-ca.ts'
 
-const installed = (program: string, version: string): boolean => {
-  try {
-    execFileSync(program, [version], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-}
-
-interface Proxy {
-  readonly version: string
-  readonly program: string
-  /** Writes its configuration from the page. @returns the arguments it runs with */
-  readonly configured: (recipe: Recipe) => readonly string[]
-}
-
-const blockOf = (recipe: Recipe, language: string, words: string): string =>
-  placed(recipe, blockWith(recipe.page, language, words).text)
-
-const proxies: Readonly<Record<string, Proxy>> = {
-  nginx: {
-    program: 'nginx',
-    version: '-v',
-    configured: recipe => {
-      const etc = join(recipe.directory, 'etc')
-      const scratch = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-        name => `${name}_temp_path ${join(etc, name)};`,
-      )
-      // Its workers' user is in no group of this test.
-      const user = process.getuid?.() === 0 ? 'user root;' : ''
-      const around = `${user} daemon off; pid ${join(etc, 'nginx.pid')}; error_log stderr; events {}`
-      const server = blockOf(recipe, 'nginx', 'auth_request')
-      writeFileSync(join(etc, 'nginx.conf'), `${around}\nhttp { access_log off; ${scratch.join(' ')}\n${server}}\n`)
-      return ['-c', join(etc, 'nginx.conf')]
-    },
-  },
-  haproxy: {
-    program: 'haproxy',
-    version: '-v',
-    configured: recipe => {
-      const etc = join(recipe.directory, 'etc')
-      writeFileSync(join(etc, 'agentca-verify.lua'), blockOf(recipe, 'lua', 'register_action'))
-      writeFileSync(join(etc, 'haproxy.cfg'), blockOf(recipe, 'haproxy', 'lua-load'))
-      return ['-q', '-db', '-f', join(etc, 'haproxy.cfg')]
-    },
-  },
-  caddy: {
-    program: 'caddy',
-    version: 'version',
-    configured: recipe => {
-      const etc = join(recipe.directory, 'etc')
-      // Its admin endpoint has one port for all of a machine.
-      const text = blockOf(recipe, 'caddyfile', 'forward_auth').replace('{', '{\n  admin off')
-      writeFileSync(join(etc, 'Caddyfile'), text)
-      return ['run', '--adapter', 'caddyfile', '--config', join(etc, 'Caddyfile')]
-    },
-  },
-}
-
 let ca: ServedCa
 let backend: Backend
+let proxyUnderTest: string
 const directories = new Map<string, string>()
 const enrolled = async (agent: string): Promise<string> => {
   const directory = directories.get(agent) ?? (await ca.enrolled(agent))
@@ -91,7 +31,7 @@ const enrolled = async (agent: string): Promise<string> => {
 }
 beforeAll(async () => {
   ca = await startServedCa()
-  backend = await startBackend(() => join(ca.directory, 'state/orders/assertion.pub.pem'))
+  backend = await startBackend(() => join(ca.directory, 'state', proxyUnderTest, 'orders/assertion.pub.pem'))
   await serviceOf(ca, 'orders', 'orders.internal')
 }, 120_000)
 afterAll(async () => {
@@ -99,7 +39,7 @@ afterAll(async () => {
   await ca?.[Symbol.asyncDispose]()
 })
 
-const inProxy = (name: string, { program, configured }: Proxy): void => {
+const inProxy = (name: string, { program, configured }: ProxyProgram): void => {
   const callers: Caller[] = []
   let recipe: Recipe
   let sidecar: Running
@@ -114,6 +54,7 @@ const inProxy = (name: string, { program, configured }: Proxy): void => {
     (await caller.call(...call)).status
 
   beforeAll(async () => {
+    proxyUnderTest = name
     recipe = await recipeOf(ca, name, backend)
     sidecar = await startSidecar(ca, commandOf(recipe, `--proxy ${name}`))
     proxy = startProgram(program, configured(recipe), ca.directory, { ...process.env, HOME: ca.directory })
@@ -225,4 +166,4 @@ const inProxy = (name: string, { program, configured }: Proxy): void => {
 }
 
 for (const [name, proxy] of Object.entries(proxies))
-  describe.skipIf(!installed(proxy.program, proxy.version))(`${name} by its page`, () => inProxy(name, proxy))
+  describe.skipIf(!installed(proxy))(`${name} by its page`, () => inProxy(name, proxy))

@@ -20,8 +20,8 @@ export interface ForwardAuthDeps extends DecideDeps {
   readonly tell: TellRefusal
 }
 
-/** Escaped PEM of a chain passes Node's 16 KiB. */
-export const serverLimits = { maxHeaderSize: 65_536 } as const
+/** Escaped PEM of a chain passes Node's 16 KiB; a handshake that takes longer is none. */
+export const serverLimits = { maxHeaderSize: 65_536, handshakeTimeout: 10_000 } as const
 
 const askedOf = ({ method = '', url = '', rawHeaders }: IncomingMessage) => ({ method, url, rawHeaders })
 

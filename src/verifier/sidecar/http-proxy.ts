@@ -2,6 +2,7 @@
 // kept-alive connection and WebSocket upgrades too; what says who calls is set here, and whatever a client sent under such names is gone.
 // Connections, upgraded ones included, are cut by the verifier.
 import {
+  Agent,
   type IncomingMessage,
   type OutgoingHttpHeaders,
   type RequestOptions,
@@ -125,9 +126,20 @@ const decide = async (deps: HttpProxyDeps, request: IncomingMessage): Promise<Al
   return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
 }
 
+/** RFC 9110 §9.2.2: the only ones that may be sent again over another connection when the one that was kept turns out to be closed. */
+const isRepeatable = ({ method, headers }: IncomingMessage): boolean =>
+  ['GET', 'HEAD', 'OPTIONS'].includes(method ?? '') &&
+  headers['content-length'] === undefined &&
+  headers['transfer-encoding'] === undefined
+
+/** Connections to the backend are kept for such requests alone: any other that met a closing one would be lost. */
+const kept = new Agent({ keepAlive: true, maxFreeSockets: 64 })
+
 const forward = (deps: HttpProxyDeps, allowed: Allowed, request: IncomingMessage, response: ServerResponse): void => {
+  const repeatable = isRepeatable(request)
   const onward = requestUpstream({
     ...targetOf(deps.upstream),
+    agent: repeatable ? kept : false,
     method: allowed.target.method,
     path: allowed.target.uri,
     headers: upstreamHeaders(request, allowed, deps.assertionHeader),
@@ -141,6 +153,10 @@ const forward = (deps: HttpProxyDeps, allowed: Allowed, request: IncomingMessage
     answer.once('error', () => response.destroy())
   })
   onward.once('error', error => {
+    if (repeatable && onward.reusedSocket && !response.headersSent && !response.destroyed) {
+      forward(deps, allowed, request, response)
+      return
+    }
     if (!response.destroyed) deps.log.warn({ reason: messageOf(error) }, 'the backend does not answer')
     writeProblem(response, 502, badGateway)
   })
@@ -148,7 +164,10 @@ const forward = (deps: HttpProxyDeps, allowed: Allowed, request: IncomingMessage
   response.once('close', () => {
     if (!response.writableFinished) onward.destroy()
   })
-  request.pipe(onward)
+  if (repeatable) {
+    request.resume()
+    onward.end()
+  } else request.pipe(onward)
 }
 
 const refuseUpgrade = (deps: HttpProxyDeps, request: IncomingMessage, socket: Duplex, error: unknown): void => {
@@ -160,9 +179,9 @@ const refuseUpgrade = (deps: HttpProxyDeps, request: IncomingMessage, socket: Du
   )
 }
 
-const headLines = ({ statusCode, statusMessage, rawHeaders }: IncomingMessage): string => {
+const headLines = ({ statusCode, statusMessage }: IncomingMessage, headers: readonly string[]): string => {
   const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`]
-  for (let at = 0; at < rawHeaders.length; at += 2) lines.push(`${rawHeaders[at]}: ${rawHeaders[at + 1]}`)
+  for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`)
   return `${lines.join('\r\n')}\r\n\r\n`
 }
 
@@ -187,6 +206,7 @@ const upgrade = (
 ): void => {
   const onward = requestUpstream({
     ...targetOf(deps.upstream),
+    agent: false,
     method: allowed.target.method,
     path: allowed.target.uri,
     headers: {
@@ -196,14 +216,14 @@ const upgrade = (
     },
   })
   onward.once('upgrade', (answer, upstream, first) => {
-    socket.write(headLines(answer))
+    socket.write(headLines(answer, answer.rawHeaders))
     if (first.length > 0) socket.write(first)
     if (head.length > 0) upstream.write(head)
     joined(socket, upstream)
   })
   // A backend that upgrades nothing: its answer ends the connection.
   onward.once('response', answer => {
-    socket.write(headLines(answer))
+    socket.write(headLines(answer, [...answerHeaders(answer), 'Connection', 'close']))
     answer.pipe(socket)
   })
   onward.once('error', () => socket.destroy())
@@ -212,17 +232,21 @@ const upgrade = (
 }
 
 export const createHttpProxy = (deps: HttpProxyDeps): Server => {
-  const server = createServer({ ...deps.verifier.tlsOptions(), ...serverLimits }, (request, response) => {
-    decide(deps, request).then(
-      allowed => forward(deps, allowed, request, response),
-      error => {
-        deps.tell(error, { method: request.method ?? '', url: request.url ?? '' })
-        request.resume()
-        const { status, body } = answerOfRefusal(error)
-        writeProblem(response, status, body)
-      },
-    )
-  })
+  // An upload may take its time; who sends it is known by then.
+  const server = createServer(
+    { ...deps.verifier.tlsOptions(), ...serverLimits, requestTimeout: 0 },
+    (request, response) => {
+      decide(deps, request).then(
+        allowed => forward(deps, allowed, request, response),
+        error => {
+          deps.tell(error, { method: request.method ?? '', url: request.url ?? '' })
+          request.resume()
+          const { status, body } = answerOfRefusal(error)
+          writeProblem(response, status, body)
+        },
+      )
+    },
+  )
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy())
     decide(deps, request).then(

@@ -24,7 +24,8 @@ const runServe = async (given: GivenOptions): Promise<number> => {
   } finally {
     clearInterval(running)
   }
-  return 0
+  // Upgraded and forwarded connections are nobody's to wait for.
+  return process.exit(0)
 }
 
 interface Command {

@@ -1,4 +1,5 @@
 // `agentca-verify serve`: identity, verifier, the listener and the kept lists, put together; and what ends them in order.
+import { createHash } from 'node:crypto'
 import type { Server } from 'node:net'
 import { systemTiming } from '../../agent/backoff.ts'
 import { type AgentIdentity, agentIdentity } from '../../agent/identity.ts'
@@ -84,6 +85,10 @@ const checkTcpRules = (calls: CallSettings): void => {
     throw usage('--mode tcp reads no calls: a rule must be for all of them', "--require '* /=orders:use'")
 }
 
+/** Stable over restarts, and its own where several sidecars share an identity: the CA keeps one stream for each name. */
+const subscriberOf = (identity: AgentIdentity, stateDirectory: string): string =>
+  `${identity.current().facts.instance}-${createHash('sha256').update(stateDirectory).digest('hex').slice(0, 8)}`
+
 /** Proxies that ask are services, whoever may call. */
 const kindsOf = ({ kinds, serving }: CallSettings): readonly PrincipalKind[] =>
   serving.mode === 'forward-auth' && serving.proxies !== null ? [...new Set([...kinds, 'service' as const])] : kinds
@@ -120,6 +125,7 @@ const openCalls = async (
       onStale,
       maxStaleness,
       stateDirectory,
+      subscriber: subscriberOf(identity, stateDirectory),
       ...(statusUrl === null ? {} : { statusUrl }),
       kinds: kindsOf(calls),
       log,

@@ -21,7 +21,7 @@ export interface TcpProxyDeps {
 }
 
 export const createTcpProxy = (deps: TcpProxyDeps): Server => {
-  const server = createServer(deps.verifier.tlsOptions())
+  const server = createServer({ ...deps.verifier.tlsOptions(), handshakeTimeout: 10_000 })
   // The verifier wants a TLS server's events and its secure context; HTTP is nothing to it.
   deps.verifier.attach(server as Parameters<AgentVerifier['attach']>[0])
   server.on('secureConnection', socket => {
