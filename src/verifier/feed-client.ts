@@ -14,9 +14,11 @@ export interface FeedClientDeps {
   readonly subscriber: string
   readonly maxStalenessSeconds: number
   readonly position: () => FeedPosition | null
-  /** Applies one event, sockets cut included: what returns here is acknowledged. */
-  readonly take: (event: FeedEvent) => Applied
-  readonly timing: Pick<Timing, 'random' | 'wait'>
+  /**
+   * Applies one event, sockets cut included: what returns here is acknowledged. `asked`: when its stream was asked for, monotonic.
+   */
+  readonly take: (event: FeedEvent, asked: number) => Applied
+  readonly timing: Pick<Timing, 'clock' | 'random' | 'wait'>
 }
 
 export interface FeedClient {
@@ -86,11 +88,11 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
     }
   }
 
-  const takeAll = (events: readonly { event: string; id: string; data: string }[]): void => {
+  const takeAll = (events: readonly { event: string; id: string; data: string }[], asked: number): void => {
     for (const { event, id, data } of events) {
       if (event === 'end') throw new AgentCaError('feed_ended', `the CA ended the stream: ${data.slice(0, 200)}`)
       const parsed = parseFeedEvent(event, id, data)
-      const applied = deps.take(parsed)
+      const applied = deps.take(parsed, asked)
       if (applied === 'resync') {
         // Once from the position that is known; when that does not help, everything.
         fromSnapshot = parsed.type !== 'heartbeat' || fromSnapshot
@@ -109,6 +111,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
     stream = new AbortController()
     const signal = AbortSignal.any([ended.signal, stream.signal])
     const position = fromSnapshot ? null : deps.position()
+    const asked = timing.clock.monotonic()
     const query = new URLSearchParams({
       subscriber: deps.subscriber,
       maxStaleness: String(deps.maxStalenessSeconds),
@@ -130,7 +133,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
         clearTimeout(silence)
         silence = setTimeout(() => stream.abort(new Error('the feed is silent')), silenceMs)
         connected = true
-        takeAll(reader.push(chunk))
+        takeAll(reader.push(chunk), asked)
       }
     } finally {
       clearTimeout(silence)

@@ -28,8 +28,8 @@ export interface Keeper {
   bundlePem(): string | null
   /** The time by which certificates are judged; milliseconds since the epoch. */
   now(): number
-  /** A live event. A heartbeat that confirms the state renews its lease. */
-  take(event: FeedEvent): Applied
+  /** A live event. A heartbeat that confirms the state renews its lease. @param asked monotonic: when its stream was asked for */
+  take(event: FeedEvent, asked?: number): Applied
   /** `at` of the newest head that was accepted: older ones are replays. */
   notOlderThan(): number | null
   /** Whether a published state is not behind what is known. */
@@ -155,14 +155,14 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
     },
     now: voted.now,
     bundlePem: () => bundlePem,
-    take: event => {
+    take: (event, asked) => {
       if (event.type === 'snapshot') gatheredPem = event.bundlePem ?? (event.part === 1 ? null : gatheredPem)
       const applied = applying(event)
       if (applied !== 'applied') return applied
       const arrived = clock.monotonic()
       if (event.type === 'heartbeat') {
         // It vouches for when it was said, and until its lease from then is over.
-        const said = saidAt.of(event.at, arrived)
+        const said = saidAt.of(event.at, arrived, asked)
         voted.heard(event.at, said)
         confirm({
           confirmedAt: Math.max(ground.confirmedAt ?? Number.NEGATIVE_INFINITY, said),

@@ -141,8 +141,9 @@ export const agentVerifier = async (
     waiting.clear()
   }
   let heardPem = keeper.bundlePem()
-  const take = (event: FeedEvent) => {
-    const applied = keeper.take(event)
+  const take = (event: FeedEvent, asked: number) => {
+    const applied = keeper.take(event, asked)
+    if (applied === 'applied') conditions?.take(event)
     const bundlePem = keeper.bundlePem()
     if (applied === 'applied' && bundlePem !== null && bundlePem !== heardPem) {
       heardPem = bundlePem

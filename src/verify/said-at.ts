@@ -3,10 +3,11 @@
 
 export interface SaidAt {
   /**
-   * @param at the speaker's clock, milliseconds @param arrived monotonic, of the listener
-   * @returns monotonic: not after `arrived`, never before what was returned the last time
+   * @param at the speaker's clock, milliseconds @param arrived monotonic, of the listener @param asked monotonic: when the listener
+   * asked for what came, which cannot be older
+   * @returns monotonic: not after `arrived`, never before `asked` and what was returned the last time
    */
-  of(at: number, arrived: number): number
+  of(at: number, arrived: number, asked?: number): number
 }
 
 /**
@@ -19,9 +20,9 @@ const forgiven = 0.001
 export const createSaidAt = (): SaidAt => {
   let last: { readonly at: number; readonly arrived: number; readonly said: number } | null = null
   return {
-    of: (at, arrived) => {
+    of: (at, arrived, asked = Number.NEGATIVE_INFINITY) => {
       const passed = last === null ? 0 : Math.max(0, at - last.at) + (arrived - last.arrived) * forgiven
-      const said = last === null ? arrived : Math.min(arrived, last.said + passed)
+      const said = last === null ? arrived : Math.min(arrived, Math.max(asked, last.said + passed))
       last = { at, arrived, said }
       return said
     },

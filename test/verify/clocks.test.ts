@@ -33,6 +33,12 @@ describe('what was said', () => {
     )
   })
 
+  it('is no older than the question that it answers, however far the speaker put its clock back meanwhile', () => {
+    const said = createSaidAt()
+    said.of(hour, 0)
+    expect(said.of(hour - 60_000, 600_040, 600_000)).toBeGreaterThanOrEqual(600_000)
+  })
+
   it('is found again after the speaker put its clock back, and as clocks run apart for a week', () => {
     const said = createSaidAt()
     let [at, arrived, last] = [100 * hour, 0, 0]
