@@ -143,7 +143,6 @@ export const agentVerifier = async (
   let heardPem = keeper.bundlePem()
   const take = (event: FeedEvent, asked: number) => {
     const applied = keeper.take(event, asked)
-    if (applied === 'applied') conditions?.take(event)
     const bundlePem = keeper.bundlePem()
     if (applied === 'applied' && bundlePem !== null && bundlePem !== heardPem) {
       heardPem = bundlePem
