@@ -136,6 +136,7 @@ export const createResponses = (deps: ResponseDeps): Responses => {
       brake.giveBack(finding.agent)
       // Silence after a failure would be the end of it: the next call that trips the rule tries again.
       quietUntil.delete(`${finding.rule} ${targetOf(finding).by} ${targetOf(finding).value}`)
+      store.addFinding(storedFinding({ ...finding, outcome: 'failed', cure: cureOf('failed', finding) }))
       log.error({ finding: finding.id, rule: finding.rule, reason: messageOf(error) }, 'a rule could not act')
       await audit.append([failureLeaf(finding, clock.now(), messageOf(error))]).catch(() => {})
     }
