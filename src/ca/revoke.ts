@@ -33,7 +33,14 @@ export interface Revocation {
 /**
  * @throws CaError `value_invalid` for a reason that is not final; PkiError `serial_malformed`; StoreError `not_found`, `radius_changed`
  */
-export type Revoke = (selector: RevocationSelector, reason: string, options: ChangeOptions) => Promise<Revocation>
+export type Revoke = (
+  selector: RevocationSelector,
+  reason: string,
+  options: ChangeOptions & {
+    /** Asked under the ledger's lock about what would be hit; throws to refuse. */
+    readonly check?: (radius: BlastRadius) => void
+  },
+) => Promise<Revocation>
 
 /** RFC 5280 §5.3.1 without the two that do not end anything. */
 export const finalReasons: readonly RevocationReason[] = (Object.keys(revocationReasons) as RevocationReason[]).filter(
@@ -70,7 +77,7 @@ const normalised = (selector: RevocationSelector): RevocationSelector => {
 
 export const createRevoke = (deps: RevokeDeps): Revoke => {
   const { clock, revocations } = deps
-  return async (given, reasonText, { context, why, expected, dryRun }) => {
+  return async (given, reasonText, { context, why, expected, dryRun, check }) => {
     const reason = parseReason(reasonText)
     const selector = normalised(given)
     checkText('value', selector.value)
@@ -78,6 +85,7 @@ export const createRevoke = (deps: RevokeDeps): Revoke => {
     const at = clock.now()
     if (dryRun) {
       const radius = revocations.blastRadius(selector, at)
+      check?.(radius)
       checkExpected(radius, expected)
       return { selector, reason, radius, feed: null, at, dryRun }
     }
@@ -87,7 +95,10 @@ export const createRevoke = (deps: RevokeDeps): Revoke => {
       reason,
       at,
       expected: expected ?? null,
-      leaf: (hit, n) => events.revoked(leafContextOf(context, at), { ...selector, reason, radius: hit, feedN: n, why }),
+      leaf: (hit, n) => {
+        check?.(hit)
+        return events.revoked(leafContextOf(context, at), { ...selector, reason, radius: hit, feedN: n, why })
+      },
     })
     deps.reached('revocation 2')
     deps.metrics.count('agentca_revocations_total', { by: selector.by, reason })

@@ -141,9 +141,10 @@ export const adminRoutes = {
   servicesUpdate: post('/services/:name/update', 'operator', update),
   agentsHold: post('/agents/:name/hold', 'security', change),
   agentsRelease: post('/agents/:name/release', 'security', change),
-  agentsRetire: post('/agents/:name/retire', 'operator', change),
+  /** Retirement revokes, for good: what revokes needs the role that may. */
+  agentsRetire: post('/agents/:name/retire', 'security', change),
   agentsAttest: post('/agents/:name/attest', 'operator', z.strictObject({ until: time.optional(), why, dryRun })),
-  servicesRetire: post('/services/:name/retire', 'operator', change),
+  servicesRetire: post('/services/:name/retire', 'security', change),
   operatorsRetire: post('/operators/:name/retire', 'admin', change),
   /** On the admin socket only, in production too: the way back in when nobody has a certificate any more. */
   operatorsRecover: post('/operators/:name/recover', 'admin', z.strictObject({ why, dryRun })),

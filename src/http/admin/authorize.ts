@@ -1,5 +1,6 @@
 // Who may do what through the admin API: one function of route, caller and mode. What it does not allow is denied.
 import { type AdminRouteName, adminRoutes, type OperatorRoleName, operatorRoles } from '../../schema/admin-api.ts'
+import type { Registration } from '../../store/records.ts'
 import type { Caller } from '../call.ts'
 import { HttpError } from '../errors.ts'
 import type { Mode } from './deps.ts'
@@ -87,4 +88,17 @@ export const checkRole = (actor: Actor, needed: OperatorRoleName, what: string):
   throw new HttpError('role_insufficient', `${what}: expected role ${needed} or above, got ${actor.role}`, {
     hint: `ask an operator with role ${needed}`,
   })
+}
+
+/**
+ * Nobody ends what belongs to an operator above their own role: whoever may revoke must not be able to lock out those who could undo it.
+ * @throws HttpError `role_insufficient`
+ */
+export const checkRank = (
+  actor: Actor,
+  registration: Pick<Registration, 'kind' | 'name' | 'operatorRole'> | null,
+  what: string,
+): void => {
+  if (registration?.kind !== 'operator' || registration.operatorRole === null) return
+  checkRole(actor, registration.operatorRole, `${what} of operator ${registration.name}`)
 }

@@ -9,17 +9,18 @@ import { assembleCertificate } from '../../pki/certificate.ts'
 import { encodePem } from '../../pki/pem.ts'
 import { parseSerialHex } from '../../pki/serial.ts'
 import type { CertificateDetail, CertificateStateName, IdentityAnswer } from '../../schema/admin-answers.ts'
-import type { CertificateFilter } from '../../store/ports.ts'
+import type { BlastRadius, CertificateFilter } from '../../store/ports.ts'
 import type { CertificateWithBytes } from '../../store/records.ts'
 import { hasLeaf } from '../agent-issuance.ts'
 import { markRecorded } from '../answer-error.ts'
 import { parseCsrText } from '../csr-text.ts'
 import { identityAnswer } from '../identity-answer.ts'
 import { certificateAnswer, radiusAnswer, time } from './answers.ts'
-import { checkRole } from './authorize.ts'
+import { checkRank, checkRole } from './authorize.ts'
 import type { AdminDeps } from './deps.ts'
 import type { AdminCall, Handlers } from './handler.ts'
 import { filled, namedRegistration, registrationsById, soughtRegistration } from './query.ts'
+import { checkTokenRank } from './tokens.ts'
 
 /** The identity as it would be: no serial, no certificate, because none was made. */
 const logIdentityOf = ({ about, checkpoints }: AdminDeps) => ({ caId: about.caId, logKey: checkpoints.publicKeyPem })
@@ -130,10 +131,16 @@ const show = (deps: AdminDeps, text: string): CertificateDetail => {
 
 const revoke = async (
   deps: AdminDeps,
-  { body, context }: AdminCall<'revoke'>,
+  { body, actor, context }: AdminCall<'revoke'>,
 ): Promise<Awaited<ReturnType<Handlers['revoke']>>> => {
   const { by, value, reason, why, expected, dryRun } = body
-  const done = await deps.revoke({ by, value }, reason, { context, why, expected, dryRun })
+  // A token that was never used hits nothing, and is somebody's way in all the same.
+  if (by === 'token') checkTokenRank(deps, actor, value)
+  const check = ({ registrations }: BlastRadius): void => {
+    for (const { kind, name } of registrations)
+      if (kind === 'operator') checkRank(actor, deps.ledger.registrations.find(kind, name), 'a revocation')
+  }
+  const done = await deps.revoke({ by, value }, reason, { context, why, expected, dryRun, check })
   return {
     ...done.selector,
     reason: done.reason,

@@ -40,7 +40,7 @@ export interface AdminLedger {
   readonly registrations: Pick<RegistrationsPort, 'find' | 'byId' | 'list' | 'counts'>
   readonly owners: Pick<OwnersPort, 'list'>
   readonly instances: Pick<InstancesPort, 'get' | 'list'>
-  readonly tokens: Pick<TokensPort, 'list'>
+  readonly tokens: Pick<TokensPort, 'get' | 'list'>
   readonly audit: Pick<AuditPort, 'append' | 'head' | 'read' | 'tail' | 'checkpoints'>
   readonly feed: Pick<FeedPort, 'head' | 'newEpoch'>
   readonly policies: Pick<PoliciesPort, 'active' | 'get' | 'list'>

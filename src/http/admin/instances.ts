@@ -3,6 +3,7 @@ import { CaError } from '../../ca/errors.ts'
 import type { InstanceAnswer } from '../../schema/admin-answers.ts'
 import type { Instance } from '../../store/records.ts'
 import { instanceAnswer, pageOf } from './answers.ts'
+import { checkRank } from './authorize.ts'
 import type { AdminDeps } from './deps.ts'
 import type { Handlers } from './handler.ts'
 import { filled, registrationsById, soughtRegistration } from './query.ts'
@@ -31,6 +32,9 @@ export const instanceHandlers = (
     if (instance === null) throw new CaError('not_found', `no instance has id ${id}`, { hint: 'agentca instance list' })
     return answerOf(deps, instance)
   },
-  instancesUnlock: async ({ params: { id }, body: { why, dryRun }, context }) =>
-    answerOf(deps, await deps.lifecycle.unlock(id, { context, why, dryRun })),
+  instancesUnlock: async ({ params: { id }, body: { why, dryRun }, actor, context }) => {
+    const instance = deps.ledger.instances.get(id)
+    if (instance !== null) checkRank(actor, deps.ledger.registrations.byId(instance.registrationId), 'an instance')
+    return answerOf(deps, await deps.lifecycle.unlock(id, { context, why, dryRun }))
+  },
 })

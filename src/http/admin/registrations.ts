@@ -1,10 +1,10 @@
 // Owners, agents, services and operators.
 import { CaError } from '../../ca/errors.ts'
 import { isOwnService, refuseOwnService } from '../../ca/own-service.ts'
-import type { ChangeOptions, ChangeOutcome } from '../../ca/registration-change.ts'
+import type { ChangeOptions, ChangeOutcome, Subject } from '../../ca/registration-change.ts'
 import type { NewRegistration, RegistrationUpdate } from '../../ca/registry.ts'
 import type { RegistrationDetail } from '../../schema/admin-answers.ts'
-import type { AdminBody } from '../../schema/admin-api.ts'
+import { type AdminBody, adminRoutes } from '../../schema/admin-api.ts'
 import type { SubjectKind } from '../../store/records.ts'
 import {
   changeAnswer,
@@ -16,7 +16,7 @@ import {
   tokenAnswer,
   wholeList,
 } from './answers.ts'
-import { type Actor, checkRole } from './authorize.ts'
+import { type Actor, checkRank, checkRole } from './authorize.ts'
 import type { AdminDeps } from './deps.ts'
 import type { AdminCall, Handlers } from './handler.ts'
 import { filled, namedRegistration } from './query.ts'
@@ -125,9 +125,19 @@ const changes = (deps: AdminDeps) => {
   }
 }
 
+/** What reaches its end date is retired: an earlier one is a retirement with a delay. @throws HttpError `role_insufficient` */
+const checkEarlierEnd = (deps: AdminDeps, call: AdminCall<'agentsUpdate'>, subject: Subject): void => {
+  const until = call.body.until == null ? null : Date.parse(call.body.until)
+  if (until === null) return
+  const current = deps.ledger.registrations.find(subject.kind, subject.name)
+  if (current !== null && (current.until === null || until < current.until))
+    checkRole(call.actor, adminRoutes.agentsRetire.role, 'an earlier end date')
+}
+
 const update = async (deps: AdminDeps, kind: 'agent' | 'service', call: AdminCall<'agentsUpdate'>) => {
   const subject = { kind, name: call.params.name }
   if (isOwnService(subject)) checkRole(call.actor, 'admin', 'the registration of this CA itself')
+  checkEarlierEnd(deps, call, subject)
   return changeAnswer(await deps.registry.update(subject, updateOf(call.body), optionsOf(call)))
 }
 
@@ -138,10 +148,15 @@ export const registrationHandlers = (deps: AdminDeps): Pick<Handlers, Names> => 
         .list()
         .map(({ name, state, agents, createdAt }) => ({ name, state, agents, createdAt: time(createdAt) })),
     ),
-  ownersGone: async call => ({
-    radius: radiusAnswer(await deps.lifecycle.ownerGone(call.params.name, optionsOf(call))),
-    dryRun: call.body.dryRun,
-  }),
+  ownersGone: async call => {
+    // None of their certificates could be renewed any more.
+    const operators = { kind: 'operator', owner: call.params.name, state: 'active', limit: 1000 } as const
+    for (const each of deps.ledger.registrations.list(operators)) checkRank(call.actor, each, 'the owner')
+    return {
+      radius: radiusAnswer(await deps.lifecycle.ownerGone(call.params.name, optionsOf(call))),
+      dryRun: call.body.dryRun,
+    }
+  },
   agentsCreate: async call =>
     registrationAnswer(await deps.registry.create(draftOf('agent', call.body), optionsOf(call))),
   servicesCreate: async call =>

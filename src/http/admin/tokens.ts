@@ -1,10 +1,16 @@
 // Join tokens. The secret is in one answer, the one that makes it.
 import { refuseOwnService } from '../../ca/own-service.ts'
 import { pageOf, rootFingerprint, time, tokenAnswer } from './answers.ts'
-import { checkRole } from './authorize.ts'
+import { type Actor, checkRank, checkRole } from './authorize.ts'
 import type { AdminDeps } from './deps.ts'
 import type { Handlers } from './handler.ts'
 import { filled, registrationsById, soughtRegistration } from './query.ts'
+
+/** An operator's token is that operator's way in. @throws HttpError `role_insufficient` */
+export const checkTokenRank = ({ ledger }: Pick<AdminDeps, 'ledger'>, actor: Actor, id: string): void => {
+  const token = ledger.tokens.get(id)
+  if (token !== null) checkRank(actor, ledger.registrations.byId(token.registrationId), 'a join token')
+}
 
 export const tokenHandlers = (deps: AdminDeps): Pick<Handlers, 'tokensCreate' | 'tokensList' | 'tokensRevoke'> => ({
   tokensCreate: async ({ body: { kind, name, ttlSeconds, uses, bindKeyHash, dryRun }, actor, context }) => {
@@ -36,7 +42,8 @@ export const tokenHandlers = (deps: AdminDeps): Pick<Handlers, 'tokensCreate' | 
       row => tokenAnswer(row, registrationOf(row.registrationId), now),
     )
   },
-  tokensRevoke: async ({ params: { id }, body: { why, dryRun }, context }) => {
+  tokensRevoke: async ({ params: { id }, body: { why, dryRun }, actor, context }) => {
+    checkTokenRank(deps, actor, id)
     const token = await deps.tokens.revoke(id, { context, why, dryRun })
     return tokenAnswer(token, registrationsById(deps.ledger)(token.registrationId), deps.clock.now())
   },

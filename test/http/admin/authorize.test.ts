@@ -55,9 +55,7 @@ const expectedRoles = {
     'servicesCreate',
     'agentsUpdate',
     'servicesUpdate',
-    'agentsRetire',
     'agentsAttest',
-    'servicesRetire',
     'tokensCreate',
     'tokensRevoke',
     'certificatesIssue',
@@ -66,6 +64,8 @@ const expectedRoles = {
     'auditCheckpoint',
   ],
   security: [
+    'agentsRetire',
+    'servicesRetire',
     'orphansRetire',
     'ownersGone',
     'agentsHold',
@@ -226,5 +226,61 @@ describe.each(modes)('over the wire in %s', mode => {
 
   it('has a handler for each route and no other', () => {
     expect(Object.keys(createHandlers(world.deps)).sort()).toEqual([...routeNames].sort())
+  })
+})
+
+describe('operators below and above each other', () => {
+  it('end what is below them or beside them, never what is above', async () => {
+    await using world = await createAdminWorld('production')
+    const ann = await world.operator('ann', 'admin')
+    const [sam, sid] = [await world.operator('sam', 'security'), await world.operator('sid', 'security')]
+    const olga = await world.operator('olga', 'operator')
+    await world.register('agent', 'billing')
+    const codeOf = async (shown: Shown, path: string, body: object) =>
+      (await world.call(path, { body, shown })).body.code ?? 'done'
+    const instanceOf = (serial: string) => world.ledger.certificates.get(serial)!.instanceId
+    const keyOf = (serial: string) => world.ledger.certificates.get(serial)!.keyHash
+    const token = (await world.call('/tokens', { body: { kind: 'operator', name: 'ann' }, shown: ann })).body.id
+    const reason = 'keyCompromise'
+    // Every way to her certificates, her next one included.
+    for (const [by, value] of [
+      ['operator', 'ann'],
+      ['serial', ann.serial],
+      ['instance', instanceOf(ann.serial)],
+      ['key', keyOf(ann.serial)],
+      ['owner', 'finance'],
+      ['token', token],
+      ['issuer', 'issuing-1'],
+    ])
+      for (const dryRun of [true, false])
+        expect(await codeOf(sam, '/revoke', { by, value, reason, dryRun }), by).toBe('role_insufficient')
+    expect(world.leaves(1)).toMatchObject([{ event: 'request_refused', code: 'role_insufficient' }])
+    expect(await codeOf(sam, `/tokens/${token}/revoke`, {})).toBe('role_insufficient')
+    expect(await codeOf(olga, `/tokens/${token}/revoke`, {})).toBe('role_insufficient')
+    expect(await codeOf(sam, '/owners/finance/gone', {})).toBe('role_insufficient')
+    expect(await codeOf(sam, '/operators/ann/retire', {})).toBe('role_insufficient')
+    expect((await world.call('/whoami', { shown: ann })).body.name).toBe('ann')
+
+    expect(await codeOf(sam, '/revoke', { by: 'operator', value: 'olga', reason })).toBe('done')
+    expect(await codeOf(sam, '/revoke', { by: 'serial', value: sid.serial, reason })).toBe('done')
+    expect(await codeOf(sam, '/revoke', { by: 'agent', value: 'billing', reason })).toBe('done')
+    expect(await codeOf(ann, '/revoke', { by: 'operator', value: 'sam', reason })).toBe('done')
+  })
+
+  it('end an agent only where they may revoke it, by an earlier end date neither', async () => {
+    await using world = await createAdminWorld('production')
+    const [olga, sam] = [await world.operator('olga', 'operator'), await world.operator('sam', 'security')]
+    await world.register('agent', 'billing')
+    const update = async (shown: Shown, until: string | null) =>
+      (await world.call('/agents/billing/update', { body: { until }, shown })).body.code ?? 'done'
+    const [soon, later, latest] = [1, 2, 3].map(days => new Date(Date.now() + days * 86_400_000).toISOString())
+    expect(await update(olga, later!)).toBe('role_insufficient')
+    expect(await update(sam, later!)).toBe('done')
+    expect(await update(olga, latest!)).toBe('done')
+    expect(await update(olga, soon!)).toBe('role_insufficient')
+    expect(await update(olga, null)).toBe('done')
+    const retire = (shown: Shown) => world.call('/agents/billing/retire', { body: {}, shown })
+    expect((await retire(olga)).body.code).toBe('role_insufficient')
+    expect((await retire(sam)).body.registration.state).toBe('retired')
   })
 })
