@@ -29,12 +29,14 @@ const pathClass = (url: string): string => {
 /** One line of printable ASCII, as the CA takes it. */
 export const told = (text: string): string => text.replace(/[^ -~]/g, '?').slice(0, maxLength)
 
-/** Scopes that were demanded name the action; where there are none, roles or the method do. */
+/** Scopes that were demanded name the action; where there are none, roles or the method do. Tools are few, and each is one. */
 export const classOf = ({ demand, request }: Call): CallClass => {
-  const { scopes = [], roles = [] } = demand
-  const action = scopes.length > 0 ? scopes.join(' ') : roles.length > 0 ? `role:${roles.join(',')}` : request?.method
+  const { scopes = [], roles = [], conditional } = demand
+  const asked = conditional === undefined ? scopes : [...scopes, conditional.action]
+  const action = asked.length > 0 ? asked.join(' ') : roles.length > 0 ? `role:${roles.join(',')}` : request?.method
+  const tool = conditional?.resource?.type === 'Tool' ? `Tool::${conditional.resource.id}` : null
   return {
     action: told(action ?? 'call'),
-    resourceClass: told(request?.url === undefined ? '' : pathClass(request.url)),
+    resourceClass: told(tool ?? (request?.url === undefined ? '' : pathClass(request.url))),
   }
 }

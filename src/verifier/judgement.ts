@@ -2,12 +2,15 @@
 // observers are told of every judgement. What the state says is decision.ts; who calls is proof.ts.
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Peer, VerifiedPeer } from '../verify/decision.ts'
+import type { ConditionalDemand } from './conditions.ts'
 import { ruleOf } from './problem.ts'
 
 /** What a route demands of its caller: all of it. */
 export interface Demand {
   readonly roles?: readonly string[]
   readonly scopes?: readonly string[]
+  /** Decided by policies with what is known of this very call; `conditions: true`. */
+  readonly conditional?: ConditionalDemand
 }
 
 /** What conditions and observers may read of a request; `IncomingMessage` is one. */

@@ -1,7 +1,9 @@
 // The verifier in frameworks: Express (and whatever takes `(request, response, next)`), Fastify's `onRequest` hook, and plain node:http
 // listeners. Frameworks are the caller's: shapes, no packages.
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { VerifiedPeer } from '../verify/decision.ts'
+import { AgentCaError, messageOf } from '../base/errors.ts'
+import { CallRefused, type VerifiedPeer } from '../verify/decision.ts'
+import type { CallFacts } from './conditions.ts'
 import type { Demand } from './judgement.ts'
 import { refusalAnswer } from './problem.ts'
 
@@ -44,11 +46,19 @@ interface FastifyReplyLike {
   send(body: string): unknown
 }
 
+/** The resource that a call is about, and what else policies may ask of it. */
+export type DescribeCall = (request: never) => CallFacts
+
 export interface Middleware {
   /** Sets `request.agent`, or answers 401 or 403. */
   express(): Handler
   /** The same with what this route demands: scopes, all of them. */
   require(...scopes: readonly string[]): Handler
+  /**
+   * Decided by the policies in force with what `describe` says of this very call, for a verifier with `conditions: true`. A describer that
+   * throws refuses the call.
+   */
+  require(action: string, describe: DescribeCall): Handler
   /** The same with roles. */
   requireRole(...roles: readonly string[]): Handler
   /** For `fastify.addHook('onRequest', verifier.fastify())`; the caller is at `request.raw.agent`. */
@@ -74,15 +84,31 @@ const agentOf = (peer: VerifiedPeer, signalOf: () => AbortSignal): RequestAgent 
   }
 }
 
+const demandFor = (demanded: readonly (string | DescribeCall)[]): ((request: WithAgent) => Demand) => {
+  const scopes = demanded.filter(each => typeof each === 'string')
+  const describe = demanded.find(each => typeof each === 'function')
+  if (describe === undefined) return () => ({ scopes })
+  const [action] = scopes
+  if (action === undefined || scopes.length > 1)
+    throw new AgentCaError('option_invalid', 'require: expected one action and how its calls are described')
+  return request => {
+    try {
+      return { conditional: { action, ...describe(request as never) } }
+    } catch (cause) {
+      throw new CallRefused('condition_failed', `the call cannot be described: ${messageOf(cause)}`, { cause })
+    }
+  }
+}
+
 export const createMiddleware = (
   verify: (request: IncomingMessage, demand?: Demand) => VerifiedPeer,
   signalOf: (request: IncomingMessage) => AbortSignal,
 ): Middleware => {
   const handler =
-    (demand?: Demand): Handler =>
+    (demandOf: (request: WithAgent) => Demand | undefined): Handler =>
     (request, response, next) => {
       try {
-        request.agent = agentOf(verify(request, demand), () => signalOf(request))
+        request.agent = agentOf(verify(request, demandOf(request)), () => signalOf(request))
       } catch (error) {
         const { status, contentType, body } = refusalAnswer(error)
         response.statusCode = status
@@ -93,9 +119,9 @@ export const createMiddleware = (
       next()
     }
   return {
-    express: () => handler(),
-    require: (...scopes) => handler({ scopes }),
-    requireRole: (...roles) => handler({ roles }),
+    express: () => handler(() => undefined),
+    require: (...demanded: readonly (string | DescribeCall)[]) => handler(demandFor(demanded)),
+    requireRole: (...roles) => handler(() => ({ roles })),
     fastify: demand => async (request, reply) => {
       try {
         ;(request.raw as WithAgent).agent = agentOf(verify(request.raw, demand), () => signalOf(request.raw))

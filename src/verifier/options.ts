@@ -28,6 +28,11 @@ export interface AgentVerifierOptions {
   readonly trustedProxies?: readonly string[]
   /** Connections are cut after so long; default `1h`. */
   readonly maxConnectionAge?: string
+  /**
+   * Whether policies are evaluated here with what the service says of a call: `require(action, describe)`. It needs the package
+   * @cedar-policy/cedar-wasm; without it scopes are looked up.
+   */
+  readonly conditions?: boolean
   readonly log?: Log
   /** Whether the CA is told what was decided, in digests, so that it sees what is not usual; default `decisions`. */
   readonly report?: 'decisions' | 'nothing'

@@ -13,6 +13,7 @@ import { CallRefused, decideCall, type Peer, type VerifiedPeer } from '../verify
 import type { FeedEvent, PrincipalKind } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import type { PeerState } from '../verify/verify-peer.ts'
+import { createConditions } from './conditions.ts'
 import { type Connection, createConnections, peerOf } from './connections.ts'
 import { reportDecisions } from './decision-report.ts'
 import { startFeedClient } from './feed-client.ts'
@@ -82,6 +83,16 @@ export const agentVerifier = async (
   const connections = createConnections(trust.current)
   const proofs = createProofs(trust.current)
   const judging = createJudging(clock)
+  const conditions =
+    options.conditions === true
+      ? await createConditions({ identity, timing, log, directory: options.stateDirectory ?? null })
+      : null
+  judging.addCondition((peer, { demand: { conditional }, request }) => {
+    if (conditional === undefined) return
+    if (conditions === null)
+      throw new CallRefused('condition_failed', 'this verifier evaluates no policies', { hint: 'conditions: true' })
+    conditions.check(peer, conditional, request)
+  })
   const report = options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity, log }, timing)
   if (onRefused !== undefined)
     judging.observe(({ rule, peer }) => {
@@ -143,6 +154,7 @@ export const agentVerifier = async (
   let heardPem = keeper.bundlePem()
   const take = (event: FeedEvent, asked: number) => {
     const applied = keeper.take(event, asked)
+    if (applied === 'applied') conditions?.take(event)
     const bundlePem = keeper.bundlePem()
     if (applied === 'applied' && bundlePem !== null && bundlePem !== heardPem) {
       heardPem = bundlePem
@@ -248,7 +260,10 @@ export const agentVerifier = async (
     peerState: () => ({ trust: trust.current(), revocation: keeper.state, freshness: keeper.freshness() }),
     observe: judging.observe,
     addCondition: judging.addCondition,
-    ready: () => (keeper.position() === null ? new Promise<void>(resolve => waiting.add(resolve)) : Promise.resolve()),
+    ready: async () => {
+      if (keeper.position() === null) await new Promise<void>(resolve => waiting.add(resolve))
+      await conditions?.ready()
+    },
     status: () => {
       const position = keeper.position()
       return {
@@ -265,7 +280,7 @@ export const agentVerifier = async (
       // Whoever is connected would be cut by nobody any more.
       closed = true
       cutAll()
-      await Promise.all([feed.close(), published.close(), report?.[Symbol.asyncDispose]()])
+      await Promise.all([feed.close(), published.close(), conditions?.close(), report?.[Symbol.asyncDispose]()])
       await keeper.save()
     },
   }
