@@ -1,7 +1,7 @@
 // What the CA itself recorded that rules look at: from the bytes of an audit leaf to one of three events, or null. Leaves are read by
 // their event's name first: most are of no interest, and their bytes are never parsed.
 import { fromUtf8 } from '../base/bytes.ts'
-import type { Leaf } from '../store/records.ts'
+import type { LeafDraft } from '../store/records.ts'
 
 interface Told {
   readonly at: number
@@ -14,7 +14,8 @@ export type LedgerEvent =
   | (Told & { readonly type: 'token-reuse'; readonly tokenId: string | null })
   | (Told & { readonly type: 'lineage-conflict'; readonly instance: string; readonly reason: string })
 
-const wanted: ReadonlySet<string> = new Set(['intent_recorded', 'token_reuse', 'lineage_locked'])
+/** Names of the leaves that can be one. */
+export const wantedEvents: readonly string[] = ['intent_recorded', 'token_reuse', 'lineage_locked']
 
 /** Canonical JSON has no white space: renewals are told from enrolments without parsing either. */
 const enrolMark = Buffer.from('"op":"enrol"')
@@ -28,8 +29,8 @@ export const ledgerEventOf = ({
   bytes,
   at,
   subject,
-}: Pick<Leaf, 'event' | 'bytes' | 'at' | 'subject'>): LedgerEvent | null => {
-  if (!wanted.has(event)) return null
+}: Pick<LeafDraft, 'event' | 'bytes' | 'at' | 'subject'>): LedgerEvent | null => {
+  if (!wantedEvents.includes(event)) return null
   if (event === 'intent_recorded' && !Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes(enrolMark))
     return null
   const agent = after('agent:', subject)

@@ -9,7 +9,7 @@ import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Lifecycle } from '../ca/lifecycle.ts'
 import type { Revoke } from '../ca/revoke.ts'
-import { ledgerEventOf } from '../monitor/ledger-events.ts'
+import { ledgerEventOf, wantedEvents } from '../monitor/ledger-events.ts'
 import { createMonitor, type Monitor } from '../monitor/monitor.ts'
 import type { MonitorActions, Order } from '../monitor/response.ts'
 import { SchemaError } from '../schema/errors.ts'
@@ -64,39 +64,39 @@ export const actionsOf = ({ lifecycle, revoke }: Pick<MonitoringDeps, 'lifecycle
   }
 }
 
-const readAtOnce = 500
+const readAtOnce = 2000
+/** Under load one look is for many commits. */
+const lookAfterMs = 20
 
 /** What is appended from now on, in its order, outside of whoever appended it. @returns how to stop */
 const followLog = ({ ledger, log }: Pick<MonitoringDeps, 'ledger' | 'log'>, monitor: Monitor): (() => void) => {
-  let next = ledger.audit.head().size
-  let waiting = false
-  let stopped = false
+  const { audit } = ledger
+  let next = audit.head().size
+  let timer: NodeJS.Timeout | null = null
   const read = (): void => {
-    waiting = false
-    if (stopped) return
-    const leaves = ledger.audit.read(next, readAtOnce)
-    next += leaves.length
-    for (const leaf of leaves) {
+    timer = null
+    const { size } = audit.head()
+    const to = Math.min(size, next + readAtOnce)
+    for (const leaf of audit.ofEvents(next, to, wantedEvents)) {
       const event = ledgerEventOf(leaf)
       if (event !== null) monitor.recorded(event)
     }
-    if (leaves.length === readAtOnce) wake()
+    next = to
+    if (to < size) wake()
   }
   const wake = (): void => {
-    if (waiting || stopped) return
-    waiting = true
-    setImmediate(() => {
+    timer ??= setTimeout(() => {
       try {
         read()
       } catch (error) {
         log.error({ reason: messageOf(error) }, 'the monitor could not follow the audit log')
       }
-    })
+    }, lookAfterMs).unref()
   }
-  const stop = ledger.audit.onAppend(wake)
+  const stop = audit.onAppend(wake)
   return () => {
-    stopped = true
     stop()
+    if (timer !== null) clearTimeout(timer)
   }
 }
 

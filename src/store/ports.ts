@@ -349,6 +349,8 @@ export interface AuditPort {
   read(from: number, limit: number): readonly Leaf[]
   /** Newest first, for `audit tail`. */
   tail(filter: { readonly subject?: string; readonly event?: string; readonly limit: number }): readonly Leaf[]
+  /** Of the leaves in [from, to) those of these events, without their hashes: for whoever follows a log that is mostly of others. */
+  ofEvents(from: number, to: number, events: readonly string[]): readonly LeafDraft[]
   /** As RevocationsPort.onChange, after a commit that appended leaves. */
   onAppend(listener: () => void): () => void
   recordCheckpoint(checkpoint: CheckpointRecord): Promise<void>
