@@ -32,18 +32,18 @@ import { parseTrustDomain, type TrustDomain } from '../pki/spiffe.ts'
 import type { ProfileBook } from '../policy/profile-book.ts'
 import type { Config } from '../schema/config.ts'
 import { SchemaError } from '../schema/errors.ts'
-import { createSignerClient, type SignerClient } from '../signer/client.ts'
-import { createSignerSupervisor, type SignerSupervisor } from '../signer/supervisor.ts'
+import type { SignerClient } from '../signer/client.ts'
+import type { SignerSupervisor } from '../signer/supervisor.ts'
 import type { Ledger } from '../store/ports.ts'
 import { openSqliteLedger } from '../store/sqlite/open.ts'
 import { openCoreFeed } from './core-feed.ts'
+import { openHsmSigning, type Signing, type SigningFacts } from './core-signing.ts'
 import { ServerError } from './errors.ts'
 import type { HomePaths } from './home.ts'
 import { checkListeners } from './listener-rules.ts'
 import { observeIssuance } from './observed-issuance.ts'
-import { readOnlineKey } from './online-keys.ts'
 import { createResponderCertificates } from './responder-certificates.ts'
-import { logKeyLabel, responderKeyLabel, signerConfigOf, writeSignerConfig } from './signer-config.ts'
+import { logKeyLabel, responderKeyLabel } from './signer-config.ts'
 
 export interface CoreOptions {
   readonly config: Config
@@ -54,6 +54,10 @@ export interface CoreOptions {
   readonly metrics: Metrics
   readonly reached: ReachedStep
   readonly version: string
+  /** Instead of the one in the home; closed with the core. */
+  readonly ledger?: Ledger
+  /** Instead of a signer process over the configured HSM. */
+  readonly openSigning?: (facts: SigningFacts) => Signing
 }
 
 /** A list of a million entries takes the HSM no longer, but its way there does. */
@@ -112,7 +116,7 @@ const checkUnchanged = (config: Config, facts: { trustDomain: string; api: strin
 /** @throws StoreError, SchemaError, ServerError; a signer that is down is no error: status goes on without it */
 export const openCore = async (options: CoreOptions): Promise<Core> => {
   const { paths, clock, log } = options
-  const ledger = openSqliteLedger(paths.database, { clock, log })
+  const ledger = options.ledger ?? openSqliteLedger(paths.database, { clock, log })
   const begun: (() => Promise<void>)[] = []
   try {
     return await composeCore(options, ledger, begun)
@@ -146,17 +150,10 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     registrations: ledger.registrations,
   })
 
-  const writeConfig = () => writeSignerConfig(paths, signerConfigOf(config, { paths, trustDomain, issuers }))
-  const signer = createSignerClient({ socket: paths.signerSocket, clock, log })
-  begun.push(signer.close)
-  const supervisor = createSignerSupervisor({
-    configFile: writeConfig().file,
-    sessions: config.hsm.sessions,
-    client: signer,
-    clock,
-    log: log.child({ part: 'signer' }),
-  })
-  begun.push(supervisor.close)
+  const openSigning = options.openSigning ?? openHsmSigning
+  const signing = openSigning({ config, paths, trustDomain, issuers, clock, log })
+  const { signer, supervisor } = signing
+  begun.push(signer.close, supervisor.close)
 
   let book = options.profiles
   const clockGuard = createClockGuard({ clock, log, meta: ledger.meta, audit: ledger.audit })
@@ -218,7 +215,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     revocations: ledger.revocations,
     audit: ledger.audit,
     signer,
-    responderKey: { label: responderKeyLabel, spki: readOnlineKey(paths, responderKeyLabel) },
+    responderKey: { label: responderKeyLabel, spki: signing.onlineKey(responderKeyLabel) },
     responderId: 'byKey',
     certificates: createResponderCertificates(join(paths.status, 'ocsp')),
     checkClock: clockGuard.check,
@@ -233,7 +230,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     unknownBudget: config.ocsp.unknownBudget,
   })
   const issuance = observeIssuance({ issuance: unobserved, metrics, presign: ocsp.presign })
-  const logKeySpki = readOnlineKey(paths, logKeyLabel).der
+  const logKeySpki = signing.onlineKey(logKeyLabel).der
   const signNote = (tbs: Uint8Array): Promise<Uint8Array> =>
     signer.sign({ purpose: 'checkpoint', key: logKeyLabel, tbs, priority: 'status', deadlineMs: signDeadlineMs })
   const checkpoints = createCheckpointer({
@@ -304,7 +301,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
       issuers.reload()
       try {
         // Only a CA that was added brings a key: that another one is active, or retired, is nothing to the signer.
-        if (writeConfig().changed) await supervisor.restart()
+        if (signing.follow()) await supervisor.restart()
         await supervisor.ready(signerStartMs)
         await ocsp.maintain()
         await crls.publish()

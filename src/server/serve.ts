@@ -44,6 +44,8 @@ export interface ReadyLine {
 export interface RunningServer extends AsyncDisposable {
   readonly line: ReadyLine
   readonly core: Core
+  /** What operators do, for programs that run the server in their own process. */
+  readonly operations: Pick<ReturnType<typeof createOperations>, 'registry' | 'lifecycle' | 'tokens' | 'revoke'>
   /** Reads profiles and rules again. @throws SchemaError with every fault: the old ones stay in force */
   reload(): Promise<void>
   /** Takes no new work, lets what runs end for `graceMs`, then closes everything. */
@@ -234,6 +236,7 @@ const composeServer = async (
       pid: process.pid,
     },
     core,
+    operations,
     reload: async () => {
       // A log that was moved away is left, whatever becomes of the profiles.
       events.reopen()

@@ -31,6 +31,7 @@ const createServerParts = async () => {
     ocsp: {},
     urls: {},
     logKeySpki: new Uint8Array(1),
+    policies: { refreshIfDue: async () => {} },
   }
   const operations = createOperations(core as unknown as Core, {
     config: parseConfig({ text: null, source: 'test', env: {} }),

@@ -33,6 +33,8 @@ const ways: readonly Way[] = [
     allowed: {
       'agent/key-pair.ts': 'the agent’s own key, on the agent’s machine',
       'server/api-certificate.ts': 'the TLS key of the API, a leaf like any other',
+      'testing/software-keys.ts':
+        'a CA for users’ tests, which nothing of the product loads (test/testing/document.test.ts)',
     },
   },
   {
