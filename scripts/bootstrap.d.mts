@@ -12,6 +12,7 @@ export interface SetupFacts {
   readonly python: boolean
   readonly curl: boolean
   readonly gnutls: boolean
+  readonly pythonRequests: boolean
   /** Those that are installed. */
   readonly proxies: readonly string[]
   readonly installed: boolean

@@ -47,9 +47,13 @@ export const planSetup = (facts, purpose) => {
     return { problem: `missing: ${missing.join(', ')}; as root run: apt-get install -y ${missing.join(' ')}` }
   if (missing.length > 0 && !facts.hasApt)
     return { problem: `missing: ${missing.join(', ')}; install them with this system's package manager` }
-  const wanted =
-    purpose === 'test' && facts.isRoot && facts.hasApt ? proxies.filter(name => !facts.proxies.includes(name)) : []
-  return { packages: missing, install: !facts.installed, wanted }
+  return { packages: missing, install: !facts.installed, wanted: wantedBy(facts, purpose) }
+}
+
+const wantedBy = (facts, purpose) => {
+  if (purpose !== 'test' || !facts.isRoot || !facts.hasApt) return []
+  const missing = proxies.filter(name => !facts.proxies.includes(name))
+  return facts.pythonRequests ? missing : [...missing, 'python3-requests']
 }
 
 const onPath = name => (process.env.PATH ?? '').split(delimiter).some(directory => existsSync(join(directory, name)))
@@ -84,6 +88,10 @@ export const gatherFacts = () => ({
   curl: onPath('curl'),
   gnutls: onPath('gnutls-cli') && onPath('certtool'),
   proxies: proxies.filter(name => onPath(name) || existsSync(join('/usr/sbin', name))),
+  /** Looked at by tests alone: it takes a while. */
+  get pythonRequests() {
+    return spawnSync('python3', ['-c', 'import requests'], { stdio: 'ignore' }).status === 0
+  },
   installed:
     existsSync(stampFile) &&
     readFileSync(stampFile, 'utf8') === lockHash() &&
