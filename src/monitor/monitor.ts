@@ -11,7 +11,7 @@ import { createEnrolments } from './enrolments.ts'
 import { type Finding, readFinding } from './finding.ts'
 import type { Decision } from './instance-record.ts'
 import type { LedgerEvent } from './ledger-events.ts'
-import { type AgentRate, createTotals, rateOf, type Totals } from './rates.ts'
+import { type AgentRate, busiest, createTotals, rateOf, type Totals } from './rates.ts'
 import { createRecord, type RecordLimits, type Sighting, usualLimits } from './record.ts'
 import { createResponses, type ResponseDeps, type Responses } from './response.ts'
 import { concerns, type Evidence, judge } from './rules.ts'
@@ -61,7 +61,7 @@ export interface Monitor extends Activity {
   }
   status(): MonitorStatus
   releaseBrake(): void
-  /** Each second. */
+  /** Four times a second: a few agents each time. */
   save(): void
   /** Each minute: silence, and what is too old to keep. */
   look(): void
@@ -81,10 +81,13 @@ export interface MonitorDeps extends Omit<ResponseDeps, 'rules' | 'store' | 'met
 
 /** A batch that took longer than this to arrive is dated as if it had not. */
 const maxAgeMs = 60_000
-const savedPerSecond = 200
+const savedAtOnce = 50
 const keptAgentsMs = 90 * 86_400_000
 const keptFindings = 10_000
-const silentPerLook = 1000
+const silentPerLook = 10_000
+const maxToldSilent = 20_000
+const firstLookBackMs = 86_400_000
+const writtenLateMs = 300_000
 
 /** One digest that makes no sense must not cost the others of its batch. */
 const principalIn = (caller: string): Principal | null => {
@@ -105,6 +108,8 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
   const totals = createTotals()
   /** The last call of those whose silence was told. */
   const toldSilent = new Map<string, number>()
+  /** Of each rule: who was last seen before this was looked at. */
+  const silentUntil = new Map<string, number>()
   const record = createRecord({
     store,
     now: clock.now,
@@ -198,12 +203,15 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     for (const rule of rules.rules) {
       if (rule.when !== 'silence') continue
       const before = now - rule.after * 1000
-      for (const stored of store.silent(before, silentPerLook)) {
+      // From where the last look ended, with room for what was written late; after a start those of a day.
+      const after = (silentUntil.get(rule.name) ?? before - firstLookBackMs) - writtenLateMs
+      silentUntil.set(rule.name, before)
+      for (const stored of store.lastSeenIn(after, before, silentPerLook)) {
         const lastSeen = Math.max(stored.lastSeen, record.agent(stored.name)?.lastSeen ?? 0)
         const key = `${rule.name} ${stored.name}`
         if (lastSeen >= before || toldSilent.get(key) === lastSeen || !concerns(rule, stored.name)) continue
         toldSilent.set(key, lastSeen)
-        if (toldSilent.size > silentPerLook * 10) toldSilent.delete(toldSilent.keys().next().value as string)
+        if (toldSilent.size > maxToldSilent) toldSilent.delete(toldSilent.keys().next().value as string)
         const evidence = {
           lastCall: Math.round(lastSeen),
           silentSeconds: Math.round((now - lastSeen) / 1000),
@@ -230,20 +238,16 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     findings: filter => store.findings(filter).map(readFinding),
     top: limit => {
       const now = clock.now()
-      const agents = [...record.agents()].map(agent => rateOf(agent, record.instancesOf(agent.name), now))
       return {
         total: totals.rates(now),
-        agents: agents
-          .filter(({ perMinute }) => perMinute > 0)
-          .sort((a, b) => b.perMinute - a.perMinute)
-          .slice(0, limit),
+        agents: busiest(record.agents(), now, limit).map(agent => rateOf(agent, record.instancesOf(agent.name), now)),
         strangers: strangers.list(now).slice(0, limit),
       }
     },
     status: () => ({ brake: responses.brake(), ...record.size, dropped, unwritten: responses.unwritten }),
     releaseBrake: responses.releaseBrake,
     save: () => {
-      record.save(savedPerSecond)
+      record.save(savedAtOnce)
     },
     look: () => {
       const now = clock.now()
@@ -252,7 +256,7 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     },
     close: async () => {
       await responses.settled()
-      while (record.save(savedPerSecond) > 0);
+      while (record.save(savedAtOnce) > 0);
       store.close()
     },
   }

@@ -48,6 +48,18 @@ export const rateOf = (agent: AgentRecord, instances: readonly InstanceRecord[],
   }
 }
 
+/** Of the last minute. Of most agents only the time of the last call is looked at. */
+export const busiest = (agents: Iterable<AgentRecord>, now: number, limit: number): readonly AgentRecord[] => {
+  const since = now - longSeconds * 1000
+  const busy: (readonly [number, AgentRecord])[] = []
+  for (const agent of agents) if (agent.lastSeen > since) busy.push([ratesOf(agent.seconds, now).perMinute, agent])
+  return busy
+    .filter(([calls]) => calls > 0)
+    .sort(([a], [b]) => b - a)
+    .slice(0, limit)
+    .map(([, agent]) => agent)
+}
+
 export interface Totals {
   add(service: string, outcome: 'allow' | 'deny', count: number, at: number): void
   rates(now: number): Rates & { readonly services: readonly ServiceRates[] }

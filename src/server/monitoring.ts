@@ -137,7 +137,7 @@ export const openMonitoring = (deps: MonitoringDeps): Monitoring => {
   }
 }
 
-const saveEveryMs = 1000
+const saveEveryMs = 250
 const lookEveryMs = 60_000
 
 export const startMonitorJobs = (jobs: Jobs, monitor: Pick<Monitor, 'save' | 'look'>): void => {

@@ -43,8 +43,12 @@ export interface StoredFinding {
 export interface ActivityPort {
   /** null: never seen, or written in a form that is no longer known. */
   load(agent: string): StoredAgent | null
-  /** Who was not seen since, longest silent first. */
-  silent(before: number, limit: number): readonly { readonly name: string; readonly lastSeen: number }[]
+  /** Who was last seen in [after, before), longest silent first. */
+  lastSeenIn(
+    after: number,
+    before: number,
+    limit: number,
+  ): readonly { readonly name: string; readonly lastSeen: number }[]
   save(agents: readonly StoredAgent[]): void
   addFinding(finding: StoredFinding): void
   /** Newest first. */

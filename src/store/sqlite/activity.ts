@@ -70,13 +70,13 @@ export const openActivity = (path: string, log: Log): ActivityPort => {
         const row = one.get(agent)
         return row === undefined ? null : (JSON.parse(row.body) as StoredAgent)
       }),
-    silent: (before, limit) =>
+    lastSeenIn: (after, before, limit) =>
       forgiving('reading', [], () =>
         db
-          .prepare<[number, number], { name: string; lastSeen: number }>(
-            'SELECT name, seen AS lastSeen FROM agent WHERE seen < ? ORDER BY seen LIMIT ?',
+          .prepare<[number, number, number], { name: string; lastSeen: number }>(
+            'SELECT name, seen AS lastSeen FROM agent WHERE seen >= ? AND seen < ? ORDER BY seen LIMIT ?',
           )
-          .all(before, limit),
+          .all(after, before, limit),
       ),
     save: agents => forgiving('writing', undefined, () => (agents.length === 0 ? undefined : saveAll(agents))),
     addFinding: ({ id, at, agent, body }) =>
