@@ -46,7 +46,7 @@ const serialBytes = (entry: RevokedEntry): Uint8Array => {
  * caused come at any time and do not count as such: a relying party whose clock is behind would take the certificate for valid and
  * find it on no list. So it stays for a whole regular interval, and for longer when no list was made since.
  */
-const entriesSince = (last: CrlRecord | null, now: number, regularIntervalSeconds: number): number =>
+export const entriesSince = (last: CrlRecord | null, now: number, regularIntervalSeconds: number): number =>
   Math.min(now - regularIntervalSeconds * 1000, last?.thisUpdate ?? now) - 1
 
 /**

@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Lifecycle } from '../ca/lifecycle.ts'
 import type { OrphanWatch } from '../ca/orphan-watch.ts'
+import { pruneRevocations } from '../ca/prune-revocations.ts'
 import { pruneFeed } from '../feed/prune.ts'
 import type { Check } from '../http/ops.ts'
 import type { ProfileBook } from '../policy/profile-book.ts'
@@ -23,6 +24,7 @@ const renewEveryMs = 60 * seconds
 const reconcileEveryMs = 60 * seconds
 const answersEveryMs = seconds
 const pruneFeedEveryMs = 300 * seconds
+const pruneRevocationsEveryMs = 3600 * seconds
 
 export interface RecurringWork {
   readonly clock: Clock
@@ -32,6 +34,8 @@ export interface RecurringWork {
   readonly orphans: Pick<OrphanWatch, 'round'>
   readonly orphansEveryMs: number
   readonly renewApiCertificate: () => Promise<void>
+  /** Between two lists when nothing is revoked. */
+  readonly regularCrlIntervalSeconds: number
 }
 
 export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
@@ -57,6 +61,15 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
   jobs.every('watch for orphans', work.orphansEveryMs, work.orphans.round)
   jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
   jobs.every('reconcile signatures', reconcileEveryMs, reconciler.run)
+  jobs.every('prune ended revocations', pruneRevocationsEveryMs, () =>
+    pruneRevocations({
+      clock: { now: core.clockGuard.now },
+      revocations: core.ledger.revocations,
+      status: core.ledger.status,
+      issuers: core.ledger.issuers.list,
+      regularIntervalSeconds: work.regularCrlIntervalSeconds,
+    }),
+  )
   jobs.every('prune the feed', pruneFeedEveryMs, () => pruneFeed(core.ledger.feed, { now: core.clockGuard.now }))
 }
 

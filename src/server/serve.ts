@@ -209,6 +209,7 @@ const composeServer = async (
     lifecycle: operations.lifecycle,
     orphans: operations.orphans,
     orphansEveryMs: config.orphans.checkEvery * 1000,
+    regularCrlIntervalSeconds: config.crl.lifetime - config.crl.refreshBefore,
     renewApiCertificate: async () => {
       const renewed = await apiCertificate.renewIfDue()
       if (renewed !== null) api.setCredentials(renewed)

@@ -321,6 +321,13 @@ export interface RevocationsPort {
     revision: number,
     limit: number,
   ): readonly { readonly serial: string; readonly revision: number }[]
+  /** Looks at the next `limit` entries and removes those whose certificates ended by `before`. @returns where to go on; null: the end */
+  prune(step: {
+    readonly issuerId: number
+    readonly before: number
+    readonly after: string | null
+    readonly limit: number
+  }): Promise<{ readonly removed: number; readonly next: string | null }>
 }
 
 export interface StatusPort {

@@ -51,6 +51,7 @@ const createServerParts = async () => {
     lifecycle: operations.lifecycle,
     orphans: operations.orphans,
     orphansEveryMs: 3_600_000,
+    regularCrlIntervalSeconds: 43_200,
     renewApiCertificate: async () => {},
   })
   return {

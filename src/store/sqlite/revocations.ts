@@ -62,7 +62,27 @@ export const createRevocations = (parts: Parts): RevocationsPort => {
           limit,
         )
         .map(row => ({ serial: codes.hexOf(row.serial), revision: row.revision })),
+    prune: step => commit.write(() => prune(parts, step)),
   }
+}
+
+/** By the key of the table, from serial to serial: an index over ends would cost every revocation more than this costs. */
+const prune = ({ db }: Parts, { issuerId, before, after, limit }: Parameters<RevocationsPort['prune']>[0]) => {
+  const from = after === null ? new Uint8Array(0) : codes.soughtBlob(after)
+  const last = db.all<{ serial: Uint8Array }>(
+    'SELECT serial FROM revocation WHERE issuer_id = ? AND serial > ? ORDER BY serial LIMIT 1 OFFSET ?',
+    issuerId,
+    from,
+    limit - 1,
+  )[0]?.serial
+  const { changes } = db.run(
+    `DELETE FROM revocation WHERE issuer_id = ? AND serial > ? AND not_after <= ?${last === undefined ? '' : ' AND serial <= ?'}`,
+    issuerId,
+    from,
+    before,
+    ...(last === undefined ? [] : [last]),
+  )
+  return { removed: changes, next: last === undefined ? null : codes.hexOf(last) }
 }
 
 interface EntryRow {
