@@ -18,7 +18,7 @@ const warmUp = 3
 const p99 = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[Math.ceil(values.length * 0.99) - 1]!
 
-const serviceCredential = async ({ admin }: RunningCa): Promise<ClientCredential> => {
+export const serviceCredential = async ({ admin }: RunningCa): Promise<ClientCredential> => {
   await admin.call('servicesCreate', { body: { name: service, dns: ['localhost'] } })
   const { key, csr } = await signedRequest()
   const { certificate, chain } = await admin.call('certificatesIssue', {

@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { agentRenew } from './agent-renew.ts'
 import type { Bench, BenchContext } from './bench.ts'
 import { crl } from './crl.ts'
+import { cut } from './cut.ts'
 import { feed } from './feed.ts'
 import { figureOf, lineOf } from './figure.ts'
 import { issue } from './issue.ts'
@@ -17,7 +18,7 @@ import { renew } from './renew.ts'
 import { start } from './start.ts'
 import { verify } from './verify.ts'
 
-const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify, agentRenew, refused]
+const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify, agentRenew, refused, cut]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--list] [--quick] [--full]'
 
