@@ -196,7 +196,7 @@ describe('exec', () => {
     const [, mode, path] = /^(\d+) (\/dev\/shm\/\S+)\ntoken=\n/.exec(run.said()) ?? []
     expect(mode).toBe('700')
     expect(existsSync(path as string)).toBe(false)
-  }, 30_000)
+  }, 60_000)
 
   it('takes its token from a descriptor, forwards signals, and ends as its program ended', async () => {
     const token = await ca.agentToken('signalled')
@@ -213,13 +213,13 @@ describe('exec', () => {
     await until(() => said === 'up\nhup\n', 'the signal arrived')
     child.kill('SIGTERM')
     expect(await closed).toEqual([null, 'SIGTERM'])
-  }, 30_000)
+  }, 60_000)
 
   it('says 127 for a program that is not there', async () => {
     const run = start(['exec', ...(await evidence('absent')), '--', 'no-such-program'])
     expect(await run.ended).toMatchObject({ code: 127 })
     expect(run.said()).toContain('there is no such program')
-  }, 30_000)
+  }, 60_000)
 
   it('ends the program when its identity is revoked: asked first, then made to; 4 is the exit code', async () => {
     const script = 'trap "echo asked" TERM; echo "$AGENTCA_DIR"; while :; do sleep 0.1; done'
@@ -231,7 +231,7 @@ describe('exec', () => {
     expect(run.said()).toContain('asked')
     expect(run.said()).toContain('agentca token create')
     expect(readdirSync('/dev/shm')).not.toContain(dir.split('/').at(-1))
-  }, 30_000)
+  }, 60_000)
 })
 
 it('is executable', () => {

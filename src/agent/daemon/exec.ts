@@ -71,20 +71,35 @@ const start = (io: DaemonIo, [program, ...args]: readonly string[], directory: s
     })
   })
 
-/** @returns the function that ends it */
-const forwardSignals = (child: ChildProcess): (() => void) => {
+interface Forwarding {
+  /** What came before there was a program is told to it now. */
+  to(child: ChildProcess): void
+  end(): void
+}
+
+/** From before the program is started: it may be up and signalled before its start is known here. */
+const forwardSignals = (): Forwarding => {
+  let child: ChildProcess | null = null
+  const early: NodeJS.Signals[] = []
   const handlers = forwarded.map(signal => {
     const handler = (): void => {
       // A terminal sends these to the whole group: the program has them already.
-      const sentToGroup =
-        process.stdin.isTTY === true && (signal === 'SIGINT' || signal === 'SIGQUIT' || signal === 'SIGWINCH')
-      if (!sentToGroup) child.kill(signal)
+      const toGroup = ['SIGINT', 'SIGQUIT', 'SIGWINCH'].includes(signal)
+      if (toGroup && process.stdin.isTTY === true) return
+      if (child === null) early.push(signal)
+      else child.kill(signal)
     }
     process.on(signal, handler)
     return [signal, handler] as const
   })
-  return () => {
-    for (const [signal, handler] of handlers) process.off(signal, handler)
+  return {
+    to: started => {
+      child = started
+      for (const signal of early) started.kill(signal)
+    },
+    end: () => {
+      for (const [signal, handler] of handlers) process.off(signal, handler)
+    },
   }
 }
 
@@ -177,20 +192,25 @@ const supervise = async (
   const early = new AbortController()
   const giveUp = (signal: NodeJS.Signals): void =>
     early.abort(AgentError.of('identity_closed', `${signal} before the start`))
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, giveUp)
+  const endings = ['SIGTERM', 'SIGINT'] as const
+  for (const signal of endings) process.on(signal, giveUp)
   await using id = await agentIdentity({ ...options, signal: early.signal }, { env: io.env, timing: systemTiming })
   let hooking: Promise<unknown> = Promise.resolve()
   id.on('renewed', () => {
     hooking = hooking.then(changed)
   })
-  const child = await start(io, command, options.dir)
+  for (const signal of endings) process.off(signal, giveUp)
+  const forwarding = forwardSignals()
+  const child = await start(io, command, options.dir).catch(error => {
+    forwarding.end()
+    throw error
+  })
+  forwarding.to(child)
   const over = new Promise<Ended>(resolve => child.once('exit', (code, signal) => resolve({ code, signal })))
-  const unforward = forwardSignals(child)
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.off(signal, giveUp)
   const watch = endWith(id, child, graceMs)
   const ended = await over
   watch.stop()
-  unforward()
+  forwarding.end()
   await hooking
   const because = watch.because()
   if (because !== null) throw because
