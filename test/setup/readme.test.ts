@@ -6,6 +6,7 @@ import { dirname, join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { root } from '../../scripts/bootstrap.mjs'
 import { parseConfig } from '../../src/schema/config.ts'
+import { parseMonitor } from '../../src/schema/monitor.ts'
 import { runProgram, type ServedCa, startServedCa } from '../story/served-ca.ts'
 import { type Block, blocksOf, documents, textOf } from './documents.ts'
 
@@ -20,7 +21,7 @@ const notHere: readonly (readonly [file: string, words: string, reason: string])
 
 /** In one shell each: later blocks stand on what earlier ones made. */
 const sessions: readonly (readonly string[])[] = [
-  ['README.md', 'docs/relying-parties.md'],
+  ['README.md', 'docs/relying-parties.md', 'docs/monitoring.md'],
   ['docs/operations.md'],
   ['docs/agents.md'],
 ]
@@ -112,7 +113,11 @@ describe('configurations', () => {
       .filter(block => block.language === 'yaml')
       .map(block => [nameOf(block), block]),
   )('%s loads', (name, block) => {
-    expect(() => parseConfig({ text: (block as Block).text, source: name as string, env: {} })).not.toThrow()
+    const { file, text } = block as Block
+    const source = name as string
+    const load = () =>
+      file === 'docs/monitoring.md' ? parseMonitor(text, source) : parseConfig({ text, source, env: {} })
+    expect(load).not.toThrow()
   })
 
   const systemd = ['/usr/bin/systemd-analyze', '/bin/systemd-analyze'].find(existsSync)
