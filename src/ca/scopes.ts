@@ -214,23 +214,27 @@ export const openPolicyAuthority = async (deps: PolicyAuthorityDeps): Promise<Po
   ): Promise<PolicyApplied> => {
     if (why !== undefined) checkText('why', why)
     const { plan, evaluator } = await planned(files)
-    refuseFaults(plan.faults)
-    refuseFailures(plan.tests)
-    if (dryRun || evaluator === null) {
-      evaluator?.[Symbol.dispose]()
-      return { plan, version: null, changes: [] }
+    let isInForce = false
+    try {
+      refuseFaults(plan.faults)
+      refuseFailures(plan.tests)
+      if (dryRun || evaluator === null) return { plan, version: null, changes: [] }
+      const at = clock.now()
+      const { hash } = plan
+      const done = await policies.activate({
+        version: version ?? { hash, files, author: context.who, why: why ?? null },
+        expected: plan.active,
+        resolve: resolverOf(evaluator),
+        at,
+        leaf: (from, to, changes) =>
+          events.policyActivated(leafContextOf(context, at), { from, to, hash, why, changes }),
+      })
+      isInForce = true
+      enforce(done.version, evaluator, at)
+      return { plan, version: done.version, changes: done.changes }
+    } finally {
+      if (!isInForce) evaluator?.[Symbol.dispose]()
     }
-    const at = clock.now()
-    const { hash } = plan
-    const done = await policies.activate({
-      version: version ?? { hash, files, author: context.who, why: why ?? null },
-      expected: plan.active,
-      resolve: resolverOf(evaluator),
-      at,
-      leaf: (from, to, changes) => events.policyActivated(leafContextOf(context, at), { from, to, hash, why, changes }),
-    })
-    enforce(done.version, evaluator, at)
-    return { plan, version: done.version, changes: done.changes }
   }
 
   return {

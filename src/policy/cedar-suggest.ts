@@ -32,6 +32,22 @@ const statementFor = ({ kind, name }: PolicyPrincipal, service: string, actions:
   return `@id("${name}-${service}")\npermit(principal == ${who}, ${what}, resource in Service::${cedarString(service)});\n`
 }
 
+/** A call that needed several scopes is on record under all of them; what one action was used for is added up. */
+const merged = (done: readonly DoneAction[]): readonly DoneAction[] => {
+  const found = new Map<string, DoneAction>()
+  for (const { action: joined, allowed, denied, last } of done)
+    for (const action of joined.split(' ')) {
+      const before = found.get(action) ?? { action, allowed: 0, denied: 0, last: 0 }
+      found.set(action, {
+        action,
+        allowed: before.allowed + allowed,
+        denied: before.denied + denied,
+        last: Math.max(before.last, last),
+      })
+    }
+  return [...found.values()]
+}
+
 /** @param evaluator what is in force; null: nothing is declared, and nothing granted */
 export const suggest = (
   evaluator: PolicyEvaluator | null,
@@ -39,8 +55,9 @@ export const suggest = (
   done: readonly DoneAction[],
   at: number,
 ): Suggestion => {
+  const each = merged(done)
   const declared = new Set(evaluator === null ? [] : actionsOf(evaluator.policies.services))
-  const allowed = done.filter(each => each.allowed > 0)
+  const allowed = each.filter(({ allowed }) => allowed > 0)
   const used = allowed.filter(({ action }) => declared.has(action)).sort((a, b) => (a.action < b.action ? -1 : 1))
   const services = [...new Set(used.map(({ action }) => serviceOf(action)))]
   const text = services

@@ -24,6 +24,7 @@ const sessions: readonly (readonly string[])[] = [
   ['README.md', 'docs/relying-parties.md', 'docs/monitoring.md'],
   ['docs/operations.md'],
   ['docs/agents.md'],
+  ['docs/policies.md'],
 ]
 
 const isNotHere = ({ file, text }: Block): boolean =>

@@ -2,7 +2,7 @@
 import { CaError } from '../../ca/errors.ts'
 import { type PolicyApplied, type PolicyPlan, policyPrincipal } from '../../ca/scopes.ts'
 import { addressOf } from '../../ca/scopes-issuance.ts'
-import type { PolicyCall, PolicyPrincipal } from '../../policy/cedar-call.ts'
+import type { Attributes, PolicyCall, PolicyPrincipal } from '../../policy/cedar-call.ts'
 import type { Statement } from '../../policy/cedar-compile.ts'
 import { type Change, explain } from '../../policy/cedar-explain.ts'
 import { actionsOf, ownActions } from '../../policy/cedar-schema.ts'
@@ -17,6 +17,7 @@ import type {
   PolicyWayAnswer,
 } from '../../schema/policy-answers.ts'
 import type { PolicyVersion } from '../../store/policies-port.ts'
+import type { Registration } from '../../store/records.ts'
 import { time, wholeList } from './answers.ts'
 import type { AdminDeps } from './deps.ts'
 import type { AdminCall, Handlers } from './handler.ts'
@@ -133,9 +134,16 @@ export const grantOf = (evaluator: PolicyEvaluator, principal: PolicyPrincipal, 
   return conditional.includes(action) ? 'conditional' : 'none'
 }
 
+/** What this CA itself says when it asks about enrolment and renewal (scopes-issuance.ts). */
+const ownContext = (deps: AdminDeps, { id, profile }: Registration, action: string, at: number): Attributes => {
+  if (!Object.values<string>(ownActions).includes(action)) return {}
+  return { profile, instances: deps.ledger.instances.list({ registrationId: id, liveAt: at, limit: 1000 }).length }
+}
+
 const explainAnswer = (deps: AdminDeps, { body }: AdminCall<'policiesExplain'>): PolicyExplainAnswer => {
   const { kind, name, action } = body
-  const principal = policyPrincipal(namedRegistration(deps.ledger, kind, name))
+  const registration = namedRegistration(deps.ledger, kind, name)
+  const principal = policyPrincipal(registration)
   const evaluator = evaluatorInForce(deps)
   checkAction(evaluator, action)
   const at = body.time === undefined ? deps.clock.now() : Date.parse(body.time)
@@ -149,7 +157,7 @@ const explainAnswer = (deps: AdminDeps, { body }: AdminCall<'policiesExplain'>):
     at,
     source,
     rate: body.rate ?? null,
-    context: body.context,
+    context: { ...ownContext(deps, registration, action, at), ...body.context },
   }
   const { decision, statements, failed, ways } = explain(evaluator, call)
   return {
