@@ -2,9 +2,17 @@
 // their peer may not call any more. A cut socket takes every stream, upgrade and event source on it along.
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { CallRefused, type Peer } from '../verify/decision.ts'
+import { CallRefused, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import { checkPathAt } from '../verify/path.ts'
 import { type Proof, proveChain, type Trust } from '../verify/verify-peer.ts'
+
+/** A decision that holds while the keeper's version is the same, and not for long. */
+export interface Standing {
+  readonly verified: VerifiedPeer
+  readonly version: number
+  /** Monotonic. */
+  readonly until: number
+}
 
 /** One connection and what its handshake proved. */
 export interface Connection {
@@ -12,6 +20,8 @@ export interface Connection {
   /** Monotonic. */
   readonly openedAt: number
   proof: Proof | { readonly refused: unknown }
+  /** What was decided of its peer a moment ago; null: it is to be decided. */
+  standing: Standing | null
   /** Callers whose handlers want to hear when they may not call any more; a proxy's connection has many. */
   readonly watched: Map<Peer, AbortController>
 }
@@ -78,7 +88,13 @@ export const createConnections = (trust: () => Trust): Connections => {
   const byEnds = new Map<string, Connection>()
   return {
     opened: (socket, openedAt, wall) => {
-      const connection: Connection = { socket, openedAt, proof: prove(socket, trust(), wall), watched: new Map() }
+      const connection: Connection = {
+        socket,
+        openedAt,
+        proof: prove(socket, trust(), wall),
+        standing: null,
+        watched: new Map(),
+      }
       ;(socket as Marked).agentcaConnection = connection
       open.add(connection)
       const ends = endsText(socket)
@@ -94,6 +110,7 @@ export const createConnections = (trust: () => Trust): Connections => {
       for (const connection of open) {
         const before = connection.proof
         connection.proof = prove(connection.socket, trust(), wall)
+        connection.standing = null
         if (!('peer' in before && 'refused' in connection.proof)) continue
         connection.socket.destroy()
         for (const controller of connection.watched.values()) controller.abort(connection.proof.refused)

@@ -23,6 +23,8 @@ export interface KeeperDeps {
 export interface Keeper {
   readonly state: RevocationState
   position(): FeedPosition | null
+  /** Another number means that something is known that was not, or vouched for: what was decided before may not hold. */
+  version(): number
   freshness(): Freshness
   /** The trust bundle as the feed last said it, PEM; null where it never did. Published states say nothing of whom to trust. */
   bundlePem(): string | null
@@ -121,7 +123,9 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
   const saidAt = createSaidAt()
   const voted = createVotedClock(clock)
 
+  let version = 0
   const confirm = (changes: Partial<Ground>): void => {
+    version++
     ground = { ...ground, ...changes, caTime: Math.max(ground.caTime, changes.caTime ?? 0) }
   }
   const isAhead = ({ epoch, n, at }: StateHead): boolean => {
@@ -132,6 +136,7 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
   }
   const applying = (event: FeedEvent): Applied => {
     const applied = state.apply(event)
+    version++
     if (applied === 'applied' && event.type === 'snapshot') journal.restart()
     else if (applied === 'applied' && event.type !== 'heartbeat') journal.add(event)
     return applied
@@ -148,6 +153,7 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
       return state
     },
     position: () => state.position(),
+    version: () => version,
     freshness: () => {
       const now = { wall: voted.now(), monotonic: clock.monotonic() }
       const publishedUntil = now.monotonic < ground.publishedDeadline ? ground.publishedUntil : null
@@ -184,6 +190,7 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
     replace: (next, head) => {
       if (!isAhead(head)) return false
       state = next
+      version++
       journal.restart()
       return true
     },

@@ -65,22 +65,39 @@ export interface Middleware {
   fastify(demand?: Demand): (request: FastifyRequestLike, reply: FastifyReplyLike) => Promise<void>
 }
 
-const agentOf = (peer: VerifiedPeer, signalOf: () => AbortSignal): RequestAgent => {
-  let signal: AbortSignal | null = null
-  return {
-    spiffeId: peer.spiffeId,
-    kind: peer.kind,
-    agent: peer.name,
-    instance: peer.instance,
-    serial: peer.serial,
-    roles: peer.roles,
-    scopes: peer.scopes,
-    attributes: peer.attributes,
-    // Most handlers never ask.
-    get signal() {
-      signal ??= signalOf()
-      return signal
-    },
+type SignalOf = (request: IncomingMessage) => AbortSignal
+
+/** One for each request: a class, because an object with a getter of its own costs as much as the judgement. */
+class Caller implements RequestAgent {
+  readonly spiffeId: string
+  readonly kind: string
+  readonly agent: string
+  readonly instance: string | null
+  readonly serial: string
+  readonly roles: readonly string[]
+  readonly scopes: readonly string[]
+  readonly attributes: Readonly<Record<string, string>>
+  readonly #request: IncomingMessage
+  readonly #signalOf: SignalOf
+  #signal: AbortSignal | null = null
+
+  constructor(peer: VerifiedPeer, request: IncomingMessage, signalOf: SignalOf) {
+    this.spiffeId = peer.spiffeId
+    this.kind = peer.kind
+    this.agent = peer.name
+    this.instance = peer.instance
+    this.serial = peer.serial
+    this.roles = peer.roles
+    this.scopes = peer.scopes
+    this.attributes = peer.attributes
+    this.#request = request
+    this.#signalOf = signalOf
+  }
+
+  /** Most handlers never ask. */
+  get signal(): AbortSignal {
+    this.#signal ??= this.#signalOf(this.#request)
+    return this.#signal
   }
 }
 
@@ -108,7 +125,7 @@ export const createMiddleware = (
     (demandOf: (request: WithAgent) => Demand | undefined): Handler =>
     (request, response, next) => {
       try {
-        request.agent = agentOf(verify(request, demandOf(request)), () => signalOf(request))
+        request.agent = new Caller(verify(request, demandOf(request)), request, signalOf)
       } catch (error) {
         const { status, contentType, body } = refusalAnswer(error)
         response.statusCode = status
@@ -124,7 +141,7 @@ export const createMiddleware = (
     requireRole: (...roles) => handler(() => ({ roles })),
     fastify: demand => async (request, reply) => {
       try {
-        ;(request.raw as WithAgent).agent = agentOf(verify(request.raw, demand), () => signalOf(request.raw))
+        ;(request.raw as WithAgent).agent = new Caller(verify(request.raw, demand), request.raw, signalOf)
       } catch (error) {
         const { status, contentType, body } = refusalAnswer(error)
         reply.code(status).type(contentType).send(body)

@@ -9,7 +9,7 @@ import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { tlsMaterialOf } from '../agent/credential.ts'
 import { silentLog } from '../base/log.ts'
-import { CallRefused, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
+import { CallRefused, checkDemand, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { FeedEvent, PrincipalKind } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import type { PeerState } from '../verify/verify-peer.ts'
@@ -63,6 +63,10 @@ export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHoo
 const sweepMs = 1000
 const saveMs = 5000
 const expireMs = 600_000
+/** Ends of certificates and of what vouches for the state are noticed so late at most. */
+const standingMs = 50
+const none: readonly string[] = []
+const noDemand: Demand = {}
 
 /** What a test replaces. */
 export interface VerifierSurroundings {
@@ -224,12 +228,37 @@ export const agentVerifier = async (
     return server
   }
 
-  const verifyRequest: AgentVerifier['verifyRequest'] = (request, demand = {}) =>
-    judging.judge(
+  /** A decision of a moment ago on the same connection holds as long as nothing else is known: most requests come in a row. */
+  const standingOf = (connection: Connection | null): VerifiedPeer | null => {
+    const standing = connection?.standing
+    if (standing == null || standing.version !== keeper.version() || closed) return null
+    return clock.monotonic() < standing.until ? standing.verified : null
+  }
+  const verifyRequest: AgentVerifier['verifyRequest'] = (request, demand = noDemand) => {
+    const connection = connections.of(request.socket as Socket)
+    const known = standingOf(connection)
+    if (known !== null)
+      return judging.judge(
+        { demand, request },
+        () => known,
+        (_, { roles = none, scopes = none }) => {
+          if (roles !== none || scopes !== none) checkDemand(known, { roles, scopes })
+          return known
+        },
+      )
+    const version = keeper.version()
+    return judging.judge(
       { demand, request },
-      () => callerOf(connections.of(request.socket as Socket), request.headers),
-      decide,
+      () => callerOf(connection, request.headers),
+      (peer, wanted) => {
+        const verified = decide(peer, wanted)
+        // Not of those who come through a proxy: on its connection the next one is somebody else.
+        if (connection !== null && 'peer' in connection.proof && connection.proof.peer === peer)
+          connection.standing = { verified, version, until: clock.monotonic() + standingMs }
+        return verified
+      },
     )
+  }
 
   const signalOf = ({ socket, headers }: IncomingMessage): AbortSignal => {
     const connection = connections.of(socket)

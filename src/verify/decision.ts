@@ -145,6 +145,15 @@ const checkPrincipal = ({ kind, name, scopesVersion }: Peer, entry: PrincipalEnt
 const missing = (wanted: readonly string[], has: readonly string[]): string | undefined =>
   wanted.find(each => !has.includes(each))
 
+/** What a call asks of a peer that may call at all. @throws CallRefused `role_missing`, `scope_missing` */
+export const checkDemand = (peer: VerifiedPeer, wanted: Pick<CallRules, 'roles' | 'scopes'>): void => {
+  const { kind, name } = peer
+  const role = missing(wanted.roles, peer.roles)
+  if (role !== undefined) throw new CallRefused('role_missing', `${kind} ${name} has no role ${role}`)
+  const scope = missing(wanted.scopes, peer.scopes)
+  if (scope !== undefined) throw new CallRefused('scope_missing', `${kind} ${name} has no scope ${scope}`)
+}
+
 /**
  * @returns the peer with what it may do
  * @throws CallRefused naming the rule; of several, who may not call at all comes before what a caller lacks
@@ -160,9 +169,7 @@ export const decideCall = ({ peer, state, freshness, now, rules }: CallToDecide)
     throw new CallRefused('kind_not_accepted', `expected ${rules.kinds.join(' or ')}, got ${peer.kind} ${peer.name}`)
   const entry = checkPrincipal(peer, state.principal(peer.kind, peer.name))
   const { roles, scopes, attributes, owner = null, profile = null } = entry
-  const role = missing(rules.roles, roles)
-  if (role !== undefined) throw new CallRefused('role_missing', `${peer.kind} ${peer.name} has no role ${role}`)
-  const scope = missing(rules.scopes, scopes)
-  if (scope !== undefined) throw new CallRefused('scope_missing', `${peer.kind} ${peer.name} has no scope ${scope}`)
-  return { ...peer, roles, scopes, attributes, owner, profile, freshness } as VerifiedPeer
+  const verified = { ...peer, roles, scopes, attributes, owner, profile, freshness } as VerifiedPeer
+  checkDemand(verified, rules)
+  return verified
 }
