@@ -97,7 +97,7 @@ const ask = (
     asking.once('error', reject).end()
   })
 
-describe('asked over mTLS, as by Traefik', () => {
+describe('asked over mTLS, as by Traefik', { timeout: 90_000 }, () => {
   let port: number
   let edge: string
   beforeAll(async () => {
@@ -125,6 +125,16 @@ describe('asked over mTLS, as by Traefik', () => {
     expect(await ask(port, edge, agent, { 'X-Forwarded-Tls-Client-Cert': 'rubbish' })).toMatchObject({ status: 401 })
   })
 
+  it("takes the certificate as RFC 9440 has it, and names the proxy's call by its own headers", async () => {
+    const words = ['--listen', '127.0.0.1:0', '--accept-proxy', 'spiffe://agentca.local/service/edge']
+    const { port } = await sidecarOf(...words, '--proxy rfc9440 --method-header X-Method --uri-header X-Uri')
+    const certificate = new X509Certificate(readFileSync(join(agent, 'tls.crt'))).raw.toString('base64')
+    const told = { 'Client-Cert': `:${certificate}:`, 'X-Method': 'GET', 'X-Uri': '/' }
+    expect(await ask(port, edge, agent, told)).toMatchObject({ status: 200 })
+    expect(await ask(port, edge, agent, { ...told, client_cert: `:${certificate}:` })).toMatchObject({ status: 403 })
+    expect(await ask(port, edge, agent, { ...told, 'Client-Cert': certificate })).toMatchObject({ status: 401 })
+  })
+
   it('refuses a held agent, and lets it in again after its release', async () => {
     const pausing = await enrolled('pausing')
     expect(await ask(port, edge, pausing)).toMatchObject({ status: 200 })
@@ -132,6 +142,27 @@ describe('asked over mTLS, as by Traefik', () => {
     await until('a held agent is refused', async () => (await ask(port, edge, pausing)).status === 403)
     await ca.agentcaJson('agent', 'release', 'pausing')
     await until('a released agent is let in', async () => (await ask(port, edge, pausing)).status === 200)
+  })
+
+  it('lets agents of a new issuing CA in, whose certificate nobody gave it', async () => {
+    const input = [
+      'ceremony: issuing',
+      'name: issuing-2',
+      'issuer: { name: root-1 }',
+      'subject: { organization: agentca.local, commonName: agentca issuing 2 }',
+      'trustDomain: agentca.local',
+      `statusUrl: ${ca.urls.status}`,
+    ]
+    writeFileSync(join(ca.directory, 'issuing-2.yaml'), input.join('\n'))
+    const made = await ca.agentca('ceremony', 'issuing', '--input', 'issuing-2.yaml')
+    expect([made.code, made.err]).toEqual([0, expect.stringContaining('ca prepare')])
+    const certificate = join(ca.home, 'issuers/issuing-2.pem')
+    await ca.agentcaJson('ca', 'prepare', 'issuing-2', '--certificate', certificate, '--confirm', 'issuing-2')
+    await ca.agentcaJson('ca', 'activate', 'issuing-2', '--confirm', 'issuing-2')
+    const fresh = await enrolled('fresh')
+    expect(new X509Certificate(readFileSync(join(fresh, 'tls.crt'))).issuer).toContain('agentca issuing 2')
+    expect(await ask(port, edge, fresh)).toMatchObject({ status: 200 })
+    expect(await ask(port, edge, agent)).toMatchObject({ status: 200 })
   })
 
   it('makes assertions that a backend in Node and one in Python verify as the page says', async () => {
@@ -181,7 +212,7 @@ const listening = async (server: Server | TcpServer): Promise<number> => {
   return (server.address() as AddressInfo).port
 }
 
-describe('as the proxy itself, for HTTP', () => {
+describe('as the proxy itself, for HTTP', { timeout: 90_000 }, () => {
   let port: number
   let seen: IncomingMessage
   let sidecar: Running
@@ -342,7 +373,7 @@ describe('as the proxy itself, for HTTP', () => {
   })
 })
 
-describe('as the proxy itself, for TCP', () => {
+describe('as the proxy itself, for TCP', { timeout: 90_000 }, () => {
   it('lets agents through to a backend that echoes, and cuts a revoked one', async () => {
     const upstream = await listening(createTcpServer(socket => void socket.on('error', () => {}).pipe(socket)))
     const { port } = await sidecarOf('--mode tcp --listen 127.0.0.1:0', '--upstream', `127.0.0.1:${upstream}`)
@@ -365,7 +396,7 @@ describe('as the proxy itself, for TCP', () => {
   })
 })
 
-describe('a file of lists', () => {
+describe('a file of lists', { timeout: 90_000 }, () => {
   it('has the newest ones soon after a revocation; its command runs for each change, again until it succeeds', async () => {
     const file = join(ca.directory, 'etc/crls.pem')
     // The first run fails.
@@ -401,7 +432,7 @@ describe('a file of lists', () => {
   })
 })
 
-describe('one certificate from a file', () => {
+describe('one certificate from a file', { timeout: 90_000 }, () => {
   it('is accepted, or refused with the step that refuses', async () => {
     const lists = ['--crl-file', join(ca.directory, 'etc/crls.pem')]
     const files = [join(agent, 'tls.crt'), '--ca-file', roots()]
@@ -445,7 +476,7 @@ describe('one certificate from a file', () => {
   })
 })
 
-describe('the command line', () => {
+describe('the command line', { timeout: 90_000 }, () => {
   it('tells what is wrong and what to type instead', async () => {
     const faults: readonly (readonly [readonly string[], number, RegExp])[] = [
       [['serve', '--listen', 'unix:/tmp/x.sock'], 2, /--proxy is missing\n {2}hint: agentca-verify serve --help/],
@@ -474,7 +505,7 @@ describe('the command line', () => {
 
 const hasSystemd = existsSync('/usr/bin/systemd-analyze')
 
-describe('the systemd unit of the page', () => {
+describe('the systemd unit of the page', { timeout: 90_000 }, () => {
   it.skipIf(!hasSystemd)('is one that systemd takes', () => {
     const unit = join(ca.directory, 'agentca-verify.service')
     const text = blockWith(page, 'ini', 'ExecStart').text

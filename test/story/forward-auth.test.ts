@@ -166,4 +166,4 @@ const inProxy = (name: string, { program, configured }: ProxyProgram): void => {
 }
 
 for (const [name, proxy] of Object.entries(proxies))
-  describe.skipIf(!installed(proxy))(`${name} by its page`, () => inProxy(name, proxy))
+  describe.skipIf(!installed(proxy))(`${name} by its page`, { timeout: 90_000 }, () => inProxy(name, proxy))

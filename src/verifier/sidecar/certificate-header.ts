@@ -3,6 +3,7 @@
 import { fromBase64 } from '../../base/bytes.ts'
 import { messageOf } from '../../base/errors.ts'
 import { parsePem } from '../../pki/pem.ts'
+import { readForwardedChain } from '../forwarded.ts'
 import { RequestRefused } from './errors.ts'
 
 /** By the proxy that writes it. */
@@ -35,11 +36,12 @@ const one = (certificates: readonly Uint8Array[]): Uint8Array => {
   return certificates[0] as Uint8Array
 }
 
-/** RFC 9651 §4.2.7: a byte sequence, with nothing around it but blanks. */
-const byteSequence = (text: string): Uint8Array => {
-  const match = /^ *:([A-Za-z0-9+/=]*): *$/.exec(text)
-  if (match === null) throw malformed('expected a byte sequence, :base64:')
-  return base64Der(match[1] as string)
+const structured = (text: string, chain: string | null): readonly Uint8Array[] => {
+  try {
+    return readForwardedChain({ 'client-cert': text, ...(chain === null ? {} : { 'client-cert-chain': chain }) })
+  } catch (cause) {
+    throw malformed(messageOf(cause), cause)
+  }
 }
 
 /** One element of X-Forwarded-Client-Cert: `Key=value` by semicolons, values with such characters in double quotes. */
@@ -77,7 +79,7 @@ const readers: Readonly<Record<CertificateFormat, (text: string, chain: string |
   // PEM without its first and last line and line ends: base64; several by commas.
   traefik: text => text.split(',').map(base64Der),
   envoy: xfcc,
-  rfc9440: (text, chain) => [byteSequence(text), ...(chain === null ? [] : chain.split(',').map(byteSequence))],
+  rfc9440: structured,
 }
 
 /**

@@ -3,6 +3,7 @@
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { CallRefused, type VerifiedPeer } from '../../verify/decision.ts'
+import { VerifyError } from '../../verify/errors.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
 import { type RefusalAnswer, refusalAnswer, ruleOf } from '../problem.ts'
 import type { AgentVerifier } from '../verifier.ts'
@@ -10,6 +11,7 @@ import type { Assert } from './assertion.ts'
 import { type CallTarget, parseCallTarget } from './call-target.ts'
 import { type CertificateFormat, readCertificateHeader } from './certificate-header.ts'
 import { RequestRefused } from './errors.ts'
+import type { Issuers } from './issuers.ts'
 import { isSpelling, oneHeader, type RawHeaders } from './request-headers.ts'
 import { type Requirement, scopesDemanded } from './requirements.ts'
 
@@ -36,6 +38,7 @@ export interface DecideDeps {
   readonly requirements: () => readonly Requirement[]
   /** DER, beside those of the sidecar's own chain. */
   readonly intermediates: () => readonly Uint8Array[]
+  readonly issuers: Issuers
   readonly now: () => number
 }
 
@@ -86,6 +89,16 @@ const forwardedChain = ({ rawHeaders }: Asked, { format, certificateHeader }: Fo
   return readCertificateHeader(format, value, format === 'rfc9440' ? oneHeader(rawHeaders, chainHeader) : null)
 }
 
+/** After a rotation the issuer may be one that nobody has met here. */
+const judgeOnceMore = async (judge: () => VerifiedPeer, learn: () => Promise<boolean>): Promise<VerifiedPeer> => {
+  try {
+    return judge()
+  } catch (error) {
+    if (!(error instanceof VerifyError) || error.code !== 'issuer_unknown' || !(await learn())) throw error
+    return judge()
+  }
+}
+
 /**
  * A request that a proxy asks about.
  * @throws RequestRefused, CallRefused, VerifyError, PkiError: the rule that was broken
@@ -93,9 +106,15 @@ const forwardedChain = ({ rawHeaders }: Asked, { format, certificateHeader }: Fo
 export const decideForwarded = async (deps: DecideDeps, by: ForwardedBy, asked: Asked): Promise<Allowed> => {
   checkNoAssertion(asked.rawHeaders, deps.assertionHeader)
   const target = forwardedTarget(asked, by)
-  const chain = [...forwardedChain(asked, by), ...deps.intermediates()]
+  const chain = forwardedChain(asked, by)
   const scopes = scopesDemanded(deps.requirements(), target)
-  const peer = deps.verifier.verifyChain(chain, { scopes }, { method: target.method, url: target.uri })
+  const judge = (): VerifiedPeer =>
+    deps.verifier.verifyChain(
+      [...chain, ...deps.intermediates(), ...deps.issuers.known()],
+      { scopes },
+      { method: target.method, url: target.uri },
+    )
+  const peer = await judgeOnceMore(judge, () => deps.issuers.learn(chain[0] as Uint8Array))
   checkKind(peer, deps.kinds)
   return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
 }

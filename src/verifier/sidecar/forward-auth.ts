@@ -2,7 +2,8 @@
 // 200 with an assertion, or 401 or 403. Over a unix socket the file's mode says who may ask; over TCP a proxy proves by mTLS to be one
 // of those that are named.
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
-import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https'
+import type { Socket } from 'node:net'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import type { AgentVerifier } from '../verifier.ts'
 import {
   answerOfRefusal,
@@ -20,8 +21,10 @@ export interface ForwardAuthDeps extends DecideDeps {
   readonly tell: TellRefusal
 }
 
-/** Escaped PEM of a chain passes Node's 16 KiB; a handshake that takes longer is none. */
-export const serverLimits = { maxHeaderSize: 65_536, handshakeTimeout: 10_000 } as const
+/** Escaped PEM of a chain passes Node's 16 KiB. */
+export const serverLimits = { maxHeaderSize: 65_536 } as const
+/** One that takes longer is none. */
+export const handshakeTimeout = 10_000
 
 const askedOf = ({ method = '', url = '', rawHeaders }: IncomingMessage) => ({ method, url, rawHeaders })
 
@@ -61,13 +64,50 @@ export const createLocalForwardAuth = (deps: ForwardAuthDeps): Server =>
     listener(deps, () => {}),
   )
 
-/** @param proxies SPIFFE IDs, exactly */
-export const createRemoteForwardAuth = (deps: ForwardAuthDeps, proxies: readonly string[]): HttpsServer => {
-  const admit = (request: IncomingMessage): void => {
-    const { spiffeId } = deps.verifier.verifyRequest(request)
+/** Long enough to be told no. */
+const strangerMs = 5000
+
+export interface RemoteForwardAuth {
+  readonly server: TlsServer
+  readonly http: { closeIdleConnections(): void; closeAllConnections(): void }
+}
+
+/**
+ * TLS and HTTP apart: on a server of its own the verifier takes off the header that RFC 9440 gives to proxies, which here is the question.
+ * @param proxies SPIFFE IDs, exactly
+ */
+export const createRemoteForwardAuth = (deps: ForwardAuthDeps, proxies: readonly string[]): RemoteForwardAuth => {
+  const admit = ({ socket }: Pick<IncomingMessage, 'socket'>): void => {
+    const { spiffeId } = deps.verifier.verifyRequest({ socket })
     if (!proxies.includes(spiffeId)) throw new RequestRefused('proxy_not_accepted', `${spiffeId} is no named proxy`)
   }
-  const server = createHttpsServer({ ...deps.verifier.tlsOptions(), ...serverLimits }, listener(deps, admit))
+  const http = createServer(serverLimits, listener(deps, admit))
+  const server = createTlsServer({ ...deps.verifier.tlsOptions(), handshakeTimeout, ALPNProtocols: ['http/1.1'] })
   deps.verifier.attach(server)
-  return server
+  // Owned by this closure: a server for HTTP that does not listen itself knows none of its connections.
+  const open = new Set<Socket>()
+  const busy = new Set<Socket>()
+  http.on('request', ({ socket }, response) => {
+    busy.add(socket)
+    response.once('close', () => busy.delete(socket))
+  })
+  server.on('secureConnection', socket => {
+    open.add(socket)
+    socket.on('error', () => socket.destroy())
+    socket.once('close', () => open.delete(socket))
+    try {
+      admit({ socket })
+    } catch {
+      // Its requests hear no; without one it does not stay.
+      setTimeout(() => socket.destroy(), strangerMs).unref()
+    }
+    http.emit('connection', socket)
+  })
+  const end = (which: (socket: Socket) => boolean): void => {
+    for (const socket of [...open].filter(which)) socket.destroy()
+  }
+  return {
+    server,
+    http: { closeIdleConnections: () => end(socket => !busy.has(socket)), closeAllConnections: () => end(() => true) },
+  }
 }

@@ -16,12 +16,12 @@ import type { Log } from '../../base/log.ts'
 import type { AgentVerifier } from '../verifier.ts'
 import { parseCallTarget } from './call-target.ts'
 import { type Allowed, answerOfRefusal, checkKind, type DecideDeps, type TellRefusal } from './decide.ts'
-import { serverLimits } from './forward-auth.ts'
+import { handshakeTimeout, serverLimits } from './forward-auth.ts'
 import type { Place } from './listen.ts'
 import { isSpelling, type RawHeaders } from './request-headers.ts'
 import { scopesDemanded } from './requirements.ts'
 
-export interface HttpProxyDeps extends Omit<DecideDeps, 'verifier' | 'intermediates'> {
+export interface HttpProxyDeps extends Omit<DecideDeps, 'verifier' | 'intermediates' | 'issuers'> {
   readonly verifier: Pick<AgentVerifier, 'verifyRequest' | 'attach' | 'tlsOptions'>
   readonly upstream: Place
   readonly tell: TellRefusal
@@ -234,7 +234,7 @@ const upgrade = (
 export const createHttpProxy = (deps: HttpProxyDeps): Server => {
   // An upload may take its time; who sends it is known by then.
   const server = createServer(
-    { ...deps.verifier.tlsOptions(), ...serverLimits, requestTimeout: 0 },
+    { ...deps.verifier.tlsOptions(), ...serverLimits, handshakeTimeout, requestTimeout: 0 },
     (request, response) => {
       decide(deps, request).then(
         allowed => forward(deps, allowed, request, response),

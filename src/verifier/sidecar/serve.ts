@@ -1,10 +1,13 @@
 // `agentca-verify serve`: identity, verifier, the listener and the kept lists, put together; and what ends them in order.
 import { createHash } from 'node:crypto'
+import type { Server as HttpServer } from 'node:http'
 import type { Server } from 'node:net'
 import { systemTiming } from '../../agent/backoff.ts'
 import { type AgentIdentity, agentIdentity } from '../../agent/identity.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
+import { type Certificate, parseCertificate } from '../../pki/certificate.ts'
+import { parseOnePem } from '../../pki/pem.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
 import { type AgentVerifier, agentVerifier } from '../verifier.ts'
 import { createAssert } from './assertion.ts'
@@ -15,6 +18,7 @@ import { createTellRefusal } from './decide.ts'
 import { usage } from './errors.ts'
 import { createLocalForwardAuth, createRemoteForwardAuth } from './forward-auth.ts'
 import { createHttpProxy } from './http-proxy.ts'
+import { createIssuers } from './issuers.ts'
 import { listenAt, placeText } from './listen.ts'
 import type { GivenOptions } from './options.ts'
 import { type CallSettings, type Reread, readServeSettings, type ServeSettings } from './serve-options.ts'
@@ -45,18 +49,24 @@ const rereadingOn =
     return () => value
   }
 
+interface Listening {
+  readonly server: Server
+  /** What speaks HTTP on its connections; null: nothing does. */
+  readonly http: Pick<HttpServer, 'closeIdleConnections' | 'closeAllConnections'> | null
+}
+
 const serverOf = async (
   calls: CallSettings,
   verifier: AgentVerifier,
   identity: AgentIdentity,
   log: Log,
-): Promise<Server> => {
+): Promise<Listening> => {
   const { serving, kinds, requirements, intermediates, assertionHeader } = calls
   const { clock } = systemTiming
   const tell = createTellRefusal(log, clock.monotonic)
   if (serving.mode === 'tcp') {
     const scopes = () => [...new Set(requirements().map(({ scope }) => scope))]
-    return createTcpProxy({ verifier, upstream: serving.upstream, kinds, scopes, tell, log })
+    return { server: createTcpProxy({ verifier, upstream: serving.upstream, kinds, scopes, tell, log }), http: null }
   }
   const issuer = (): string => identity.current().spiffeId
   const assert = await createAssert({
@@ -73,9 +83,16 @@ const serverOf = async (
     now: clock.now,
     tell,
   }
-  if (serving.mode === 'http') return createHttpProxy({ ...deciding, verifier, upstream: serving.upstream, log })
-  const deps = { ...deciding, verifier, by: serving.by, intermediates }
-  return serving.proxies === null ? createLocalForwardAuth(deps) : createRemoteForwardAuth(deps, serving.proxies)
+  if (serving.mode === 'http') {
+    const server = createHttpProxy({ ...deciding, verifier, upstream: serving.upstream, log })
+    return { server, http: server }
+  }
+  const own = (): Certificate => parseCertificate(parseOnePem(identity.current().certificatePem, 'CERTIFICATE'))
+  const issuers = createIssuers({ own, monotonic: clock.monotonic, log })
+  const deps = { ...deciding, verifier, by: serving.by, intermediates, issuers }
+  if (serving.proxies !== null) return createRemoteForwardAuth(deps, serving.proxies)
+  const server = createLocalForwardAuth(deps)
+  return { server, http: server }
 }
 
 /** A service's rules for TCP are one list: there is no method and no path to tell them apart. */
@@ -93,18 +110,18 @@ const subscriberOf = (identity: AgentIdentity, stateDirectory: string): string =
 const kindsOf = ({ kinds, serving }: CallSettings): readonly PrincipalKind[] =>
   serving.mode === 'forward-auth' && serving.proxies !== null ? [...new Set([...kinds, 'service' as const])] : kinds
 
-const endServer = (server: Server): Promise<void> =>
+const drainMs = 3000
+
+/** Requests under way end; connections without one, and those that only pass through, do not hold the process up. */
+const endServer = ({ server, http }: Listening): Promise<void> =>
   new Promise(resolve => {
     server.close(() => resolve())
-    // Requests under way end; connections without one do not hold the process up.
-    if ('closeIdleConnections' in server) (server as { closeIdleConnections(): void }).closeIdleConnections()
+    http?.closeIdleConnections()
     setTimeout(() => {
-      if ('closeAllConnections' in server) (server as { closeAllConnections(): void }).closeAllConnections()
+      http?.closeAllConnections()
       resolve()
     }, drainMs).unref()
   })
-
-const drainMs = 3000
 
 interface Opened {
   readonly listening: string | null
@@ -131,9 +148,9 @@ const openCalls = async (
       log,
     }),
   )
-  const server = await serverOf(calls, verifier, identity, log)
-  const place = await listenAt(server, calls.listen, calls.socketMode)
-  ends.defer(() => endServer(server))
+  const listening = await serverOf(calls, verifier, identity, log)
+  const place = await listenAt(listening.server, calls.listen, calls.socketMode)
+  ends.defer(() => endServer(listening))
   return { listening: placeText(place), known: verifier.ready() }
 }
 

@@ -7,6 +7,7 @@ import type { Log } from '../../base/log.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
 import type { AgentVerifier } from '../verifier.ts'
 import { checkKind, type TellRefusal } from './decide.ts'
+import { handshakeTimeout } from './forward-auth.ts'
 import { joined } from './http-proxy.ts'
 import type { Place } from './listen.ts'
 
@@ -21,9 +22,8 @@ export interface TcpProxyDeps {
 }
 
 export const createTcpProxy = (deps: TcpProxyDeps): Server => {
-  const server = createServer({ ...deps.verifier.tlsOptions(), handshakeTimeout: 10_000 })
-  // The verifier wants a TLS server's events and its secure context; HTTP is nothing to it.
-  deps.verifier.attach(server as Parameters<AgentVerifier['attach']>[0])
+  const server = createServer({ ...deps.verifier.tlsOptions(), handshakeTimeout })
+  deps.verifier.attach(server)
   server.on('secureConnection', socket => {
     socket.on('error', () => socket.destroy())
     try {
