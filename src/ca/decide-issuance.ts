@@ -82,7 +82,12 @@ const decideEnrolment = (facts: IssuanceFacts, input: DecisionInput): Decision =
     const stopped = refusedByInstance(instance) ?? refusedByKey(facts, instance.id)
     if (stopped !== null) return stopped
     // The first certificate of the claim, or nothing usable: then the same key resumes its claim.
-    if (head === null) return continueLineage(registration, instance, { predecessor: null, tokenId: tokenUse.tokenId })
+    // An attempt that came to nothing keeps its use and not its place: others may have come meanwhile.
+    if (head === null)
+      return (
+        refusedByQuota(facts, input) ??
+        continueLineage(registration, instance, { predecessor: null, tokenId: tokenUse.tokenId })
+      )
     if (head.keyHash !== input.keyHash || head.generation !== 1)
       return refuse(
         'token_reuse',

@@ -76,6 +76,9 @@ export const refusedByReuse = (facts: IssuanceFacts, input: DecisionInput): Deci
   )
 }
 
+/** As far as a clock may jump and still be signed by (clock-guard.ts). */
+const clockToleranceMs = 10 * 60_000
+
 /** @returns null when the evidence itself is good; tokens only. */
 export const refusedByToken = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
   const { token } = facts
@@ -91,6 +94,14 @@ export const refusedByToken = (facts: IssuanceFacts, input: DecisionInput): Deci
     return refuse('token_revoked', 'this join token was revoked', 'agentca token create --agent NAME')
   // A claimed use outlives the token: a client that lost the answer must not depend on how long it took to ask again.
   if (facts.tokenUse !== null) return null
+  // Its end was counted from a time that has not come: it would live for as long as the clock was wrong.
+  if (token.createdAt > input.now + clockToleranceMs)
+    return refuse(
+      'token_expired',
+      'this join token was made while the clock of the CA was ahead',
+      'agentca token create --agent NAME, and revoke this one',
+      { createdAt: token.createdAt },
+    )
   if (token.expiresAt <= input.now)
     return refuse('token_expired', 'this join token has expired', 'agentca token create --agent NAME', {
       expiredAt: token.expiresAt,

@@ -18,6 +18,7 @@ export const joinTokenPrefix = 'agentca-join-'
 export const joinTokenHash = (token: string): string => toHex(createHash('sha256').update(utf8(token)).digest())
 
 export interface TokenOperationsDeps {
+  /** As far as it can be trusted: an end that is counted from a false future would keep a token good for as long. */
   readonly clock: Clock
   readonly caId: string
   readonly registrations: Pick<RegistrationsPort, 'find' | 'byId'>

@@ -76,7 +76,13 @@ export const createOperations = (
     instances: ledger.instances,
     audit: ledger.audit,
   })
-  const tokens = createTokenOperations({ clock, caId: core.caId, registrations, tokens: ledger.tokens, randomBytes })
+  const tokens = createTokenOperations({
+    clock: trusted,
+    caId: core.caId,
+    registrations,
+    tokens: ledger.tokens,
+    randomBytes,
+  })
   const revoke = createRevoke({ clock: trusted, metrics, revocations: ledger.revocations, feed: ledger.feed, reached })
   const registry = createRegistry({
     clock,

@@ -26,6 +26,7 @@ import type {
   Owner,
   Registration,
   RegistrationState,
+  RevocationPruning,
   RevokedEntry,
   SeenKey,
   SubjectKind,
@@ -322,12 +323,7 @@ export interface RevocationsPort {
     limit: number,
   ): readonly { readonly serial: string; readonly revision: number }[]
   /** Looks at the next `limit` entries and removes those whose certificates ended by `before`. @returns where to go on; null: the end */
-  prune(step: {
-    readonly issuerId: number
-    readonly before: number
-    readonly after: string | null
-    readonly limit: number
-  }): Promise<{ readonly removed: number; readonly next: string | null }>
+  prune(step: RevocationPruning): Promise<{ readonly removed: number; readonly next: string | null }>
 }
 
 export interface StatusPort {

@@ -145,6 +145,15 @@ export interface RevokedEntry {
   readonly notAfter: number
 }
 
+/** One step through an issuer's entries, in the order of their serials. */
+export interface RevocationPruning {
+  readonly issuerId: number
+  readonly before: number
+  /** null: from the first. */
+  readonly after: string | null
+  readonly limit: number
+}
+
 export interface CrlRecord {
   readonly issuerId: number
   readonly number: bigint

@@ -121,6 +121,7 @@ describe('enrolment', () => {
     ['registration_not_found', { token, registration: null }],
     ['token_wrong_audience', { token: { ...token, audience: 'another' } }],
     ['token_expired', { token: { ...token, expiresAt: now } }],
+    ['token_expired', { token: { ...token, createdAt: now + 11 * 60_000, expiresAt: now + 400 * 24 * hour } }],
     ['token_revoked', { token: { ...token, state: 'revoked' as const } }],
     ['token_reuse', { token: { ...token, boundKeyHash: 'other' } }],
     ['token_reuse', { token: claimed }],
@@ -144,20 +145,11 @@ describe('enrolment', () => {
       ),
     ).toBe('repeat'))
 
-  it('resumes the claim of a key whose intent came to nothing, quota or not', () =>
-    expect(
-      codeOf(
-        {
-          token: claimed,
-          tokenUse: { ...use, serial: '' },
-          instance,
-          head: null,
-          keySeenWith: seen,
-          liveInstances: 10,
-        },
-        input('enrol'),
-      ),
-    ).toBe('continue'))
+  it('resumes the claim of a key whose intent came to nothing, where there is still a place', () => {
+    const facts = { token: claimed, tokenUse: { ...use, serial: '', released: false }, instance, head: null }
+    const of = (liveInstances: number) => codeOf({ ...facts, keySeenWith: seen, liveInstances }, input('enrol'))
+    expect([of(9), of(10)]).toEqual(['continue', 'instance_limit_reached'])
+  })
 
   it('says pending while the same request is being signed', () =>
     expect(

@@ -30,6 +30,7 @@ const createServerParts = async () => {
     signer: {},
     ocsp: {},
     urls: {},
+    caId: 'ca-1',
     logKeySpki: new Uint8Array(1),
     policies: { refreshIfDue: async () => {} },
   }
@@ -102,4 +103,13 @@ test('a revocation, a hold and a retirement reach what really lives while the cl
   })
   expect(revoked.radius.certificates).toBe(1)
   expect(w.stateOf(world, live.serial)).toBe('revoked')
+})
+
+test('a join token that is made while the clock is ahead ends as soon as any other', async () => {
+  const { operations, world, jump } = await createServerParts()
+  jump(400 * day)
+  const wanted = { kind: 'agent', name: 'crawler', ttlSeconds: 600, uses: 1, boundKeyHash: null } as const
+  const { token } = await operations.tokens.create(wanted, { context, dryRun: false })
+  expect([token.createdAt, token.expiresAt]).toEqual([w.now, w.now + 600_000])
+  expect(world.ledger.tokens.get(token.id)?.expiresAt).toBe(w.now + 600_000)
 })
