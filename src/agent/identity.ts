@@ -34,7 +34,7 @@ export interface AgentIdentity extends AsyncDisposable {
   readonly signal: AbortSignal
   /**
    * Renews now instead of at its time. @returns the next generation
-   * @throws AgentError the CA's, or `identity_closed`, `revoked`; the identity goes on as after any failed attempt
+   * @throws AgentError the CA's, or `identity_closed`, `revoked`, `directory_in_use`; the identity goes on as after any failed attempt
    */
   renew(): Promise<Credential>
   /**
@@ -134,6 +134,11 @@ const watch = (parts: Parts, present: Present, prompts: Prompts): void => {
   present.on('renewed', own.renewed)
 }
 
+const renewedElsewhere = (directory: string): AgentError =>
+  AgentError.of('directory_in_use', `another process renews in ${directory}`, {
+    hint: `agentca-agent status --dir ${directory} tells which; SIGHUP makes agentca-agent renew now`,
+  })
+
 const closed = (): AgentError => AgentError.of('identity_closed', 'this identity was disposed of')
 
 /**
@@ -165,7 +170,10 @@ export const agentIdentity = async (
     onChange: listener => present.on('renewed', listener),
     on: present.on,
     signal: present.ended,
-    renew: () => prompts.ask(),
+    renew: async () => {
+      if (present.status().state === 'following') throw renewedElsewhere(settings.dir as string)
+      return prompts.ask()
+    },
     fetch: async (url, init) => present.connections().fetch(url, init),
     dispatcher: clients.dispatcher,
     httpsAgent: clients.httpsAgent,

@@ -7,7 +7,7 @@ import { request } from 'node:https'
 import type { Socket } from 'node:net'
 import { AgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import { principalOf, serviceSpiffeId } from '../pki/spiffe.ts'
+import { principalOf } from '../pki/spiffe.ts'
 import { createEventStreamReader } from '../verify/event-stream.ts'
 import { type FeedEvent, parseFeedEvent } from '../verify/feed-event.ts'
 import type { Timing } from './backoff.ts'
@@ -91,7 +91,6 @@ const inBackground = (socket: Socket): void => {
 /** The answer with the stream, over a connection that was verified to end at the CA. @throws AgentError of a refusal; network errors */
 const openStream = (credential: Credential, caUrl: string, signal: AbortSignal): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
-    const ca = serviceSpiffeId(credential.trustDomain, 'agentca')
     request(
       endpointOf(caUrl, '/v1/feed'),
       {
@@ -99,7 +98,7 @@ const openStream = (credential: Credential, caUrl: string, signal: AbortSignal):
         agent: false,
         minVersion: 'TLSv1.3',
         checkServerIdentity: checkIsCa(credential.trustDomain, () => {}),
-        headers: { accept: 'text/event-stream', 'user-agent': `agentca-agent (${ca})` },
+        headers: { accept: 'text/event-stream' },
         signal,
       },
       answer => {
@@ -116,9 +115,10 @@ const openStream = (credential: Credential, caUrl: string, signal: AbortSignal):
 const isRefusal = (error: unknown): error is AgentError =>
   error instanceof AgentError && error.origin === 'ca' && (error.status === 401 || error.status === 403)
 
-/** There is nothing to listen to: the CA has no feed, or not for this caller. */
+/** There is nothing to listen to: the CA has no feed, or none for this caller, or its feed has as many readers as it takes. */
 const isWithoutFeed = (error: unknown): boolean =>
-  error instanceof AgentError && (error.status === 404 || error.status === 405 || error.status === 501)
+  error instanceof AgentError &&
+  (error.code === 'too_many_subscribers' || error.status === 404 || error.status === 405 || error.status === 501)
 
 /** Watches until aborted. */
 export const watchOwnState = (deps: OwnStateDeps, signal: AbortSignal): OwnState => {

@@ -87,6 +87,7 @@ class PeerHttpsAgent extends HttpsAgent {
     this.#present = present
     this.#peer = peer
     present.on('renewed', () => this.#dropOld())
+    present.on('locked', () => this.destroy())
     present.ended.addEventListener('abort', () => this.destroy(), { once: true })
   }
 
@@ -103,6 +104,8 @@ class PeerHttpsAgent extends HttpsAgent {
   // which generation the request came, so that nobody waits for, or is given, a connection of another one.
   override getName(options?: Named): string {
     if (options === undefined) return super.getName(options)
+    // A kept connection would still serve a call that must not start.
+    if (options.agentcaGeneration === undefined) this.#present.checkUsable()
     options.agentcaGeneration ??= this.#generation()
     return `${super.getName(options)}:${options.agentcaGeneration}`
   }

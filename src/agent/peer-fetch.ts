@@ -5,7 +5,7 @@ import { Agent, type Dispatcher, type RequestInit, type Response, fetch as undic
 import type { SpiffeId } from '../pki/spiffe.ts'
 import type { Credential } from './credential.ts'
 import { AgentError } from './errors.ts'
-import { createPeerTls, type PeerTlsOptions, parsePeer } from './peer-proof.ts'
+import { createPeerTls, type PeerTlsOptions, type PeerTrust, parsePeer } from './peer-proof.ts'
 
 /** As of `fetch`, and whom the answer must come from. */
 export interface PeerRequestInit extends Omit<RequestInit, 'dispatcher'> {
@@ -31,8 +31,8 @@ export interface PeerConnections {
 }
 
 /** The connections of one generation. @param now the wall clock, for the validity of peers' certificates */
-export const createPeerConnections = (credential: Credential, now: () => number): PeerConnections => {
-  const tls = createPeerTls(credential, now)
+export const createPeerConnections = (credential: Credential, trust: PeerTrust, now: () => number): PeerConnections => {
+  const tls = createPeerTls(credential, trust, now)
   const agents = new Map<SpiffeId, Agent>()
   let [starting, retired] = [0, false]
 

@@ -48,7 +48,7 @@ export interface PeerTrust {
   readonly intermediates: readonly Certificate[]
 }
 
-export const peerTrustOf = ({ bundlePem, chainPem }: Credential): PeerTrust => ({
+const peerTrustOf = ({ bundlePem, chainPem }: Credential): PeerTrust => ({
   anchors: parsePem(bundlePem, 'CERTIFICATE').map(der => anchorOf(parseCertificate(der), 'constraints')),
   intermediates: chainPem === '' ? [] : parsePem(chainPem, 'CERTIFICATE').map(der => parseCertificate(der)),
 })
@@ -103,10 +103,23 @@ export interface PeerTlsOptions extends TlsMaterial {
   readonly checkServerIdentity: CheckServerIdentity
 }
 
-/** Made once a generation: encoding the key and reading the roots cost more than a call. */
-export const createPeerTls = (credential: Credential, now: () => number): ((peer: SpiffeId) => PeerTlsOptions) => {
+/** Generations share their roots: those are read, and the signatures between them verified, once for all that have the same. */
+export const createTrustMemory = (): ((credential: Credential) => PeerTrust) => {
+  let known: { readonly of: string; readonly trust: PeerTrust } | null = null
+  return credential => {
+    const of = credential.bundlePem + credential.chainPem
+    if (known?.of !== of) known = { of, trust: peerTrustOf(credential) }
+    return known.trust
+  }
+}
+
+/** Made once a generation: encoding the key costs more than a call. */
+export const createPeerTls = (
+  credential: Credential,
+  trust: PeerTrust,
+  now: () => number,
+): ((peer: SpiffeId) => PeerTlsOptions) => {
   const material = tlsMaterialOf(credential)
-  const trust = peerTrustOf(credential)
   return peer => ({
     ...material,
     minVersion: 'TLSv1.3',

@@ -6,6 +6,7 @@ import type { Timing } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { AgentError } from './errors.ts'
 import { createPeerConnections, type PeerConnections } from './peer-fetch.ts'
+import { createTrustMemory } from './peer-proof.ts'
 import { healthy, type Kept, type RenewalStatus } from './renewal-loop.ts'
 
 export interface IdentityStatus extends RenewalStatus {
@@ -80,7 +81,9 @@ const expired = ({ credential }: Kept, { lastError }: RenewalStatus): AgentError
 
 export const createPresent = (first: Kept, timing: Timing, log: Log): Present => {
   const { clock } = timing
-  const connect = (credential: Credential): PeerConnections => createPeerConnections(credential, clock.now)
+  const trustOf = createTrustMemory()
+  const connect = (credential: Credential): PeerConnections =>
+    createPeerConnections(credential, trustOf(credential), clock.now)
   // Owned by this closure; replaced in one turn of the event loop.
   let kept = first
   let renewal: RenewalStatus = healthy

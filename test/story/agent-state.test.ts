@@ -1,7 +1,8 @@
 // An agent hears from the real CA's feed what becomes of it: revoked it stops at once, calls under way included; locked it says which
 // command helps, and comes back by itself; a CA that is gone for longer than the renewal window costs nothing.
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:https'
+import type { IncomingMessage } from 'node:http'
+import { createServer, request, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -137,8 +138,15 @@ describe('an agent', () => {
     const copy = id.current()
     // The owner renews, then the thief replaces its certificate: the feed tells the owner, whose next renewal shows two holders.
     await id.renew()
+    const agent = id.httpsAgent({ peer: orders })
+    const byAgent = () =>
+      new Promise((resolve, reject) => request(url, { agent }, resolve).on('error', reject).end()).then(answer =>
+        (answer as IncomingMessage).resume(),
+      )
+    await byAgent()
     await renew({ ...deps, store: createMemoryStore() }, copy)
     const error = await told
+    expect(await codeOf(byAgent())).toMatch(/^(instance_locked|lineage_conflict)$/)
     expect(error.hint).toContain(`agentca instance unlock ${instance}`)
     expect(await codeOf(id.fetch(url, { peer: orders }))).toMatch(/^(instance_locked|lineage_conflict)$/)
     await ca.agentcaJson('instance', 'unlock', instance, '--why', 'a restored backup')

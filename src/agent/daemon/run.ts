@@ -80,11 +80,17 @@ export const run = async (io: DaemonIo, values: Values): Promise<number> => {
   const revoked = new Promise<AgentError>(resolve => id.on('revoked', resolve))
   if (id.signal.aborted) return exitCodeOf(id.signal.reason)
   id.on('renewed', changed)
-  id.on('status', () => manager.status(statusLine(id)))
+  // Asked for while another process renewed here, and not forgotten.
+  let owed = false
   const hup = (): void => {
-    log.info({}, 'SIGHUP: renewing now')
-    id.renew().catch(() => {})
+    owed = id.status().state === 'following'
+    log.info({}, owed ? 'SIGHUP: another process renews here; noted' : 'SIGHUP: renewing now')
+    if (!owed) id.renew().catch(() => {})
   }
+  id.on('status', ({ state }) => {
+    manager.status(statusLine(id))
+    if (owed && state === 'ok') hup()
+  })
   process.on('SIGHUP', hup)
   try {
     if ((await presentGeneration(dir).catch(() => null)) !== before) changed()
