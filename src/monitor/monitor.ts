@@ -4,17 +4,19 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import { type Principal, parseSpiffeId, principalOf, type TrustDomain } from '../pki/spiffe.ts'
-import type { MonitorRule, MonitorRules } from '../schema/monitor.ts'
+import type { MonitorRules } from '../schema/monitor.ts'
 import type { ActivityPort } from '../store/activity.ts'
 import type { Activity } from './activity.ts'
 import { createEnrolments } from './enrolments.ts'
 import { type Finding, readFinding } from './finding.ts'
 import type { Decision } from './instance-record.ts'
 import type { LedgerEvent } from './ledger-events.ts'
+import { judgeEvent } from './ledger-rules.ts'
 import { type AgentRate, busiest, createTotals, rateOf, type Totals } from './rates.ts'
 import { createRecord, type RecordLimits, type Sighting, usualLimits } from './record.ts'
 import { createResponses, type ResponseDeps, type Responses } from './response.ts'
-import { concerns, type Evidence, judge } from './rules.ts'
+import { judge } from './rules.ts'
+import { createSilence, isSilenceRule } from './silence.ts'
 import { createStrangers, type Stranger } from './strangers.ts'
 
 /** One digest as a service sends it; `caller` was not established where it is null. Ages are from when it was sent. */
@@ -84,10 +86,6 @@ const maxAgeMs = 60_000
 const savedAtOnce = 50
 const keptAgentsMs = 90 * 86_400_000
 const keptFindings = 10_000
-const silentPerLook = 10_000
-const maxToldSilent = 20_000
-const firstLookBackMs = 86_400_000
-const writtenLateMs = 300_000
 
 /** One digest that makes no sense must not cost the others of its batch. */
 const principalIn = (caller: string): Principal | null => {
@@ -106,16 +104,13 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
   const enrolments = createEnrolments()
   const strangers = createStrangers()
   const totals = createTotals()
-  /** The last call of those whose silence was told. */
-  const toldSilent = new Map<string, number>()
-  /** Of each rule: who was last seen before this was looked at. */
-  const silentUntil = new Map<string, number>()
   const record = createRecord({
     store,
     now: clock.now,
     networks: () => rules.networks,
     limits: deps.limits ?? usualLimits,
   })
+  const silence = createSilence(store, record)
   const responses = createResponses({ ...deps, rules: () => rules })
 
   /** Whom the digest names, when the ledger knows it: a service must not make us remember names of its own. */
@@ -133,20 +128,13 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     return { agent, instance }
   }
 
-  const found = (
-    rule: MonitorRule,
-    about: { agent: string; instance: string | null; at: number },
-    evidence: Evidence,
-  ) => {
-    if (concerns(rule, about.agent)) responses.respond({ rule, evidence, ...about })
-  }
   const ask = (sighting: Sighting): void => {
     const { agent, instance, decision } = sighting
     for (const rule of rules.rules) {
       const evidence = judge(rule, sighting, rules.networks)
       if (evidence === null) continue
       if (rule.when === 'rate') agent.doNotLearn(decision.last)
-      found(rule, { agent: agent.name, instance: instance.id, at: decision.last }, evidence)
+      responses.respond({ rule, agent: agent.name, instance: instance.id, at: decision.last, evidence })
     }
   }
   const take = (service: string, reported: ReportedDecision, now: number): void => {
@@ -170,58 +158,6 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     ask(record.add(decision))
   }
 
-  const onEvent: { readonly [T in LedgerEvent['type']]: (event: Extract<LedgerEvent, { type: T }>) => void } = {
-    enrolled: event => {
-      const { agent, at } = event
-      enrolments.add(event)
-      for (const rule of rules.rules) {
-        if (rule.when !== 'enrolments') continue
-        const count = enrolments.count(agent, at - rule.window * 1000)
-        if (count < rule.count) continue
-        const evidence = { enrolments: count, windowSeconds: rule.window, limit: rule.count, source: event.source }
-        found(rule, { agent, instance: null, at }, evidence)
-      }
-    },
-    'token-reuse': ({ agent, at, tokenId, source }) => {
-      const made = enrolments.byToken(tokenId)
-      for (const rule of rules.rules)
-        if (rule.when === 'token-reuse')
-          found(
-            rule,
-            { agent, instance: made.at(-1) ?? null, at },
-            { token: tokenId ?? 'unknown', source, instances: made },
-          )
-    },
-    'lineage-conflict': ({ agent, instance, at, reason, source }) => {
-      for (const rule of rules.rules)
-        if (rule.when === 'lineage-conflict')
-          found(rule, { agent, instance, at }, { conflict: reason, source, instance })
-    },
-  }
-
-  const lookForSilence = (now: number): void => {
-    for (const rule of rules.rules) {
-      if (rule.when !== 'silence') continue
-      const before = now - rule.after * 1000
-      // From where the last look ended, with room for what was written late; after a start those of a day.
-      const after = (silentUntil.get(rule.name) ?? before - firstLookBackMs) - writtenLateMs
-      silentUntil.set(rule.name, before)
-      for (const stored of store.lastSeenIn(after, before, silentPerLook)) {
-        const lastSeen = Math.max(stored.lastSeen, record.agent(stored.name)?.lastSeen ?? 0)
-        const key = `${rule.name} ${stored.name}`
-        if (lastSeen >= before || toldSilent.get(key) === lastSeen || !concerns(rule, stored.name)) continue
-        toldSilent.set(key, lastSeen)
-        if (toldSilent.size > maxToldSilent) toldSilent.delete(toldSilent.keys().next().value as string)
-        const evidence = {
-          lastCall: Math.round(lastSeen),
-          silentSeconds: Math.round((now - lastSeen) / 1000),
-          limitSeconds: rule.after,
-        }
-        found(rule, { agent: stored.name, instance: null, at: now }, evidence)
-      }
-    }
-  }
-
   return {
     activityOf: record.activityOf,
     report: (service, batch) => {
@@ -230,7 +166,13 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
       if (batch.dropped > 0) metrics.count('agentca_decisions_dropped_total', {}, batch.dropped)
       for (const reported of batch.decisions) take(service, reported, now)
     },
-    recorded: event => (onEvent[event.type] as (event: LedgerEvent) => void)(event),
+    recorded: event => {
+      if (event.type === 'enrolled') enrolments.add(event)
+      for (const rule of rules.rules) {
+        const judged = judgeEvent(rule, event, enrolments)
+        if (judged !== null) responses.respond({ rule, agent: event.agent, at: event.at, ...judged })
+      }
+    },
     rules: () => rules,
     setRules: next => {
       rules = next
@@ -251,7 +193,8 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     },
     look: () => {
       const now = clock.now()
-      lookForSilence(now)
+      for (const rule of rules.rules.filter(isSilenceRule))
+        for (const silent of silence.look(rule, now)) responses.respond({ rule, instance: null, at: now, ...silent })
       store.prune({ seenBefore: now - keptAgentsMs, keepFindings: keptFindings })
     },
     close: async () => {

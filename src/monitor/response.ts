@@ -8,6 +8,7 @@ import type { MonitorRule, MonitorRules } from '../schema/monitor.ts'
 import type { ActivityPort } from '../store/activity.ts'
 import type { AuditPort, InstancesPort, RegistrationsPort } from '../store/ports.ts'
 import { type BrakeState, createBrake } from './brake.ts'
+import { createCoolDown } from './cool-down.ts'
 import {
   actorOf,
   cureOf,
@@ -70,7 +71,8 @@ export interface Responses {
   settled(): Promise<void>
 }
 
-const maxCooldowns = 20_000
+const keyOf = (rule: string, { by, value }: Target): string => `${rule} ${by} ${value}`
+
 /** Findings without an action that get a leaf of their own: a rule that is too eager must not fill the log. */
 const maxLeavesPerMinute = 120
 
@@ -78,7 +80,7 @@ export const createResponses = (deps: ResponseDeps): Responses => {
   const { clock, log, metrics, store, audit, registrations, instances, actions } = deps
   const brake = createBrake(() => deps.rules().brake)
   // Owned by this closure.
-  const quietUntil = new Map<string, number>()
+  const coolDown = createCoolDown()
   const running = new Set<Promise<void>>()
   let minute = { start: 0, leaves: 0 }
   let unwritten = 0
@@ -86,14 +88,6 @@ export const createResponses = (deps: ResponseDeps): Responses => {
   const fleet = (): number => {
     const { active, held } = registrations.counts().agent
     return active + held
-  }
-  const isQuiet = ({ rule, at }: Found, { by, value }: Target): boolean => {
-    const key = `${rule.name} ${by} ${value}`
-    if ((quietUntil.get(key) ?? 0) > at) return true
-    quietUntil.delete(key)
-    quietUntil.set(key, at + rule.cooldown * 1000)
-    if (quietUntil.size > maxCooldowns) quietUntil.delete(quietUntil.keys().next().value as string)
-    return false
   }
   /** Whether there is anything left to stop. */
   const isOpen = (rule: MonitorRule, agent: string, { by, value }: Target): boolean => {
@@ -135,7 +129,7 @@ export const createResponses = (deps: ResponseDeps): Responses => {
     } catch (error) {
       brake.giveBack(finding.agent)
       // Silence after a failure would be the end of it: the next call that trips the rule tries again.
-      quietUntil.delete(`${finding.rule} ${targetOf(finding).by} ${targetOf(finding).value}`)
+      coolDown.end(keyOf(finding.rule, targetOf(finding)))
       store.addFinding(storedFinding({ ...finding, outcome: 'failed', cure: cureOf('failed', finding) }))
       log.error({ finding: finding.id, rule: finding.rule, reason: messageOf(error) }, 'a rule could not act')
       await audit.append([failureLeaf(finding, clock.now(), messageOf(error))]).catch(() => {})
@@ -153,7 +147,8 @@ export const createResponses = (deps: ResponseDeps): Responses => {
       const { rule, agent, instance, evidence, at } = found
       const about = { action: rule.action, on: instance === null ? ('agent' as const) : rule.on, agent, instance }
       const target = targetOf(about)
-      if (!isOpen(rule, agent, target) || isQuiet(found, target)) return false
+      if (!isOpen(rule, agent, target)) return false
+      if (!coolDown.take(keyOf(rule.name, target), at, rule.cooldown * 1000)) return false
       const outcome = outcomeOf(rule, agent, at)
       const finding: Finding = {
         id: deps.newId(),

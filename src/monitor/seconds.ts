@@ -3,6 +3,9 @@
 /** The longest window that a rule can have over them. */
 export const spanSeconds = 300
 
+/** A service that says absurd numbers must not make them small again. */
+const maxCount = 0xffff_ffff
+
 export interface Tally {
   readonly allowed: number
   readonly denied: number
@@ -37,8 +40,8 @@ export const createSeconds = (): Seconds => {
       if (second > newest) clearUpTo(second)
       if (newest - second >= spanSeconds) return
       const slot = 2 * (second % spanSeconds)
-      slots[slot] = (slots[slot] as number) + allowed
-      slots[slot + 1] = (slots[slot + 1] as number) + denied
+      slots[slot] = Math.min(maxCount, (slots[slot] as number) + allowed)
+      slots[slot + 1] = Math.min(maxCount, (slots[slot + 1] as number) + denied)
     },
     sum: (now, windowSeconds) => {
       const end = Math.floor(now / 1000)

@@ -120,6 +120,12 @@ describe('the ring of seconds', () => {
     )
   })
 
+  it('stays at its most where numbers are absurd', () => {
+    const seconds = createSeconds()
+    for (let i = 0; i < 5; i++) seconds.add(monday, 1_000_000_000, 0)
+    expect(seconds.sum(monday, 1).allowed).toBe(0xffff_ffff)
+  })
+
   it('has nothing left after its span', () => {
     const seconds = createSeconds()
     seconds.add(monday, 5, 1)
