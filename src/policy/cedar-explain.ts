@@ -1,7 +1,7 @@
 // Why a call is allowed or denied, and the smallest change that would turn it: of the caller if there is one, else of the policies. Each
 // change that is named was tried.
 import type { Verdict } from './cedar.ts'
-import { groupOf, type PolicyCall, type PolicyPrincipal } from './cedar-call.ts'
+import type { PolicyCall, PolicyPrincipal } from './cedar-call.ts'
 import type { Statement } from './cedar-compile.ts'
 import { comparedWith } from './cedar-dependence.ts'
 import type { PolicyEvaluator } from './cedar-scopes.ts'
@@ -98,21 +98,20 @@ const callerWays = (
   )
 }
 
-/** What the policies themselves would have to say. */
-const statementWays = ({ decision, by }: Verdict, call: PolicyCall): readonly (readonly Change[])[] => {
+/** What the policies themselves would have to say. Behind a refusal there may be no grant: then both are needed. */
+const statementWay = (evaluator: PolicyEvaluator, { decision, by }: Verdict, call: PolicyCall): readonly Change[] => {
+  const added = { kind: 'add_statement', text: narrowestPermit(call) } as const
+  if (by.length === 0) return [added]
   const removed = by.map(statement => ({ kind: 'remove_statement', statement }) as const)
-  if (decision === 'deny' && by.length === 0) return [[{ kind: 'add_statement', text: narrowestPermit(call) }]]
-  // Behind a refusal there may be no grant: then one more statement is needed, which the next explanation says.
-  return [removed]
+  return evaluator.decideWithout(call, by).decision === decision ? [...removed, added] : removed
 }
 
 export const explain = (evaluator: PolicyEvaluator, call: PolicyCall): Explanation => {
   const verdict = evaluator.decide(call)
   const { statements } = evaluator.policies
-  const ways = [...callerWays(evaluator, call, verdict.decision).slice(0, maxWays), ...statementWays(verdict, call)]
+  const ways = [
+    ...callerWays(evaluator, call, verdict.decision).slice(0, maxWays),
+    statementWay(evaluator, verdict, call),
+  ]
   return { ...verdict, statements: statements.filter(({ id }) => verdict.by.includes(id)), ways }
 }
-
-/** Statements whose head speaks of an action: what to read when nothing permits it. */
-export const speaksOf = (statements: readonly Statement[], action: string): readonly Statement[] =>
-  statements.filter(({ text }) => [action, groupOf(action)].some(name => text.includes(cedarString(name))))

@@ -18,6 +18,8 @@ export interface PolicyEvaluator extends Disposable {
   scopes(principal: PolicyPrincipal, at: number): readonly string[]
   grants(principal: PolicyPrincipal, at: number): Grants
   decide(call: PolicyCall): Verdict
+  /** As if these statements were not there. */
+  decideWithout(call: PolicyCall, ids: readonly string[]): Verdict
   /** When what holds may change by time alone: the first such moment after `at`; null: never. */
   nextChange(at: number): number | null
   /** Whether statements speak of this action by name; else the CA decides without them. */
@@ -109,6 +111,10 @@ export const createPolicyEvaluator = (cedar: Cedar, policies: Policies): PolicyE
       return { scopes, conditional: found.conditional }
     },
     decide: call => sets.exact.decide(call),
+    decideWithout: (call, ids) => {
+      using set = open(statements.filter(({ id }) => !ids.includes(id)))
+      return set.decide(call)
+    },
     nextChange: at => nextChangeOf(uses, at),
     governs: action => governed.has(action),
     [Symbol.dispose]: () => {
