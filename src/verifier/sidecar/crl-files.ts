@@ -1,6 +1,7 @@
 // The revocation lists of the CA as one PEM file for servers that read such files: asked for every second by a HEAD that costs next to
 // nothing, fetched when they changed, verified against the chain, never backwards, and put in place by rename.
-import { readFile } from 'node:fs/promises'
+import { access, constants, readFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Timing } from '../../agent/backoff.ts'
 import type { Credential } from '../../agent/credential.ts'
@@ -74,7 +75,7 @@ const tagOf = async (url: URL, signal: AbortSignal): Promise<string | null> => {
   return answer.headers.get('etag')
 }
 
-/** @throws SidecarError `identity_unusable` where the identity's certificate names no lists */
+/** @throws SidecarError `identity_unusable` where the identity's certificate names no lists, `file_unreadable` for a place that is no good */
 export const keepCrlFile = async (deps: CrlFileDeps): Promise<CrlFile> => {
   const { identity, path, timing, log } = deps
   const urlNow = (): URL | null =>
@@ -83,6 +84,10 @@ export const keepCrlFile = async (deps: CrlFileDeps): Promise<CrlFile> => {
     throw new SidecarError('identity_unusable', "the sidecar's own certificate names no revocation lists", {
       hint: 'give the service a profile without noRevAvail: agentca profile list',
     })
+  await access(dirname(path), constants.W_OK).catch(cause => {
+    const hint = `mkdir -p ${dirname(path)}, writable for whoever runs this`
+    throw new SidecarError('file_unreadable', `${path} cannot be written: ${messageOf(cause)}`, { hint, cause })
+  })
   const ended = new AbortController()
   const { signal } = ended
   const file = createPublishedFile(path)

@@ -1,0 +1,128 @@
+// The file of lists for servers that read such files: only verified lists get into it, never older ones than before, over restarts too.
+import { mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Credential } from '../../../src/agent/credential.ts'
+import { agentIdentity } from '../../../src/agent/identity.ts'
+import { silentLog } from '../../../src/base/log.ts'
+import { encodePem } from '../../../src/pki/pem.ts'
+import { type CrlFile, keepCrlFile } from '../../../src/verifier/sidecar/crl-files.ts'
+import { type CaServer, createCaServer } from '../../agent/ca-server.ts'
+import { createTiming } from '../../agent/timing.ts'
+
+let ca: CaServer
+let credential: Credential
+beforeAll(async () => {
+  ca = await createCaServer()
+  const options = { url: ca.url, caFile: ca.caFile, tokenFile: await ca.tokenFile('server') }
+  const id = await agentIdentity(options, { env: {}, timing: createTiming() })
+  credential = id.current()
+  await id[Symbol.asyncDispose]()
+})
+afterAll(async () => {
+  await ca?.[Symbol.asyncDispose]()
+})
+
+const directoryFor = (name: string): string => {
+  mkdirSync(ca.scratch(name), { recursive: true })
+  return ca.scratch(name)
+}
+const nextList = async (): Promise<string> => encodePem('X509 CRL', (await ca.front.ca.publishCrl()).der)
+/** The last octet of the signature is another. */
+const tampered = (pem: string): string => {
+  const der = Buffer.from(pem.replaceAll(/-----.*-----|\n/g, ''), 'base64')
+  der[der.length - 1]! ^= 1
+  return encodePem('X509 CRL', der)
+}
+
+interface Kept extends AsyncDisposable {
+  readonly file: CrlFile
+  readonly changes: () => number
+  readonly warnings: string[]
+  readonly looks: () => number
+}
+
+/** Looks as often as it can. */
+const keep = async (path: string): Promise<Kept> => {
+  let [changes, looks] = [0, 0]
+  const warnings: string[] = []
+  const file = await keepCrlFile({
+    identity: { current: () => credential },
+    path,
+    timing: {
+      clock: { now: Date.now, monotonic: () => performance.now() },
+      random: () => 0,
+      idle: (_, signal) => {
+        looks++
+        return sleep(5, undefined, { signal })
+      },
+    },
+    log: { ...silentLog, warn: fields => void warnings.push(String(fields.reason)) },
+    changed: () => {
+      changes++
+    },
+  })
+  return {
+    file,
+    changes: () => changes,
+    looks: () => looks,
+    warnings,
+    [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
+  }
+}
+const afterTwoLooks = async (kept: Kept): Promise<void> => {
+  const before = kept.looks()
+  while (kept.looks() < before + 2) await sleep(5)
+}
+
+describe('the file of revocation lists', () => {
+  it('has the newest list that was published, and says so once for each', async () => {
+    const path = join(directoryFor('newest'), 'crls.pem')
+    const lists = [await nextList(), await nextList()]
+    ca.publish(async () => lists[0]!)
+    await using kept = await keep(path)
+    await kept.file.ready()
+    expect(readFileSync(path, 'utf8')).toBe(lists[0])
+    await afterTwoLooks(kept)
+    expect(kept.changes()).toBe(1)
+    ca.publish(async () => lists[1]!)
+    while (kept.changes() < 2) await sleep(5)
+    expect(readFileSync(path, 'utf8')).toBe(lists[1])
+    await afterTwoLooks(kept)
+    expect([kept.changes(), kept.warnings]).toEqual([2, []])
+  })
+
+  it('never goes back to an older list, nor takes one that is not signed, over a restart too', async () => {
+    const path = join(directoryFor('never-back'), 'crls.pem')
+    const [older, newer] = [await nextList(), await nextList()]
+    ca.publish(async () => newer)
+    const first = await keep(path)
+    await first.file.ready()
+    ca.publish(async () => older)
+    while (first.warnings.length === 0) await sleep(5)
+    expect(first.warnings[0]).toContain('older than those in place')
+    await first[Symbol.asyncDispose]()
+
+    await using second = await keep(path)
+    while (second.warnings.length === 0) await sleep(5)
+    expect(second.warnings[0]).toContain('older than those in place')
+    // Whoever reads the file may have missed what came before this start.
+    expect([readFileSync(path, 'utf8'), second.changes()]).toEqual([newer, 1])
+    const newest = await nextList()
+    ca.publish(async () => tampered(newest))
+    await afterTwoLooks(second)
+    expect(readFileSync(path, 'utf8')).toBe(newer)
+    ca.publish(async () => newest)
+    while (second.changes() < 2) await sleep(5)
+    expect(readFileSync(path, 'utf8')).toBe(newest)
+  })
+
+  it('is refused at the start where its directory is not there', async () => {
+    const path = join(ca.scratch('nowhere'), 'crls.pem')
+    await expect(keep(path)).rejects.toMatchObject({
+      code: 'file_unreadable',
+      hint: expect.stringContaining('mkdir -p'),
+    })
+  })
+})
