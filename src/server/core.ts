@@ -7,13 +7,13 @@ import { originOf } from '../audit/checkpoint.ts'
 import { type Checkpointer, createCheckpointer } from '../audit/checkpointer.ts'
 import { coreStarted, coreStopped } from '../audit/events.ts'
 import { createSampler, type Sampler } from '../audit/sampler.ts'
-import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import { pooledRandomBytes } from '../base/random.ts'
 import type { ReachedStep } from '../base/steps.ts'
+import { timeOrderedId } from '../base/time-ordered-id.ts'
 import { type ClockGuard, createClockGuard } from '../ca/clock-guard.ts'
 import { type CrlPublisher, createCrlPublisher } from '../ca/crl-publisher.ts'
 import { createDrafter } from '../ca/draft.ts'
@@ -183,7 +183,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     policy: createIssuancePolicy(policies.active),
     caId,
     epoch,
-    newInstanceId: () => toHex(pooledRandomBytes(16)),
+    newInstanceId: () => timeOrderedId(clock.now(), pooledRandomBytes(10)),
     signDeadlineMs,
     pace: createIssuancePace(clock, config.issuance),
     checkClock: clockGuard.check,
