@@ -31,12 +31,40 @@ export const canonicalJson = (value: LeafValue): string => {
   }
   if (Array.isArray(value)) return `[${(value as readonly LeafValue[]).map(canonicalJson).join(',')}]`
   const members = value as { readonly [key: string]: LeafValue | undefined }
+  const { sorted, written } = orderOf(Object.keys(members))
   let text = ''
-  for (const key of Object.keys(members).sort()) {
-    const member = members[key]
-    if (member !== undefined) text += `${text === '' ? '' : ','}${canonicalJson(key)}:${canonicalJson(member)}`
+  for (let i = 0; i < sorted.length; i++) {
+    const member = members[sorted[i] as string]
+    if (member !== undefined) text += `${text === '' ? '' : ','}${written[i]}${canonicalJson(member)}`
   }
   return `{${text}}`
+}
+
+interface Order {
+  readonly keys: readonly string[]
+  readonly sorted: readonly string[]
+  /** Each of `sorted` as it is written, with its colon. */
+  readonly written: readonly string[]
+}
+
+// Leaves of one event have the same members in the same order, every time: sorting them costs as much as writing them. By their number
+// and first key; the last of each kind. Owned by this module.
+const orders = new Map<string, Order>()
+const maxOrders = 200
+
+const orderOf = (keys: readonly string[]): Order => {
+  const kind = `${keys.length} ${keys[0]}`
+  const known = orders.get(kind)
+  if (known !== undefined && sameTexts(known.keys, keys)) return known
+  const sorted = keys.toSorted()
+  const order = { keys, sorted, written: sorted.map(key => `${canonicalJson(key)}:`) }
+  if (known !== undefined || orders.size < maxOrders) orders.set(kind, order)
+  return order
+}
+
+const sameTexts = (a: readonly string[], b: readonly string[]): boolean => {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return a.length === b.length
 }
 
 /** Who did it, through which request, from where: the part every leaf shares. Never a secret. */

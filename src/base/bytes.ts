@@ -13,11 +13,7 @@ export const concatBytes = (parts: readonly Uint8Array[]): Uint8Array => {
 }
 
 /** Not constant-time: for public values only. Secrets are compared with node:crypto's timingSafeEqual. */
-export const equalBytes = (a: Uint8Array, b: Uint8Array): boolean => {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
-}
+export const equalBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && Buffer.compare(a, b) === 0
 
 const view = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
@@ -48,10 +44,9 @@ export const fromBase64url = (text: string): Uint8Array | null => {
   return bytes.toString('base64url') === text ? plain(bytes) : null
 }
 
-const encoder = new TextEncoder()
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
-export const utf8 = (text: string): Uint8Array => encoder.encode(text)
+export const utf8 = (text: string): Uint8Array => plain(Buffer.from(text, 'utf8'))
 
 /** @throws TypeError when the bytes are not UTF-8 */
 export const fromUtf8 = (bytes: Uint8Array): string => decoder.decode(bytes)

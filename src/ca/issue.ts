@@ -2,7 +2,6 @@
 // holds the order and what happens when a step fails. What is decided is decide-issuance.ts, what goes into the bytes (steps 2 and 3)
 // is the drafter's, durability is the ledger's.
 
-import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
@@ -22,6 +21,7 @@ import type {
   TokensPort,
 } from '../store/ports.ts'
 import type { CertificateWithBytes, Registration } from '../store/records.ts'
+import { checkAssembled } from './check-assembled.ts'
 import { type Decision, decideIssuance } from './decide-issuance.ts'
 import { notGrantedOf } from './draft.ts'
 import { CaError, type IssuanceRefusal } from './errors.ts'
@@ -301,13 +301,6 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         hint: 'agentca hsm status',
       })
     }
-  }
-
-  /** Step 5, second half: what will be released is what was recorded. */
-  const checkAssembled = (draft: LintedDraft, certificate: Uint8Array): void => {
-    const parsed = parseCertificate(certificate)
-    if (!equalBytes(parsed.tbs, draft.tbs) || parsed.serialHex !== draft.serial)
-      throw new CaError('internal', 'the assembled certificate is not the recorded one')
   }
 
   const release = async (

@@ -253,6 +253,24 @@ export const parseTbsCertificate = (tbs: Uint8Array): TbsCertificate => {
   return new TbsCertificate(readTbs(body))
 }
 
+export interface SignedCertificate {
+  readonly tbs: Uint8Array
+  readonly signatureAlgorithmDer: Uint8Array
+  readonly signature: Uint8Array
+}
+
+/** The three parts, not looked into: for whoever knows what the first one must be, octet by octet. @throws PkiError der_malformed */
+export const readSignedCertificate = (der: Uint8Array): SignedCertificate => {
+  const input = new DerReader(der)
+  const body = input.readSequence()
+  input.end()
+  const tbs = body.readTlv(0x30).raw
+  const signatureAlgorithmDer = body.readTlv(0x30).raw
+  const signature = body.readOctetAlignedBitString()
+  body.end()
+  return { tbs, signatureAlgorithmDer, signature }
+}
+
 /** Keeps views into `der`: do not change it afterwards. @throws as parseTbsCertificate */
 export const parseCertificate = (der: Uint8Array): Certificate => {
   if (der.length > maxCertificateBytes)
