@@ -302,6 +302,20 @@ export const signerCountsMismatch = (
   facts: { readonly key: string; readonly purpose: string; readonly signer: number; readonly ledger: number },
 ): LeafDraft => createLeaf('signer_counts_mismatch', context, null, facts)
 
+/** After a signer was killed: how far its count is ahead of the signatures there are, known from here on. */
+export const signerGapSettled = (
+  context: LeafContext,
+  facts: {
+    readonly key: string
+    readonly purpose: string
+    readonly signer: number
+    readonly ledger: number
+    readonly ahead: number
+    /** Of these, so many may have been signed for intents that came to nothing. */
+    readonly doubtful: number
+  },
+): LeafDraft => createLeaf('signer_gap_settled', context, null, facts)
+
 export const profileReloaded = (
   context: LeafContext,
   facts: { readonly profile: string; readonly from: string | null; readonly to: string | null },

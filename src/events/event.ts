@@ -46,6 +46,7 @@ const severityByKind: Readonly<Record<string, Severity>> = {
   feed_epoch_changed: 'medium',
   policy_activated: 'medium',
   scopes_changed: 'low',
+  signer_gap_settled: 'medium',
   operator_recovered: 'high',
   token_reuse: 'high',
   lineage_locked: 'high',

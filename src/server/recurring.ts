@@ -47,6 +47,7 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
     issuers: core.issuers,
     issuance: core.ledger.issuance,
     audit: core.ledger.audit,
+    meta: core.ledger.meta,
   })
   const signAhead = createAnswersAhead({
     clock,

@@ -50,7 +50,7 @@ const reached = (step: Step): void => {
 }
 
 const reconcile = async ({ core }: RunningServer): Promise<readonly string[]> => {
-  const { issuance, audit } = core.ledger
+  const { issuance, audit, meta } = core.ledger
   return createReconciler({
     clock: systemClock,
     log,
@@ -58,6 +58,7 @@ const reconcile = async ({ core }: RunningServer): Promise<readonly string[]> =>
     issuers: core.issuers,
     issuance,
     audit,
+    meta,
   }).run()
 }
 
