@@ -9,6 +9,8 @@ const startProcesses = [
   'test/server/{init,ceremony}*.test.ts',
   'test/signer/{process,succession}.test.ts',
   'test/agent/{public-entry,enroll-command}.test.ts',
+  'test/events/rsyslog.test.ts',
+  'test/testing/**',
 ]
 const slow = process.env.AGENTCA_TESTS === 'fast' ? startProcesses : []
 

@@ -1,10 +1,12 @@
 // The leaver webhook: what proves a delivery, what it does, and that nobody else makes anybody leave.
+import { execFileSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openWebhookSecret } from '../../src/server/webhook-secret.ts'
+import { blockWith } from '../setup/documents.ts'
 import { type AdminWorld, createAdminWorld } from './admin/admin-world.ts'
 import type { Ask, Reply, Shown } from './harness.ts'
 
@@ -58,6 +60,28 @@ describe('a delivery', () => {
     clockMs += 1000
     const again = await ask(signed(leaves('finance')))
     expect([again.status, again.body.result]).toEqual([200, 'gone_already'])
+  })
+
+  test('is signed by openssl as docs/orphans.md shows', async () => {
+    const { text } = blockWith('docs/orphans.md', 'sh', 'Agentca-Signature')
+    const directory = mkdtempSync(join(tmpdir(), 'agentca-leaver-'))
+    try {
+      const file = join(directory, 'leaver.secret')
+      writeFileSync(file, `${secret}\n`)
+      // The clock of this test is not the machine's.
+      const script = text
+        .replace('/etc/agentca/leaver.secret', file)
+        .replace('$(date +%s)', String(Math.floor(clockMs / 1000)))
+        .replace(/^curl .*$/m, 'printf "%s\\n%s\\n" "$body" "t=$t,v1=$mac"')
+      const [body, signature] = execFileSync('sh', ['-euc', script], { encoding: 'utf8' }).split('\n') as [
+        string,
+        string,
+      ]
+      const reply = await ask({ body, headers: { 'Agentca-Signature': signature } })
+      expect([reply.status, reply.body]).toMatchObject([200, { owner: 'finance@example.org', result: 'unknown' }])
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
   })
 
   test('about somebody who never owned anything is no error', async () => {
