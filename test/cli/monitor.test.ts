@@ -34,7 +34,8 @@ it('activity asks for as far back as it is told, and says when there is nothing'
   server.answer('activityShow', ({ params, query }) => ({ agent: params.name, since: query.since, uses: [] }))
   const { code, err } = await run('activity billing --since 7d')
   expect([code, err]).toEqual([0, 'no service reported a call of billing within 7d\n'])
-  const { since } = server.calls[0]?.query as { readonly since: string }
+  const [call] = server.calls
+  const { since } = call!.query as { readonly since: string }
   expect(Math.round((Date.now() - Date.parse(since)) / 86_400_000)).toBe(7)
 })
 
