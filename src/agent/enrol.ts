@@ -3,7 +3,7 @@
 import { callCa } from './ca-call.ts'
 import type { Credential } from './credential.ts'
 import { AgentError } from './errors.ts'
-import { type Evidence, evidenceHash } from './evidence.ts'
+import { type Evidence, evidenceBody, evidenceHash } from './evidence.ts'
 import { pendingKeys, type RequestDeps, requestIdentity } from './request-identity.ts'
 import { resolveTrustAnchors, type TrustAnchors } from './trust-anchors.ts'
 
@@ -46,7 +46,7 @@ export const enrol = async (deps: RequestDeps, enrolment: Enrolment): Promise<Cr
     target: { url, roots, trustDomain: null, client: null },
     path: '/v1/enroll',
     key,
-    body: async () => ({ evidence: type === 'token' ? { type, token } : { type, jwt: token } }),
+    body: async () => ({ evidence: evidenceBody({ type, secret: token }) }),
     spiffeId: null,
     service,
     enrolledWith,

@@ -24,6 +24,10 @@ export interface Evidence {
 export const evidenceHash = (secret: string): string =>
   `sha256:${toHex(createHash('sha256').update(utf8(secret)).digest())}`
 
+/** As the API takes it. */
+export const evidenceBody = ({ type, secret }: Evidence): Readonly<Record<string, string>> =>
+  type === 'token' ? { type, token: secret } : { type, jwt: secret }
+
 /** Join tokens are short; a JWT with a few claims and an RSA signature has a few kilobytes. */
 const forms = {
   token: { what: 'a join token', form: /^[!-~]{1,512}$/, hint: 'agentca token create --agent NAME makes one' },

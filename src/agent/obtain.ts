@@ -8,7 +8,7 @@ import type { Credential } from './credential.ts'
 import { readCredentialDirectory } from './credential-directory.ts'
 import { enrol } from './enrol.ts'
 import { AgentError } from './errors.ts'
-import { evidenceHash } from './evidence.ts'
+import { type Evidence, evidenceHash } from './evidence.ts'
 import { tryOpen } from './following.ts'
 import type { AskedAccess } from './generation.ts'
 import { freshLifetime, storedLifetime } from './lifetime.ts'
@@ -62,9 +62,15 @@ const requestDeps = ({ options, timing, signal }: Parts, store: CredentialStore)
 export const loopDeps = (parts: Parts, store: CredentialStore, credential: Credential): RenewalLoopDeps => {
   const { options, settings } = parts
   const deps = requestDeps(parts, store)
+  // What this identity came from is used up: showing it with another key would only raise an alarm.
+  const freshEvidence = async (present: Credential): Promise<Evidence | null> => {
+    const shown = (await settings.evidence?.().catch(() => null)) ?? null
+    return shown === null || evidenceHash(shown.secret) === present.enrolledWith ? null : shown
+  }
   return {
     ...deps,
     log: options.log ?? silentLog,
+    freshEvidence,
     url: settings.url ?? credential.url,
     recoveryRoots: async bundlePem => {
       const { anchors } = settings
@@ -72,11 +78,9 @@ export const loopDeps = (parts: Parts, store: CredentialStore, credential: Crede
       return bundlePem + (await readRoots(anchors.caFile).catch(() => ''))
     },
     enrolAgain: async (present, why) => {
-      const { url, anchors, evidence } = settings
-      if (anchors === null || evidence === null) return null
-      const shown = await evidence().catch(() => null)
-      // What this identity came from is used up: showing it with another key would only raise an alarm.
-      if (shown === null || evidenceHash(shown.secret) === present.enrolledWith) return null
+      const { url, anchors } = settings
+      const shown = anchors === null ? null : await freshEvidence(present)
+      if (anchors === null || shown === null) return null
       // A platform renews its JWTs by itself: only a token is somebody's word that a revoked identity may have a successor.
       if (why === 'revoked' && shown.type !== 'token') return null
       const { type, secret: token } = shown

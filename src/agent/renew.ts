@@ -5,6 +5,7 @@ import { signProof } from '../jws/sign-proof.ts'
 import { endpointOf } from './ca-call.ts'
 import { type Credential, tlsMaterialOf } from './credential.ts'
 import { AgentError } from './errors.ts'
+import { type Evidence, evidenceBody, evidenceHash } from './evidence.ts'
 import { generateKey } from './key-pair.ts'
 import { pendingKeys, type RequestDeps, requestIdentity } from './request-identity.ts'
 
@@ -43,8 +44,11 @@ const namedAudience = (error: unknown): string | null => {
   return typeof audience === 'string' && /^https:\/\/[!-~]+\/v1\/recover$/.test(audience) ? audience : null
 }
 
-/** What the CA says of a proof by a key that is not, or not yet, the last one it registered. */
-const wrongProof: ReadonlySet<string> = new Set(['recovery_not_allowed', 'certificate_unknown'])
+/**
+ * What the CA says of a proof by a key that is not, or not yet, the last one it registered; and of a pair of keys that it knows from a
+ * request whose answer was lost, when the certificate of that has ended too.
+ */
+const wrongProof: ReadonlySet<string> = new Set(['recovery_not_allowed', 'certificate_unknown', 'certificate_expired'])
 
 /** Keys whose answers were lost, one after the other, before somebody should look. */
 const maxLostAnswers = 4
@@ -52,10 +56,15 @@ const maxLostAnswers = 4
 /**
  * POST /v1/recover. The last key that the CA registered is the present one, or one whose answer was lost: then that key proves, and a
  * further one is asked for. A wrong proof changes nothing at the CA.
+ * @param evidence fresh, beside the proof, for profiles that want it
  * @returns the next generation, stored
  * @throws AgentError
  */
-export const recover = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
+export const recover = async (
+  deps: RenewalDeps,
+  credential: Credential,
+  evidence: Evidence | null = null,
+): Promise<Credential> => {
   const roots = await deps.recoveryRoots(credential.bundlePem)
   const askFor = (audience: string, proof: KeyObject, key: KeyObject): Promise<Credential> =>
     requestIdentity(deps, {
@@ -64,10 +73,11 @@ export const recover = async (deps: RenewalDeps, credential: Credential): Promis
       key,
       body: async csr => ({
         jws: await signProof({ privateKey: proof, csr, audience, now: deps.timing.clock.now() }),
+        ...(evidence === null ? {} : { evidence: evidenceBody(evidence) }),
       }),
       spiffeId: credential.spiffeId,
       service: null,
-      enrolledWith: credential.enrolledWith,
+      enrolledWith: evidence === null ? credential.enrolledWith : evidenceHash(evidence.secret),
     })
   const ask = async (proof: KeyObject, key: KeyObject): Promise<Credential> => {
     try {

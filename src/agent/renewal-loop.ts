@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts'
 import { calmPace, idleUntil, type Pace, slowPace, type Timing, waitAfter } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { AgentError, isTransient } from './errors.ts'
+import type { Evidence } from './evidence.ts'
 import { freshLifetime, type Lifetime } from './lifetime.ts'
 import type { Prompts } from './prompts.ts'
 import { type RenewalDeps, recover, renew } from './renew.ts'
@@ -85,6 +86,8 @@ export const isBeyondRecovery = (error: unknown): boolean =>
 
 export interface RenewalLoopDeps extends RenewalDeps {
   readonly log: Log
+  /** Evidence that this credential did not come from; null when there is none. */
+  readonly freshEvidence: (credential: Credential) => Promise<Evidence | null>
   /** Enrols again, if there is evidence that this credential did not come from; null when there is none. */
   readonly enrolAgain: (credential: Credential, why: 'lost' | 'revoked') => Promise<Credential | null>
 }
@@ -92,10 +95,22 @@ export interface RenewalLoopDeps extends RenewalDeps {
 const whyOf = (error: unknown): 'lost' | 'revoked' =>
   error instanceof AgentError && revocationCodes.has(error.code) ? 'revoked' : 'lost'
 
+/** By the last key alone, or with fresh evidence beside it where the profile wants that: it stays the same instance. */
+const recovered = async (deps: RenewalLoopDeps, credential: Credential): Promise<Credential> => {
+  try {
+    return await recover(deps, credential)
+  } catch (error) {
+    if (!(error instanceof AgentError) || error.code !== 'recovery_not_allowed') throw error
+    const evidence = await deps.freshEvidence(credential)
+    if (evidence === null) throw error
+    return recover(deps, credential, evidence)
+  }
+}
+
 /** Makes an expired or locked identity whole again. Never by renewal: an older certificate would lock the lineage (again). */
 export const restore = async (deps: RenewalLoopDeps, credential: Credential): Promise<Credential> => {
   try {
-    return await recover(deps, credential)
+    return await recovered(deps, credential)
   } catch (error) {
     const again = isBeyondRecovery(error) ? await deps.enrolAgain(credential, whyOf(error)) : null
     if (again === null) throw error

@@ -46,8 +46,12 @@ const moved = () => {
   }
 }
 
-const enrolled = async (name: string, timing: Timing = systemTiming): Promise<AgentIdentity> => {
-  await home.admin.call('agentsCreate', { body: { name, owner: 'finance', profile: 'agent-fast' } })
+const enrolled = async (
+  name: string,
+  timing: Timing = systemTiming,
+  profile = 'agent-fast',
+): Promise<AgentIdentity> => {
+  await home.admin.call('agentsCreate', { body: { name, owner: 'finance', profile } })
   const { token } = await home.admin.call('tokensCreate', { body: { kind: 'agent', name } })
   const tokenFile = join(home.paths.home, `${name}.token`)
   writeFileSync(tokenFile, token, { mode: 0o600 })
@@ -62,6 +66,7 @@ beforeAll(async () => {
   closing.push(() => rmSync(profiles, { recursive: true, force: true }))
   cpSync(join(root, 'ca-config/profiles'), profiles, { recursive: true })
   writeFileSync(join(profiles, 'agent-fast.yaml'), 'kind: agent\nlifetime: 5m\nrecovery:\n  mode: same-key\n')
+  writeFileSync(join(profiles, 'agent-proved.yaml'), 'kind: agent\nlifetime: 5m\nrecovery:\n  mode: evidence\n')
   home = await createStoryHome({ AGENTCA_PROFILES: profiles })
   ca = await startCa(home, 'serve')
   await home.admin.call('servicesCreate', { body: { name: 'orders', dns: ['localhost'] } })
@@ -191,6 +196,21 @@ describe('an agent with certificates of five minutes', () => {
     const { instance, generation } = id.current().facts
     sleep(3_600_000)
     expect(await id.fetch(url, { peer: orders }).catch(error => error.code)).toBe('identity_expired')
+    await until(() => id.current().facts.generation > generation, 'it has recovered')
+    expect(id.current().facts.instance).toBe(instance)
+    expect((await id.fetch(url, { peer: orders })).status).toBe(200)
+  }, 60_000)
+
+  it('stays the same instance with a fresh token beside its key, where the profile wants both', async () => {
+    const { timing, sleep } = moved()
+    const id = await enrolled('proved', timing, 'agent-proved')
+    const { instance, generation } = id.current().facts
+    sleep(3_600_000)
+    await until(() => id.status().state === 'refused', 'its key alone is refused')
+    expect(id.status().lastError).toMatchObject({ code: 'recovery_not_allowed' })
+    const { token } = await home.admin.call('tokensCreate', { body: { kind: 'agent', name: 'proved' } })
+    writeFileSync(join(home.paths.home, 'proved.token'), token)
+    sleep(600_000)
     await until(() => id.current().facts.generation > generation, 'it has recovered')
     expect(id.current().facts.instance).toBe(instance)
     expect((await id.fetch(url, { peer: orders })).status).toBe(200)
