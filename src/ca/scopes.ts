@@ -84,6 +84,7 @@ export const policyPrincipal = (registration: Registration): PolicyPrincipal => 
 }
 
 const pageSize = 500
+const maxTurnMs = 8
 const who: LeafContext['who'] = 'system'
 
 async function* everybody({ registrations }: Pick<PolicyAuthorityDeps, 'registrations'>) {
@@ -94,8 +95,6 @@ async function* everybody({ registrations }: Pick<PolicyAuthorityDeps, 'registra
       const last = page.at(-1)
       if (page.length < pageSize || last === undefined) break
       after = last.name
-      // A fleet is gone through beside everything else.
-      await turn()
     }
 }
 
@@ -200,7 +199,13 @@ export const openPolicyAuthority = async (deps: PolicyAuthorityDeps): Promise<Po
     }
     const tests = runPolicyTests(evaluator, find, at)
     const differences: GrantDifference[] = []
+    let begun = clock.monotonic()
     for await (const registration of everybody(deps)) {
+      // A fleet is gone through beside everything else.
+      if (clock.monotonic() - begun > maxTurnMs) {
+        await turn()
+        begun = clock.monotonic()
+      }
       const difference = differenceOf(registration, inForce?.evaluator ?? null, evaluator, at)
       if (difference !== null) differences.push(difference)
     }

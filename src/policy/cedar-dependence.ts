@@ -1,6 +1,7 @@
 // On what a statement depends, read from its form: on the call (resource, and all of the context but its time), on the time, on names. By it a scope is what holds for every call, and decisions are shared by callers that no statement tells apart.
 import type { Expr, PolicyJson } from './cedar.ts'
 
+type Node = { readonly [key: string]: Json }
 type Json = null | string | number | boolean | readonly Json[] | { readonly [key: string]: Json }
 
 const isObject = (value: Json): value is { readonly [key: string]: Json } =>
@@ -85,10 +86,17 @@ export const widened = (policy: PolicyJson): PolicyJson => ({
   }),
 })
 
+/** What statements look at: whatever else callers have does not tell them apart. */
 export interface Uses {
-  /** Names of agents and services that statements speak of. */
+  /** Names of agents and services, roles and owners that statements speak of. */
   readonly names: ReadonlySet<string>
+  readonly roles: ReadonlySet<string>
+  readonly owners: ReadonlySet<string>
+  /** Attributes of the caller; null: any, because one is named by a value. */
+  readonly tags: ReadonlySet<string> | null
+  /** Its name and profile as text. */
   readonly name: boolean
+  readonly profile: boolean
   /** Times that statements compare with, milliseconds since the epoch, ascending. */
   readonly times: readonly number[]
   /** The time of the day, or a span: what holds may change every minute. */
@@ -97,29 +105,51 @@ export interface Uses {
 
 const clockFunctions = ['toTime', 'toDate', 'offset', 'durationSince', 'duration']
 
-const isEntity = (node: { readonly [key: string]: Json }): boolean =>
-  (node.type === 'Agent' || node.type === 'Service') && typeof node.id === 'string'
-
-const literalTime = (node: { readonly [key: string]: Json }): number | null => {
+const literalTime = (node: Node): number | null => {
   const [argument] = Array.isArray(node.datetime) ? node.datetime : []
   if (argument === undefined || !isObject(argument) || typeof argument.Value !== 'string') return null
   const time = Date.parse(argument.Value)
   return Number.isNaN(time) ? null : time
 }
 
-/** What statements look at, all of them together. */
+/** @returns undefined where no attribute is read, null where which one is not written there */
+const tagRead = (node: Node): string | null | undefined => {
+  const read = node.hasTag ?? node.getTag
+  if (read === undefined || !isObject(read)) return undefined
+  const name = read.right
+  return name !== undefined && isObject(name) && typeof name.Value === 'string' ? name.Value : null
+}
+
 export const usesOf = (policies: readonly PolicyJson[]): Uses => {
-  const names = new Set<string>()
+  const entities = { Agent: new Set<string>(), Role: new Set<string>(), Owner: new Set<string>() }
+  const tags = new Set<string>()
   const times = new Set<number>()
-  const used = { name: false, clock: false }
+  const used = { name: false, profile: false, clock: false, anyTag: false }
   for (const node of nodes(policies as unknown as Json)) {
-    if (isEntity(node)) names.add(node.id as string)
+    const { type, id } = node
+    if (typeof id === 'string') {
+      if (type === 'Agent' || type === 'Service') entities.Agent.add(id)
+      else if (type === 'Role' || type === 'Owner') entities[type].add(id)
+    }
     const time = literalTime(node)
     if (time !== null) times.add(time)
+    const tag = tagRead(node)
+    if (tag === null) used.anyTag = true
+    else if (tag !== undefined) tags.add(tag)
     if (clockFunctions.some(name => name in node)) used.clock = true
     if (node.attr === 'name') used.name = true
+    if (node.attr === 'profile') used.profile = true
   }
-  return { ...used, names, times: [...times].sort((a, b) => a - b) }
+  return {
+    names: entities.Agent,
+    roles: entities.Role,
+    owners: entities.Owner,
+    tags: used.anyTag ? null : tags,
+    name: used.name,
+    profile: used.profile,
+    times: [...times].sort((a, b) => a - b),
+    clock: used.clock,
+  }
 }
 
 /** Everything that statements compare with: roles and attributes that would tell callers apart. */

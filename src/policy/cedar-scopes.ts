@@ -30,15 +30,18 @@ export interface PolicyEvaluator extends Disposable {
 const maxRemembered = 100_000
 const minute = 60_000
 
-const keyOf = (uses: Uses, { kind, name, owner, profile, roles, attributes }: PolicyPrincipal): string =>
-  JSON.stringify([
+/** Of a caller no more than what some statement looks at. */
+const keyOf = (uses: Uses, { kind, name, owner, profile, roles, attributes }: PolicyPrincipal): string => {
+  const tags = Object.entries(attributes).filter(([tag]) => uses.tags === null || uses.tags.has(tag))
+  return JSON.stringify([
     kind,
-    owner,
-    profile,
-    [...roles].sort(),
-    Object.entries(attributes).sort(([a], [b]) => (a < b ? -1 : 1)),
+    owner !== null && uses.owners.has(owner) ? owner : null,
+    uses.profile ? profile : null,
+    roles.filter(role => uses.roles.has(role)).sort(),
+    tags.sort(([a], [b]) => (a < b ? -1 : 1)),
     uses.name || uses.names.has(name) ? name : null,
   ])
+}
 
 /** Which of the spans between the compared times it is: within one, nothing changes by time. */
 const spanOf = ({ times, clock }: Uses, at: number): string => {

@@ -123,7 +123,7 @@ const rescope = (parts: Parts, before: Registration, now: readonly string[], at:
     at,
     id,
   )
-  const after = rows.registrationById(db, id)!
+  const after = { ...before, scopes: now, version: before.version + 1, changedAt: at }
   feedAgent(parts, after)
   return { kind, name, version: after.version, gained, lost }
 }
