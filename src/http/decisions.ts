@@ -12,10 +12,11 @@ export const decisionPaths = { decisions: '/v1/decisions' } as const
 const report =
   (monitor: Pick<Monitor, 'report'>): RequestHandler =>
   (request, response) => {
-    const { registration } = peerOf(response)
+    const { registration, instance } = peerOf(response)
     if (registration.kind !== 'service')
       throw new HttpError('service_only', 'only services report decisions, each those on calls to itself')
-    monitor.report(registration.name, parseWith(decisionsBody, request.body, 'body'))
+    const sender = { service: registration.name, instance: instance.id }
+    monitor.report(sender, parseWith(decisionsBody, request.body, 'body'))
     response.statusCode = 204
     response.end()
   }

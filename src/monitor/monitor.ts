@@ -7,6 +7,7 @@ import { type Principal, parseSpiffeId, principalOf, type TrustDomain } from '..
 import type { MonitorRules } from '../schema/monitor.ts'
 import type { ActivityPort } from '../store/activity.ts'
 import type { Activity } from './activity.ts'
+import { createBatches } from './batches.ts'
 import { createEnrolments } from './enrolments.ts'
 import { type Finding, readFinding } from './finding.ts'
 import type { Decision } from './instance-record.ts'
@@ -33,7 +34,15 @@ export interface ReportedDecision {
   readonly maxLatencyMs: number
 }
 
+/** Whose certificate it came with: it can only say who called itself. */
+export interface Sender {
+  readonly service: string
+  readonly instance: string
+}
+
 export interface ReportedBatch {
+  /** The same batch sent again has the same one, and counts once. */
+  readonly id?: string | undefined
   /** Decisions that the service had no room for. */
   readonly dropped: number
   readonly decisions: readonly ReportedDecision[]
@@ -48,8 +57,7 @@ export interface MonitorStatus {
 }
 
 export interface Monitor extends Activity {
-  /** @param service name of the one that sends it: it can only say who called itself */
-  report(service: string, batch: ReportedBatch): void
+  report(sender: Sender, batch: ReportedBatch): void
   recorded(event: LedgerEvent): void
   rules(): MonitorRules
   setRules(rules: MonitorRules): void
@@ -103,6 +111,7 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
   let dropped = 0
   const enrolments = createEnrolments()
   const strangers = createStrangers()
+  const batches = createBatches()
   const totals = createTotals()
   const record = createRecord({
     store,
@@ -160,7 +169,8 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
 
   return {
     activityOf: record.activityOf,
-    report: (service, batch) => {
+    report: ({ service, instance }, batch) => {
+      if (batch.id !== undefined && !batches.take(instance, batch.id)) return
       const now = clock.now()
       dropped += batch.dropped
       if (batch.dropped > 0) metrics.count('agentca_decisions_dropped_total', {}, batch.dropped)

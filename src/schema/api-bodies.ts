@@ -47,6 +47,11 @@ const told = (max: number) =>
 const ageMs = z.int().min(0).max(86_400_000)
 /** Equal decisions of a short time as one digest; ages are from when the batch was sent, whatever the sender's clock says. */
 export const decisionsBody = z.strictObject({
+  /** The same batch sent again has the same one, and counts once. */
+  id: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'expected up to 64 letters, digits, dashes')
+    .optional(),
   dropped: z.int().min(0).max(1_000_000_000).default(0),
   decisions: z
     .array(

@@ -1,5 +1,6 @@
 // Tells the CA what was decided, in digests: equal decisions of a moment as one, with their number. A call never waits for it: memory is
 // bounded, what has no room is counted and dropped, and while the CA is away it waits longer and longer.
+import { randomBytes } from 'node:crypto'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
 import type { AgentIdentity } from '../agent/identity.ts'
 import { messageOf } from '../base/errors.ts'
@@ -65,13 +66,21 @@ const sourceOf = ({ request }: Call): string =>
 const keyOf = ({ outcome, rule, caller, action, resourceClass, source }: Digest): string =>
   `${outcome}\n${rule}\n${caller ?? ''}\n${action}\n${resourceClass}\n${source}`
 
+interface Batch {
+  readonly id: string
+  readonly dropped: number
+  readonly digests: readonly Digest[]
+}
+
+const countOf = ({ digests }: Batch): number => digests.reduce((sum, { count }) => sum + count, 0)
+
 interface Pending {
+  drop(count: number): void
   add(digest: Digest): void
   /** The next batch, oldest first; they are no longer pending. */
   take(): readonly Digest[]
   /** Decisions dropped since the last call. */
   takeDropped(): number
-  giveBackDropped(count: number): void
   readonly size: number
   readonly dropped: number
 }
@@ -81,7 +90,12 @@ const createPending = (): Pending => {
   const digests = new Map<string, Digest>()
   let dropped = 0
   let untold = 0
+  const drop = (count: number): void => {
+    dropped += count
+    untold += count
+  }
   return {
+    drop,
     add: digest => {
       const key = keyOf(digest)
       const known = digests.get(key)
@@ -91,10 +105,7 @@ const createPending = (): Pending => {
         known.last = Math.max(known.last, digest.last)
         known.maxLatencyMs = Math.max(known.maxLatencyMs, digest.maxLatencyMs)
       } else if (digests.size < maxPending) digests.set(key, digest)
-      else {
-        dropped += digest.count
-        untold += digest.count
-      }
+      else drop(digest.count)
     },
     take: () => {
       const batch: Digest[] = []
@@ -113,9 +124,6 @@ const createPending = (): Pending => {
       untold = 0
       return count
     },
-    giveBackDropped: count => {
-      untold += count
-    },
     get size() {
       return digests.size
     },
@@ -133,11 +141,14 @@ export const reportDecisions = (
   const { identity, log = silentLog, classify = classOf, sampleAbovePerSecond = defaultSampleAbove } = options
   const exactPerWindow = Math.max(1, Math.floor((sampleAbovePerSecond * windowMs) / 1000))
   const pending = createPending()
+  const sender = randomBytes(9).toString('base64url')
   const ended = new AbortController()
   // Owned by this closure.
   let timer: NodeJS.Timeout | null = null
   let sending: Promise<void> | null = null
   let failures = 0
+  let unsent: Batch | null = null
+  let batches = 0
   let sent = 0
   let inWindow = 0
   let closed = false
@@ -168,7 +179,7 @@ export const reportDecisions = (
       inWindow = 0
       sending = flush().finally(() => {
         sending = null
-        if (pending.size > 0) schedule(waitAfter())
+        if (left() > 0) schedule(waitAfter())
       })
     }, waitMs).unref()
   }
@@ -179,9 +190,16 @@ export const reportDecisions = (
     return (backoffMs[Math.min(failures, backoffMs.length) - 1] as number) * (0.5 + random())
   }
 
-  const post = async (batch: readonly Digest[], dropped: number): Promise<number> => {
+  const left = (): number => pending.size + (unsent?.digests.length ?? 0)
+  /** One that got no answer comes first, as it was: the CA may have counted it, and knows it by its id. */
+  const nextBatch = (): Batch => ({
+    id: `${sender}-${++batches}`,
+    dropped: pending.takeDropped(),
+    digests: pending.take(),
+  })
+  const post = async ({ id, dropped, digests }: Batch): Promise<number> => {
     const now = clock.monotonic()
-    const decisions = batch.map(({ first, last, ...digest }) => ({
+    const decisions = digests.map(({ first, last, ...digest }) => ({
       ...digest,
       firstAgoMs: Math.max(0, Math.round(now - first)),
       lastAgoMs: Math.max(0, Math.round(now - last)),
@@ -191,37 +209,41 @@ export const reportDecisions = (
       peer: `spiffe://${trustDomain}/service/agentca`,
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ dropped, decisions }),
+      body: JSON.stringify({ id, dropped, decisions }),
       signal: AbortSignal.any([ended.signal, AbortSignal.timeout(deadlineMs)]),
     })
     await answer.text()
     return answer.status
   }
-  const failed = (batch: readonly Digest[], dropped: number, reason: string): void => {
+  const failed = (batch: Batch, reason: string): void => {
     failures++
-    for (const digest of batch) pending.add(digest)
-    pending.giveBackDropped(dropped)
+    unsent = batch
     log.debug({ reason, failures }, 'decisions could not be reported')
   }
   /** Batches until nothing is left, or one fails. */
   const flush = async (): Promise<void> => {
     unwanted = false
-    while (pending.size > 0 && !ended.signal.aborted) {
-      const dropped = pending.takeDropped()
-      const batch = pending.take()
+    while (left() > 0 && !ended.signal.aborted) {
+      const batch: Batch = unsent ?? nextBatch()
       try {
-        const status = await post(batch, dropped)
+        const status = await post(batch)
         if (status === 204) {
           failures = 0
-          sent += batch.reduce((sum, { count }) => sum + count, 0)
+          unsent = null
+          sent += countOf(batch)
           continue
         }
         // Said once: what it does not want now it will not want in the next moment.
         unwanted = status >= 400 && status < 500 && status !== 408 && status !== 429
-        if (unwanted) log.warn({ status }, 'the CA does not take reports of decisions')
-        failed(batch, dropped, `the CA answered ${status}`)
+        if (unwanted) {
+          log.warn({ status }, 'the CA does not take reports of decisions')
+          pending.drop(countOf(batch))
+          unsent = null
+          return
+        }
+        failed(batch, `the CA answered ${status}`)
       } catch (error) {
-        failed(batch, dropped, messageOf(error))
+        failed(batch, messageOf(error))
       }
       return
     }
@@ -229,7 +251,7 @@ export const reportDecisions = (
 
   const unobserve = options.verifier.observe(observe)
   return {
-    status: () => ({ pending: pending.size, sent, dropped: pending.dropped, failures }),
+    status: () => ({ pending: left(), sent, dropped: pending.dropped, failures }),
     [Symbol.asyncDispose]: async () => {
       unobserve()
       closed = true

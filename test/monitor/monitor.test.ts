@@ -56,17 +56,20 @@ afterEach(async () => {
 })
 
 const report = (agent: string, more: Partial<ReportedDecision> = {}, service = 'orders'): void =>
-  monitor.report(service, {
-    dropped: 0,
-    decisions: [
-      {
-        ...{ outcome: 'allow', rule: '', action: 'orders:read', resourceClass: '/orders', source: '192.0.2.7' },
-        ...{ count: 1, firstAgoMs: 0, lastAgoMs: 0, maxLatencyMs: 1 },
-        caller: agentSpiffeId(trustDomain, agent, instancesOf.get(agent) as string),
-        ...more,
-      },
-    ],
-  })
+  monitor.report(
+    { service, instance: `${service}-1` },
+    {
+      dropped: 0,
+      decisions: [
+        {
+          ...{ outcome: 'allow', rule: '', action: 'orders:read', resourceClass: '/orders', source: '192.0.2.7' },
+          ...{ count: 1, firstAgoMs: 0, lastAgoMs: 0, maxLatencyMs: 1 },
+          caller: agentSpiffeId(trustDomain, agent, instancesOf.get(agent) as string),
+          ...more,
+        },
+      ],
+    },
+  )
 const found = () => monitor.findings({ limit: 100 }).map(({ rule, outcome }) => `${rule} ${outcome}`)
 const stateOf = (agent = 'billing') => ops.ledger.registrations.find('agent', agent)?.state
 const instanceState = (agent = 'billing') => ops.ledger.instances.get(instancesOf.get(agent) as string)?.state

@@ -108,6 +108,24 @@ describe('what a verifier decides', () => {
     expect(uses().map(use => use.allowed)).toEqual([2])
   })
 
+  it('counts once when its answer was lost and it is sent again', async () => {
+    let answers = 0
+    const { identity } = backend
+    const lossy = {
+      ...identity,
+      fetch: async (...asked: Parameters<typeof identity.fetch>) => {
+        const answer = await identity.fetch(...asked)
+        if (++answers > 2) return answer
+        throw new Error('the answer was lost')
+      },
+    }
+    await report[Symbol.asyncDispose]()
+    report = reportDecisions({ verifier: judging, identity: lossy })
+    allow(agent, call('/once'))
+    await until('it is told at last', () => report.status().sent === 1)
+    expect([answers, uses().map(use => use.allowed), monitor.top(5).total.perMinute]).toEqual([3, [1], 1])
+  })
+
   it('has bounded room: what does not fit is counted, and the CA hears how much', async () => {
     await report[Symbol.asyncDispose]()
     start({ sampleAbovePerSecond: 1_000_000 })
