@@ -1,11 +1,11 @@
 // The verifier in the servers that people use, against a real CA: Express, Fastify, ws, node:http2, server-sent events and gRPC, each with a
 // live connection that is cut when its caller is revoked; TLS sessions by openssl; and the programs of docs/verifier.md.
-import { execFile, spawn } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { type ClientHttp2Session, connect as connectHttp2, type ServerHttp2Stream } from 'node:http2'
 import { createServer as createHttpsServer, get } from 'node:https'
-import type { AddressInfo, Server } from 'node:net'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import * as grpc from '@grpc/grpc-js'
@@ -16,7 +16,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { root } from '../../scripts/bootstrap.mjs'
 import { type AgentIdentity, agentIdentity, type TlsMaterial, tlsMaterialOf } from '../../src/agent/index.ts'
 import { type AgentVerifier, agentVerifier, grpcCaller, type WithAgent } from '../../src/verifier/index.ts'
-import { blockWith } from '../setup/documents.ts'
+import { blockWith, textOf } from '../setup/documents.ts'
 import { type ServedCa, startServedCa } from './served-ca.ts'
 import { until } from './until.ts'
 
@@ -28,6 +28,7 @@ let honest: TlsMaterial
 const closing: (() => unknown)[] = []
 const ports: Record<string, number> = {}
 
+const stale = { onStale: 'refuse', maxStaleness: '5m' } as const
 const anchors = () => ({ url: ca.urls.api, caFingerprint: ca.rootFingerprint })
 /** Its certificate and key in other hands than those of the SDK, which would stop by itself. */
 const agentOf = async (name: string, ...create: string[]): Promise<TlsMaterial> => {
@@ -265,6 +266,86 @@ describe('a caller', () => {
     expect(await inTime('', honestUnary, orders.whoAmI)).toBe('honest')
     expect(await call(honest, 'fastify')).toBe('200 honest')
   })
+})
+
+const haproxy = spawnSync('haproxy', ['-v']).status === 0
+
+describe('a proxy that terminates TLS', () => {
+  it.skipIf(!haproxy)(
+    'forwards certificates by RFC 9440 as docs/verifier.md says, and its caller is judged',
+    async () => {
+      await ca.agentcaJson('service', 'create', 'edge', '--dns', 'localhost')
+      await ca.agentcaJson('token', 'create', '--service', 'edge', '--file', 'edge.token')
+      const enrolled = ['--ca-fingerprint', ca.rootFingerprint, '--token-file', 'edge.token', '--dir', 'edge']
+      await ca.agentcaJson('enroll', '--url', ca.urls.api, ...enrolled)
+      const trustedProxies = ['spiffe://agentca.local/service/edge']
+      const behind = await agentVerifier({
+        ...stale,
+        identity: backend,
+        subscriber: 'behind',
+        kinds: ['agent'],
+        trustedProxies,
+      })
+      closing.unshift(() => behind[Symbol.asyncDispose]())
+      await behind.ready()
+      const judge = behind.express()
+      await listen(
+        'behind',
+        behind.createServer((request, response) =>
+          judge(request, response, () =>
+            response.end(`${agentIn(request)?.agent} ${request.headers.client_cert ?? ''}`.trim()),
+          ),
+        ),
+      )
+      const spare = createServer().listen(0, '127.0.0.1')
+      await once(spare, 'listening')
+      ports.edge = (spare.address() as AddressInfo).port
+      spare.close()
+      const setHeader = /http-request set-header Client-Cert [^`]+/.exec(textOf('docs/verifier.md'))![0]
+      const [pem, roots] = ['credential-bundle.pem', 'ca.crt'].map(name => join(ca.directory, 'edge', name))
+      writeFileSync(
+        join(ca.directory, 'edge.cfg'),
+        `defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend callers
+  bind 127.0.0.1:${ports.edge} ssl crt ${pem} ca-file ${roots} verify required ssl-min-ver TLSv1.3
+  ${setHeader}
+  default_backend orders
+backend orders
+  server orders 127.0.0.1:${ports.behind} ssl crt ${pem} ca-file ${roots} verify required sni str(localhost)
+`,
+      )
+      const proxy = spawn('haproxy', ['-q', '-db', '-f', join(ca.directory, 'edge.cfg')], { stdio: 'inherit' })
+      closing.unshift(() => proxy.kill())
+      const caller = await agentOf('forwarded')
+      await until('forwarded', async () => (await call(caller, 'edge').catch(() => '')) === '200 forwarded')
+      const spoofed = { 'Client-Cert': ':AAAA:', client_cert: ':AAAA:' }
+      const said = await new Promise<string>((resolve, reject) => {
+        get({ ...caller, host: 'localhost', port: ports.edge, agent: false, headers: spoofed }, async response => {
+          let text = ''
+          for await (const chunk of response) text += chunk
+          resolve(text)
+        }).on('error', reject)
+      })
+      expect(said).toBe('forwarded')
+      await ca.agentcaJson(
+        'revoke',
+        '--agent',
+        'forwarded',
+        '--reason',
+        'keyCompromise',
+        '--confirm',
+        '1',
+        '--wait',
+        '20s',
+      )
+      expect(await call(caller, 'edge')).toBe('403')
+      expect(await call(honest, 'edge')).toBe('200 honest')
+    },
+  )
 })
 
 describe('a TLS session by openssl', () => {
