@@ -42,7 +42,7 @@ const deadlineMs = 5000
 const closingMs = 2000
 const backoffMs = [250, 500, 1000, 2000, 5000, 10_000, 30_000]
 /** A CA that knows no such call, or will not hear it from us, is not asked again soon. */
-const unwantedMs = 300_000
+const unwantedMs = 60_000
 const sampleOf = 16
 const defaultSampleAbove = 2000
 
@@ -152,6 +152,7 @@ export const reportDecisions = (
   let sent = 0
   let inWindow = 0
   let closed = false
+  let unwanted = false
 
   const observe = ({ outcome, rule, peer, call, latencyMs }: Judgement): void => {
     inWindow++
@@ -169,7 +170,7 @@ export const reportDecisions = (
       last: now,
       maxLatencyMs: Math.ceil(latencyMs),
     })
-    schedule(windowMs)
+    schedule(unwanted ? unwantedMs : windowMs)
   }
 
   const schedule = (waitMs: number): void => {
@@ -183,7 +184,6 @@ export const reportDecisions = (
       })
     }, waitMs).unref()
   }
-  let unwanted = false
   const waitAfter = (): number => {
     if (unwanted) return unwantedMs
     if (failures === 0) return windowMs
@@ -233,9 +233,10 @@ export const reportDecisions = (
           sent += countOf(batch)
           continue
         }
-        // Said once: what it does not want now it will not want in the next moment.
-        unwanted = status >= 400 && status < 500 && status !== 408 && status !== 429
-        if (unwanted) {
+        // What it does not want now it will not want in the next moment: sent again it would only keep the others waiting.
+        const isRefused = status >= 400 && status < 500 && status !== 408 && status !== 429
+        unwanted = [401, 403, 404, 405].includes(status)
+        if (isRefused) {
           log.warn({ status }, 'the CA does not take reports of decisions')
           pending.drop(countOf(batch))
           unsent = null

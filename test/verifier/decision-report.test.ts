@@ -126,6 +126,18 @@ describe('what a verifier decides', () => {
     expect([answers, uses().map(use => use.allowed), monitor.top(5).total.perMinute]).toEqual([3, [1], 1])
   })
 
+  it('that the CA does not take is dropped and counted, and it is left alone for a while', async () => {
+    // A listener of the same CA without a monitor.
+    backend.moveTo(world.front.port)
+    allow(agent, call('/a'))
+    await until('it was refused', () => report.status().dropped === 1)
+    allow(agent, call('/b'))
+    expect(report.status()).toMatchObject({ pending: 1, sent: 0 })
+    backend.moveTo(serving.port)
+    await report[Symbol.asyncDispose]()
+    expect([uses().map(use => use.resourceClass), monitor.status().dropped]).toEqual([['/b'], 1])
+  })
+
   it('has bounded room: what does not fit is counted, and the CA hears how much', async () => {
     await report[Symbol.asyncDispose]()
     start({ sampleAbovePerSecond: 1_000_000 })
