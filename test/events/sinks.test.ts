@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { operatorAction } from '../../src/audit/events.ts'
 import { checkBody } from '../../src/events/webhook-signature.ts'
 import { selfSigned } from '../http/harness.ts'
+import { blockWith } from '../setup/documents.ts'
 import { freePort } from '../setup/free-port.ts'
 import { until } from '../story/until.ts'
 import { eventWorld, type Scratch, scratch, secret, syslogServer, webhookServer } from './receivers.ts'
@@ -182,6 +183,12 @@ describe('webhooks', () => {
       encoding: 'utf8',
     }).split(' ')[0]
     expect(signature).toBe(`t=${seconds},v1=${digest}`)
+    // What docs/events.md gives a receiver.
+    const receiver = place.file('receiver.mjs', blockWith('docs/events.md', 'js', 'isGenuine').text)
+    const { isGenuine } = (await import(receiver)) as { isGenuine(key: string, header: string, bytes: Buffer): boolean }
+    expect(isGenuine(secret, signature!, body)).toBe(true)
+    expect(isGenuine(secret, signature!, Buffer.from('[]'))).toBe(false)
+    expect(isGenuine(secret, `t=${Number(seconds) - 301},v1=${digest}`, body)).toBe(false)
   })
 
   test('are repeated with the same key until they are taken, and later ones wait behind them', async () => {
