@@ -8,11 +8,14 @@ const startProcesses = [
   'test/setup/**',
   'test/server/{init,ceremony}*.test.ts',
   'test/signer/{process,succession}.test.ts',
+  'test/store/{crash,single-writer}.test.ts',
   'test/agent/{public-entry,enroll-command}.test.ts',
   'test/events/rsyslog.test.ts',
   'test/testing/**',
 ]
-const slow = process.env.AGENTCA_TESTS === 'fast' ? startProcesses : []
+/** Each takes longer than a folder of others: a publisher that is waited for, and every route with every kind of caller. */
+const long = ['test/feed/state-publisher.test.ts', 'test/http/admin/authorize.test.ts']
+const slow = process.env.AGENTCA_TESTS === 'fast' ? [...startProcesses, ...long] : []
 
 export default defineConfig({
   test: {
