@@ -23,7 +23,13 @@ export class RequestRefused extends AgentCaError<RequestRefusalCode> {
   }
 }
 
-export type SidecarErrorCode = 'usage' | 'file_unreadable' | 'file_malformed' | 'socket_in_use' | 'identity_unusable'
+export type SidecarErrorCode =
+  | 'usage'
+  | 'file_unreadable'
+  | 'file_malformed'
+  | 'socket_in_use'
+  | 'cannot_listen'
+  | 'identity_unusable'
 
 export class SidecarError extends AgentCaError<SidecarErrorCode> {
   constructor(code: SidecarErrorCode, message: string, options: ErrorOptionsOf = {}) {

@@ -2,6 +2,8 @@
 import { once } from 'node:events'
 import { chmod, lstat, rm } from 'node:fs/promises'
 import { type AddressInfo, connect, type Server } from 'node:net'
+import { dirname } from 'node:path'
+import { messageOf } from '../../base/errors.ts'
 import { SidecarError, usage } from './errors.ts'
 
 export type Place = { readonly path: string } | { readonly host: string; readonly port: number }
@@ -49,6 +51,24 @@ const clearStale = async (path: string): Promise<void> => {
   await rm(path)
 }
 
+const listening = async (server: Server, place: Place): Promise<void> => {
+  try {
+    if ('path' in place) server.listen(place.path)
+    else server.listen(place.port, place.host)
+    await once(server, 'listening')
+  } catch (cause) {
+    const inUse = (cause as NodeJS.ErrnoException).code === 'EADDRINUSE'
+    const hint =
+      'path' in place
+        ? `is the directory there, and writable for whoever runs this? mkdir -p ${dirname(place.path)}`
+        : inUse
+          ? `who listens there: ss -tlnp sport = :${place.port}`
+          : 'is it an address of this machine, and a port that this user may take?'
+    const code = inUse ? 'socket_in_use' : 'cannot_listen'
+    throw new SidecarError(code, `cannot listen on ${placeText(place)}: ${messageOf(cause)}`, { cause, hint })
+  }
+}
+
 /**
  * @param socketMode of a unix socket's file: who may connect
  * @returns where it listens, with the port that was free
@@ -59,15 +79,13 @@ export const listenAt = async (server: Server, place: Place, socketMode: number)
     // Nobody else may connect between its creation and its mode.
     const umask = process.umask(0o177)
     try {
-      server.listen(place.path)
-      await once(server, 'listening')
+      await listening(server, place)
     } finally {
       process.umask(umask)
     }
     await chmod(place.path, socketMode)
     return place
   }
-  server.listen(place.port, place.host)
-  await once(server, 'listening')
+  await listening(server, place)
   return { host: place.host, port: (server.address() as AddressInfo).port }
 }

@@ -13,8 +13,22 @@ const onSignal = (names: readonly NodeJS.Signals[], listener: () => void): void 
   for (const name of names) process.on(name, listener)
 }
 
+/** What takes longer, a start that waits for the CA for instance, is not waited for. */
+const endingMs = 8000
+
+/** Resolves at the first signal; at a second one, or when the end takes long, there is nothing more to wait for. */
+const asked = (): Promise<void> =>
+  new Promise(resolve => {
+    let signals = 0
+    onSignal(['SIGTERM', 'SIGINT'], () => {
+      if (signals++ > 0) process.exit(130)
+      setTimeout(() => process.exit(130), endingMs).unref()
+      resolve()
+    })
+  })
+
 const runServe = async (given: GivenOptions): Promise<number> => {
-  const ending = new Promise<void>(resolve => onSignal(['SIGTERM', 'SIGINT'], resolve))
+  const ending = asked()
   // Without a file to read again it is no reason to end.
   onSignal(['SIGHUP'], () => {})
   // Timers of the parts do not keep a process running; being asked to serve does.
@@ -57,6 +71,7 @@ const exitCodes: Readonly<Record<string, number>> = {
   file_malformed: 2,
   file_unreadable: 3,
   socket_in_use: 6,
+  cannot_listen: 2,
   directory_in_use: 6,
   ca_unreachable: 7,
   ca_not_verified: 9,

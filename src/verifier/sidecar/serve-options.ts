@@ -9,6 +9,7 @@ import type { PrincipalKind } from '../../verify/feed-event.ts'
 import { type CertificateFormat, certificateFormats } from './certificate-header.ts'
 import { wordsOf } from './change-hook.ts'
 import type { ForwardedBy } from './decide.ts'
+import { durationMs } from './duration.ts'
 import { SidecarError, usage } from './errors.ts'
 import { isOnThisMachine, type Place, parsePlace } from './listen.ts'
 import type { CommandSpec, GivenOptions } from './options.ts'
@@ -235,6 +236,11 @@ const socketModeOf = (text: string): number => {
   throw usage(`--socket-mode: expected a mode such as 0660, got "${text}"`)
 }
 
+const duration = (text: string): string => {
+  durationMs(text)
+  return text
+}
+
 const secondsOf = (text: string): number => {
   const seconds = Number(text)
   if (/^[0-9]{1,2}$/.test(text) && seconds >= 1 && seconds <= 30) return seconds
@@ -259,7 +265,7 @@ const callsOf = (given: GivenOptions, at: (path: string) => string, reread: Rere
     publicKeyPath: publicKey === null ? null : at(publicKey),
     stateDirectory: at(given.need('state')),
     onStale: (given.one('on-stale') ?? 'refuse') as 'refuse' | 'allow',
-    maxStaleness: given.one('max-staleness') ?? '5m',
+    maxStaleness: duration(given.one('max-staleness') ?? '5m'),
     statusUrl: given.one('status-url'),
   }
 }

@@ -85,6 +85,7 @@ describe('agentca-verify serve', () => {
       /not on this machine/,
     ],
     ['an assertion that lives long', [...unix, '--assertion-seconds', '31'], /1 to 30/],
+    ['a bound that is no duration', [...unix, '--max-staleness', '5x'], /--max-staleness: expected a duration/],
     ['a socket for others by mistake', [...unix, '--socket-mode', 'rw'], /0660/],
     ['a rule of another form', [...unix, '--require', 'orders:read'], /METHOD PATH-PREFIX=SCOPE/],
     ['a faulty file of rules', [...unix, '--require-file', 'bad-rules'], /bad-rules:2/],
