@@ -136,15 +136,25 @@ interface Rogue {
 }
 const stopped: Rogue[] = []
 
+/** @param misbehave until `isOver`; @returns when the call was made that tripped the rule */
 const timed = async (
   rogue: Omit<Rogue, 'tookMs'>,
   credential: Credential,
-  misbehave: () => Promise<number>,
+  misbehave: (isOver: () => boolean) => Promise<number>,
 ): Promise<void> => {
   const watch = await watchEverywhere(credential)
-  const trippedAt = await misbehave()
-  const ends = await watch.cutAt()
-  stopped.push({ ...rogue, tookMs: Math.max(...ends) - trippedAt })
+  let isOver = false
+  const ended = watch.cutAt().then(ends => {
+    isOver = true
+    return Math.max(...ends)
+  })
+  const trippedAt = await misbehave(() => isOver)
+  stopped.push({ ...rogue, tookMs: (await ended) - trippedAt })
+}
+/** Of calls at these times, the first that is one too many within a minute. */
+const firstBeyond = (times: readonly number[], limit: number): number => {
+  const at = times.findIndex((time, i) => times.filter((each, j) => j <= i && each > time - 59_000).length > limit)
+  return times[at] ?? Number.NaN
 }
 
 beforeAll(async () => {
@@ -185,29 +195,37 @@ afterAll(async () => {
 
 const exfiltration = async (): Promise<void> => {
   const rogue = await enrolled('rogue-exfiltration')
-  await timed({ agent: 'rogue-exfiltration', rule: 'exfiltration', outcome: 'hold' }, rogue.current(), async () => {
-    let calls = backends.length
-    let trippedAt = 0
-    while (calls < ceiling + 20) {
-      const answers = backends.slice(0, 10).map(backend => call(rogue, backend, `/export/${calls}`).catch(() => 0))
-      calls += answers.length
-      if (trippedAt === 0 && calls > ceiling) trippedAt = Date.now()
-      await Promise.all(answers)
-    }
-    return trippedAt
+  const about = { agent: 'rogue-exfiltration', rule: 'exfiltration', outcome: 'hold' } as const
+  await timed(about, rogue.current(), async isOver => {
+    // The event streams were calls too.
+    const times = backends.map(() => Date.now())
+    while (!isOver())
+      await Promise.all(
+        backends.slice(0, 10).map(backend => {
+          times.push(Date.now())
+          return callOnce(rogue, backend, `/export/${times.length}`).catch(() => 0)
+        }),
+      )
+    return firstBeyond(times, ceiling)
   })
   await rogue[Symbol.asyncDispose]()
 }
 
 const probing = async (): Promise<void> => {
   const rogue = await enrolled('rogue-probing')
-  await timed({ agent: 'rogue-probing', rule: 'probing', outcome: 'hold' }, rogue.current(), async () => {
-    let trippedAt = 0
-    for (let i = 0; i < denials; i++) {
-      trippedAt = Date.now()
-      expect(await call(rogue, backends[i % 4] as Backend, `/scoped/secret${i}`)).toBe(403)
+  const about = { agent: 'rogue-probing', rule: 'probing', outcome: 'hold' } as const
+  await timed(about, rogue.current(), async isOver => {
+    const times: number[] = []
+    while (!isOver()) {
+      times.push(Date.now())
+      const status = await callOnce(
+        rogue,
+        backends[times.length % 4] as Backend,
+        `/scoped/secret${times.length}`,
+      ).catch(() => 0)
+      expect([0, 403]).toContain(status)
     }
-    return trippedAt
+    return firstBeyond(times, denials - 1)
   })
   await rogue[Symbol.asyncDispose]()
 }
@@ -253,48 +271,52 @@ const night = async (): Promise<void> => {
 }
 
 describe('a fleet of 200 agents with five rogue ones at 20 backends', () => {
-  it('has the five stopped everywhere within a second of the call that tripped a rule, and no honest one', async () => {
-    const refused: string[] = []
-    let calls = 0
-    const end = Date.now() + seconds * 1000
-    const live = async ({ name, identity }: (typeof honest)[number], index: number): Promise<void> => {
-      const own = [0, 7].map(offset => backends[(index + offset) % backends.length] as Backend)
-      await delay((index / honestCount) * paceMs)
-      for (let turn = 0; Date.now() < end; turn++) {
-        const began = Date.now()
-        const status = await call(identity, own[turn % 2] as Backend, `/items/${index * 1000 + turn}`)
-        calls++
-        if (status !== 200) refused.push(`${name}: ${status}`)
-        // Now and then one asks for what it may not have: that is no crime.
-        if (index % 40 === 0 && turn === 1) expect(await call(identity, own[0] as Backend, '/scoped/items')).toBe(403)
-        await delay(Math.max(0, paceMs - (Date.now() - began)))
+  it(
+    'has the five stopped everywhere within a second of the call that tripped a rule, and no honest one',
+    async () => {
+      const refused: string[] = []
+      let calls = 0
+      const end = Date.now() + seconds * 1000
+      const live = async ({ name, identity }: (typeof honest)[number], index: number): Promise<void> => {
+        const own = [0, 7].map(offset => backends[(index + offset) % backends.length] as Backend)
+        await delay((index / honestCount) * paceMs)
+        for (let turn = 0; Date.now() < end; turn++) {
+          const began = Date.now()
+          const status = await call(identity, own[turn % 2] as Backend, `/items/${index * 1000 + turn}`)
+          calls++
+          if (status !== 200) refused.push(`${name}: ${status}`)
+          // Now and then one asks for what it may not have: that is no crime.
+          if (index % 40 === 0 && turn === 1) expect(await call(identity, own[0] as Backend, '/scoped/items')).toBe(403)
+          await delay(Math.max(0, paceMs - (Date.now() - began)))
+        }
       }
-    }
-    const fleet = Promise.all(honest.map(live))
-    // In the middle of all that, one after the other, so that each is timed for itself.
-    await delay(1000)
-    for (const rogue of [exfiltration, probing, clone, stolenToken, night]) await rogue()
-    await fleet
+      const fleet = Promise.all(honest.map(live))
+      // In the middle of all that, one after the other, so that each is timed for itself.
+      await delay(1000)
+      for (const rogue of [exfiltration, probing, clone, stolenToken, night]) await rogue()
+      await fleet
 
-    const took = Object.fromEntries(stopped.map(({ agent, tookMs }) => [agent, tookMs]))
-    console.log(
-      `fleet: ${calls} honest calls; from the call that trips a rule to the refusal at ${backends.length} verifiers: ${JSON.stringify(took)} ms`,
-    )
-    expect(refused).toEqual([])
-    expect(calls).toBeGreaterThan(honestCount)
-    expect(stopped.filter(({ tookMs }) => tookMs >= limitMs)).toEqual([])
+      const took = Object.fromEntries(stopped.map(({ agent, tookMs }) => [agent, tookMs]))
+      console.log(
+        `fleet: ${calls} honest calls; from the call that trips a rule to the refusal at ${backends.length} verifiers: ${JSON.stringify(took)} ms`,
+      )
+      expect(refused).toEqual([])
+      expect(calls).toBeGreaterThan(honestCount)
+      expect(stopped.filter(({ tookMs }) => tookMs >= limitMs)).toEqual([])
 
-    const { items: agents } = await ask('registrationsList', {
-      params: { kind: 'agents' },
-      query: { limit: 1000 },
-    })
-    expect(agents).toHaveLength(200)
-    const held = agents.filter(({ state }) => state !== 'active').map(({ name }) => name)
-    expect(held.sort()).toEqual(['office-night', 'rogue-probing', 'rogue-token'])
-    const findings = await operator.json<readonly FindingAnswer[]>('monitor findings -n 1000')
-    const told = findings.map(({ agent, rule, outcome }) => [agent, rule, outcome])
-    expect(told.sort()).toEqual(stopped.map(({ agent, rule, outcome }) => [agent, rule, outcome]).sort())
-  }, 300_000)
+      const { items: agents } = await ask('registrationsList', {
+        params: { kind: 'agents' },
+        query: { limit: 1000 },
+      })
+      expect(agents).toHaveLength(200)
+      const held = agents.filter(({ state }) => state !== 'active').map(({ name }) => name)
+      expect(held.sort()).toEqual(['office-night', 'rogue-probing', 'rogue-token'])
+      const findings = await operator.json<readonly FindingAnswer[]>('monitor findings -n 1000')
+      const told = findings.map(({ agent, rule, outcome }) => [agent, rule, outcome])
+      expect(told.sort()).toEqual(stopped.map(({ agent, rule, outcome }) => [agent, rule, outcome]).sort())
+    },
+    300_000 + seconds * 1000,
+  )
 
   it('has each explained in the audit log, with its evidence, by the rule that did it', async () => {
     for (const { agent, rule, outcome } of stopped) {
@@ -329,7 +351,7 @@ describe('a fleet of 200 agents with five rogue ones at 20 backends', () => {
 
   it('shows what each did, and lets go of each by the one command that the finding names', async () => {
     const activity = await operator.run('activity rogue-probing --since 1h')
-    expect(activity.out).toMatch(/secret0:write/)
+    expect(activity.out).toMatch(/secret1:write/)
     const top = await operator.json<{ readonly agents: readonly unknown[] }>('top --once --limit 1000')
     expect(top.agents.length).toBeGreaterThan(100)
     const findings = await operator.json<readonly FindingAnswer[]>('monitor findings -n 1000')
