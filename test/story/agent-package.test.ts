@@ -89,7 +89,7 @@ describe('the package for agents and backends', () => {
       files.filter(name => name.endsWith('.d.ts')),
     )
     const folders = new Set(files.filter(name => name.startsWith('dist/')).map(name => name.split('/')[1]))
-    for (const folder of ['ca', 'cli', 'http', 'server', 'signer', 'store', 'schema', 'policy'])
+    for (const folder of ['ca', 'cli', 'http', 'server', 'signer', 'store', 'schema'])
       expect(folders).not.toContain(folder)
   })
 
