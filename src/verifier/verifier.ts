@@ -1,24 +1,24 @@
 // `agentVerifier()`: everything a backend needs to know who calls, and to stop a caller at once. It owns the state, the feed, the
 // connections of the servers it made or was attached to, and the rotation of their certificate.
 import { constants } from 'node:crypto'
-import type { IncomingHttpHeaders, IncomingMessage, RequestListener } from 'node:http'
+import type { IncomingMessage, RequestListener } from 'node:http'
 import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
 import { createServer, type Server as HttpsServer } from 'node:https'
-import type { Socket } from 'node:net'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { tlsMaterialOf } from '../agent/credential.ts'
 import { silentLog } from '../base/log.ts'
-import { CallRefused, checkDemand, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
-import type { FeedEvent, PrincipalKind } from '../verify/feed-event.ts'
+import { CallRefused, type VerifiedPeer } from '../verify/decision.ts'
+import type { FeedEvent } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import type { PeerState } from '../verify/verify-peer.ts'
+import { createCallJudge } from './call-judge.ts'
 import { createConditions } from './conditions.ts'
-import { type Connection, createConnections, peerOf } from './connections.ts'
+import { createConnections } from './connections.ts'
 import { reportDecisions } from './decision-report.ts'
 import { startFeedClient } from './feed-client.ts'
 import { followTrust } from './followed-trust.ts'
-import { readForwardedChain, stripBefore } from './forwarded.ts'
+import { stripBefore } from './forwarded.ts'
 import { createGrpc, type Grpc } from './grpc.ts'
 import { type CallRequest, createJudging, type Demand, type JudgementHooks } from './judgement.ts'
 import { createKeeper } from './keeper.ts'
@@ -63,10 +63,6 @@ export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHoo
 const sweepMs = 1000
 const saveMs = 5000
 const expireMs = 600_000
-/** Ends of certificates and of what vouches for the state are noticed so late at most. */
-const standingMs = 50
-const none: readonly string[] = []
-const noDemand: Demand = {}
 
 /** What a test replaces. */
 export interface VerifierSurroundings {
@@ -103,54 +99,10 @@ export const agentVerifier = async (
       if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
     })
 
-  let closed = false
-  const decideAs = (kinds: readonly PrincipalKind[], peer: Peer, { roles = [], scopes = [] }: Demand): VerifiedPeer => {
-    if (closed) throw new CallRefused('state_unknown', 'the verifier was disposed of')
-    return decideCall({
-      peer,
-      state: keeper.state,
-      freshness: keeper.freshness(),
-      now: keeper.now(),
-      rules: { kinds, roles, scopes },
-    })
-  }
-  const decide = (peer: Peer, demand: Demand): VerifiedPeer => decideAs(settings.kinds, peer, demand)
-  const isTrustedProxy = ({ spiffeId }: Peer): boolean => settings.trustedProxies.has(spiffeId)
-  /** Whoever calls by a connection, or through a proxy at its other end. */
-  const callerOf = (connection: Connection | null, headers: IncomingHttpHeaders = {}): Peer => {
-    const now = keeper.now()
-    const peer = peerOf(connection, now)
-    if (!isTrustedProxy(peer)) return peer
-    decideAs([peer.kind], peer, {})
-    return proofs.of(readForwardedChain(headers), now).peer
-  }
-
-  /** Cuts what may not call any more. A connection that never proved anything is not cut: its requests hear why. */
-  const cut = (connection: Connection): void => {
-    const { proof, socket, openedAt, watched } = connection
-    if ('refused' in proof) return
-    for (const [peer, controller] of watched)
-      try {
-        decide(peer, {})
-      } catch (error) {
-        watched.delete(peer)
-        controller.abort(error)
-      }
-    try {
-      if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
-      if (isTrustedProxy(proof.peer)) decideAs([proof.peer.kind], proof.peer, {})
-      else decide(proof.peer, {})
-    } catch {
-      socket.destroy()
-    }
-  }
-  const cutAll = (): void => {
-    for (const connection of [...connections.all()]) cut(connection)
-  }
-
+  const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging })
   const waiting = new Set<() => void>()
   const changed = (): void => {
-    cutAll()
+    calls.cutAll()
     if (keeper.position() === null) return
     for (const ready of waiting) ready()
     waiting.clear()
@@ -186,7 +138,7 @@ export const agentVerifier = async (
     changed,
   })
   const timers = [
-    setInterval(cutAll, sweepMs),
+    setInterval(calls.cutAll, sweepMs),
     setInterval(() => void keeper.save(), saveMs),
     setInterval(keeper.expire, expireMs),
   ].map(timer => timer.unref())
@@ -216,10 +168,7 @@ export const agentVerifier = async (
   })
   const attach = (server: TlsServer): void => {
     servers.add(server)
-    stripBefore(server, socket => {
-      const proof = connections.of(socket)?.proof
-      return proof !== undefined && 'peer' in proof && isTrustedProxy(proof.peer)
-    })
+    stripBefore(server, calls.isFromProxy)
     server.on('secureConnection', (socket: TLSSocket) => connections.opened(socket, clock.monotonic(), keeper.now()))
     server.once('close', () => servers.delete(server))
   }
@@ -228,64 +177,21 @@ export const agentVerifier = async (
     return server
   }
 
-  /** A decision of a moment ago on the same connection holds as long as nothing else is known: most requests come in a row. */
-  const standingOf = (connection: Connection | null): VerifiedPeer | null => {
-    const standing = connection?.standing
-    if (standing == null || standing.version !== keeper.version() || closed) return null
-    return clock.monotonic() < standing.until ? standing.verified : null
-  }
-  const verifyRequest: AgentVerifier['verifyRequest'] = (request, demand = noDemand) => {
-    const connection = connections.of(request.socket as Socket)
-    const known = standingOf(connection)
-    if (known !== null)
-      return judging.judge(
-        { demand, request },
-        () => known,
-        (_, { roles = none, scopes = none }) => {
-          if (roles !== none || scopes !== none) checkDemand(known, { roles, scopes })
-          return known
-        },
-      )
-    const version = keeper.version()
-    return judging.judge(
-      { demand, request },
-      () => callerOf(connection, request.headers),
-      (peer, wanted) => {
-        const verified = decide(peer, wanted)
-        // Not of those who come through a proxy: on its connection the next one is somebody else.
-        if (connection !== null && 'peer' in connection.proof && connection.proof.peer === peer)
-          connection.standing = { verified, version, until: clock.monotonic() + standingMs }
-        return verified
-      },
-    )
-  }
-
-  const signalOf = ({ socket, headers }: IncomingMessage): AbortSignal => {
-    const connection = connections.of(socket)
-    const peer = callerOf(connection, headers)
-    const watched = connection!.watched
-    const controller = watched.get(peer) ?? new AbortController()
-    watched.set(peer, controller)
-    return controller.signal
-  }
-
   return {
-    ...createMiddleware(verifyRequest, signalOf),
+    ...createMiddleware(calls.verifyRequest, calls.signalOf),
     ...createGrpc({
       tlsOptions,
       attach,
       find: connections.between,
-      verify: (connection, request, demand) =>
-        judging.judge({ demand, request }, () => callerOf(connection, request.headers), decide),
+      verify: calls.verifyOver,
     }),
     createServer: listener => attached(createServer(tlsOptions(), listener)),
     createSecureServer: listener =>
       attached(createSecureServer({ ...tlsOptions(), allowHTTP1: true }, listener as never)),
     attach,
     tlsOptions,
-    verifyRequest,
-    verifyChain: (chain, demand = {}, request) =>
-      judging.judge({ demand, request: request ?? null }, () => proofs.of(chain, keeper.now()).peer, decide),
+    verifyRequest: calls.verifyRequest,
+    verifyChain: calls.verifyChain,
     peerState: () => ({ trust: trust.current(), revocation: keeper.state, freshness: keeper.freshness() }),
     observe: judging.observe,
     addCondition: judging.addCondition,
@@ -306,9 +212,7 @@ export const agentVerifier = async (
     [Symbol.asyncDispose]: async () => {
       for (const timer of timers) clearInterval(timer)
       unfollow()
-      // Whoever is connected would be cut by nobody any more.
-      closed = true
-      cutAll()
+      calls.close()
       await Promise.all([feed.close(), published.close(), conditions?.close(), report?.[Symbol.asyncDispose]()])
       await keeper.save()
     },
