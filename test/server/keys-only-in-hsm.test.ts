@@ -35,6 +35,7 @@ const ways: readonly Way[] = [
       'server/api-certificate.ts': 'the TLS key of the API, a leaf like any other',
       'testing/software-keys.ts':
         'a CA for users’ tests, which nothing of the product loads (test/testing/document.test.ts)',
+      'verifier/sidecar/assertion-key.ts': 'the sidecar’s key for its assertions to backends, none of the CA',
     },
   },
   {
