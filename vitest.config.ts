@@ -9,12 +9,12 @@ const startProcesses = [
   'test/server/{init,ceremony}*.test.ts',
   'test/signer/{process,succession}.test.ts',
   'test/store/{crash,single-writer}.test.ts',
-  'test/agent/{public-entry,enroll-command}.test.ts',
+  'test/agent/{public-entry,enroll-command,credential-directory}.test.ts',
   'test/events/rsyslog.test.ts',
   'test/testing/**',
 ]
-/** Each takes longer than a folder of others: a publisher that is waited for, and every route with every kind of caller. */
-const long = ['test/feed/state-publisher.test.ts', 'test/http/admin/authorize.test.ts']
+/** Each takes longer than a folder of others: publishers that are waited for, and every route with every kind of caller. */
+const long = ['test/feed/state-publisher.test.ts', 'test/http/admin/authorize.test.ts', 'test/ca/crl-publisher*.test.ts']
 const slow = process.env.AGENTCA_TESTS === 'fast' ? [...startProcesses, ...long] : []
 
 export default defineConfig({
