@@ -14,7 +14,11 @@ const startProcesses = [
   'test/testing/**',
 ]
 /** Each takes longer than a folder of others: publishers that are waited for, and every route with every kind of caller. */
-const long = ['test/feed/state-publisher.test.ts', 'test/http/admin/authorize.test.ts', 'test/ca/crl-publisher*.test.ts']
+const long = [
+  'test/feed/state-publisher.test.ts',
+  'test/http/admin/authorize.test.ts',
+  'test/ca/crl-publisher*.test.ts',
+]
 const slow = process.env.AGENTCA_TESTS === 'fast' ? [...startProcesses, ...long] : []
 
 export default defineConfig({
