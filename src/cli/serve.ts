@@ -53,7 +53,9 @@ export const serveCommand = (io: CommandIo): Command =>
       })
       io.out(`${JSON.stringify(server.line)}\n`)
       const reload = (): void => {
-        server.reload().catch(error => log.error({ err: error }, 'nothing reloaded: profiles and rules stay as they were'))
+        server
+          .reload()
+          .catch(error => log.error({ err: error }, 'nothing reloaded: profiles and rules stay as they were'))
       }
       await untilSignalled(server, reload)
     })
