@@ -1,4 +1,5 @@
 // What doctor finds, and with which cure and exit code: on a machine without a server, and beside one.
+import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -111,7 +112,14 @@ describe('without a server', () => {
     }
   }
 
-  it('says that it is not permitted to look, and not that things are missing', async () => {
+  /** What is loaded late must be there for whom it is loaded as. */
+  const isReadableByAnother = (): boolean =>
+    process.geteuid?.() !== 0 ||
+    spawnSync('test', ['-r', join(import.meta.dirname, '../../package.json')], { uid: 65_534, gid: 65_534 }).status ===
+      0
+
+  it('says that it is not permitted to look, and not that things are missing', async context => {
+    if (!isReadableByAnother()) context.skip('another user may not read this checkout')
     chmodSync(directory, 0o755)
     const closedHome = await asAnother(paths.home, doctor)
     const cure = expect.stringMatching(/^run it as the owner: sudo -u '#\d+' agentca doctor$/)
