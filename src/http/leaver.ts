@@ -4,12 +4,12 @@
 import type { IRouter, RequestHandler, Response } from 'express'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
-import type { Lifecycle } from '../ca/lifecycle.ts'
 import { checkBody, signatureHeader } from '../events/webhook-signature.ts'
 import { createReplayMemory } from '../jws/replay-memory.ts'
 import { leaverBody, parseWith } from '../schema/api-bodies.ts'
 import type { OwnersPort } from '../store/ports.ts'
-import { authorize } from './admin/authorize.ts'
+import { type Actor, authorize } from './admin/authorize.ts'
+import { endOwner, type OwnerGoneDeps } from './admin/owner-gone.ts'
 import { methodNotAllowed } from './agent-api.ts'
 import { sendJson } from './answer.ts'
 import { parseJson } from './body.ts'
@@ -18,9 +18,8 @@ import { HttpError } from './errors.ts'
 
 export const leaverPaths = { leaver: '/v1/webhooks/leaver' } as const
 
-export interface LeaverDeps {
+export interface LeaverDeps extends OwnerGoneDeps {
   readonly clock: Clock
-  readonly lifecycle: Pick<Lifecycle, 'ownerGone'>
   readonly owners: Pick<OwnersPort, 'find'>
   /** null: no provider is configured. */
   readonly secret: () => string | null
@@ -60,7 +59,7 @@ const createSignatureCheck = (deps: LeaverDeps) => {
   }
 }
 
-const leave = async (deps: LeaverDeps, owner: string, response: Response): Promise<void> => {
+const leave = async (deps: LeaverDeps, actor: Actor | null, owner: string, response: Response): Promise<void> => {
   const found = deps.owners.find(owner)
   if (found === null || found.state === 'gone') {
     sendJson(response, 200, { owner, result: found === null ? 'unknown' : 'gone_already', agents: [], certificates: 0 })
@@ -68,7 +67,7 @@ const leave = async (deps: LeaverDeps, owner: string, response: Response): Promi
   }
   try {
     const options = { context: contextOf(response), why: 'leaver', dryRun: false }
-    const { registrations, certificates, intents } = await deps.lifecycle.ownerGone(owner, options)
+    const { registrations, certificates, intents } = await endOwner(deps, actor, owner, options)
     const agents = registrations.map(({ name }) => name)
     sendJson(response, 200, { owner, result: 'gone', agents, certificates: certificates + intents })
   } catch (error) {
@@ -83,17 +82,19 @@ const receive = (deps: LeaverDeps): RequestHandler => {
   return async (request, response) => {
     const body = (request.body ?? new Uint8Array()) as Uint8Array
     const call = callOf(response)
+    let actor: Actor | null = null
     if (call.caller.kind === 'peer') {
       // As `agentca owner gone` is allowed; the mode only makes a difference to the socket.
       const decision = authorize('ownersGone', call.caller, { mode: 'production', hasActiveOperator: () => true })
       if (!decision.allow) throw new HttpError(decision.code, decision.message, { hint: decision.hint })
+      actor = decision.actor
     } else {
       checkSignature(request.get(signatureHeader), body)
       // Nobody's registration: rows begin with 1.
       setCall(response, { ...call, evidence: { who: 'webhook:leaver', registrationId: 0 } })
     }
     const { owner } = parseWith(leaverBody, parseJson(body), 'body')
-    await leave(deps, owner, response)
+    await leave(deps, actor, owner, response)
   }
 }
 

@@ -179,6 +179,7 @@ const composeServer = async (
       clock,
       lifecycle: operations.lifecycle,
       owners: ledger.owners,
+      registrations: ledger.registrations,
       secret: leaverSecret.current,
       toleranceMs: config.webhooks.in.tolerance * 1000,
     },

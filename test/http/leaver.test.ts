@@ -25,6 +25,7 @@ beforeAll(async () => {
     clock: { now: () => clockMs, monotonic: () => performance.now() },
     lifecycle: world.deps.lifecycle,
     owners: world.ledger.owners,
+    registrations: world.ledger.registrations,
     toleranceMs: 300_000,
   }
   const serve = async (current: string | null) => {
@@ -149,6 +150,29 @@ describe('a delivery', () => {
     const done = await unconfigured({ body: leaves('sales'), shown: security })
     expect([done.status, done.body.result]).toEqual([200, 'gone'])
     expect(world.front.leavesOf(done)).toMatchObject([{ event: 'owner_gone', who: 'operator:op-sec' }])
+  })
+
+  test('makes nobody leave who owns an operator above the one who calls, as by the admin API', async () => {
+    const context = { requestId: 'r', who: 'operator:root', source: 'local' }
+    const blank = {
+      purpose: '',
+      profile: null,
+      roles: [],
+      attributes: {},
+      dnsNames: [],
+      instanceLimit: null,
+      until: null,
+    }
+    for (const owner of ['alice', 'bob'])
+      await world.deps.registry.create(
+        { ...blank, kind: 'operator', name: `op-${owner}`, owner, operatorRole: 'admin' },
+        { context, dryRun: false },
+      )
+    const refused = await ask({ body: leaves('alice'), shown: operators[0] })
+    expect([refused.status, refused.body.code]).toEqual([403, 'role_insufficient'])
+    expect(world.ledger.owners.find('alice')?.state).toBe('active')
+    const provider = await ask(signed(leaves('alice')))
+    expect([provider.status, provider.body.result]).toEqual([200, 'gone'])
   })
 
   test('with another method is told which one there is', async () => {

@@ -16,9 +16,10 @@ import {
   tokenAnswer,
   wholeList,
 } from './answers.ts'
-import { type Actor, checkRank, checkRole } from './authorize.ts'
+import { type Actor, checkRole } from './authorize.ts'
 import type { AdminDeps } from './deps.ts'
 import type { AdminCall, Handlers } from './handler.ts'
+import { endOwner } from './owner-gone.ts'
 import { filled, namedRegistration } from './query.ts'
 
 type Names =
@@ -149,13 +150,9 @@ export const registrationHandlers = (deps: AdminDeps): Pick<Handlers, Names> => 
         .map(({ name, state, agents, createdAt }) => ({ name, state, agents, createdAt: time(createdAt) })),
     ),
   ownersGone: async call => {
-    // None of their certificates could be renewed any more.
-    const operators = { kind: 'operator', owner: call.params.name, state: 'active', limit: 1000 } as const
-    for (const each of deps.ledger.registrations.list(operators)) checkRank(call.actor, each, 'the owner')
-    return {
-      radius: radiusAnswer(await deps.lifecycle.ownerGone(call.params.name, optionsOf(call))),
-      dryRun: call.body.dryRun,
-    }
+    const parts = { lifecycle: deps.lifecycle, registrations: deps.ledger.registrations }
+    const radius = await endOwner(parts, call.actor, call.params.name, optionsOf(call))
+    return { radius: radiusAnswer(radius), dryRun: call.body.dryRun }
   },
   agentsCreate: async call =>
     registrationAnswer(await deps.registry.create(draftOf('agent', call.body), optionsOf(call))),
