@@ -67,9 +67,12 @@ const widenedHead = (head: ResourceHead): ResourceHead => {
   return isWholeService(within) ? within : { op: 'All' }
 }
 
+/** A head that holds for the service itself and for whatever is in it, or for neither. */
+const isForAll = (head: ResourceHead): boolean => head.op === 'All' || (head.op === 'in' && isWholeService(head))
+
 /** Whether the statement may hold for one call and not for another by the same caller at the same time. */
 export const isConditional = ({ resource, conditions }: PolicyJson): boolean =>
-  !isWholeService(resource) || conditions.some(({ body }) => dependsOnCall(body))
+  !isForAll(resource) || conditions.some(({ body }) => dependsOnCall(body))
 
 /** The statement as it applies to the widest: without what depends on the call. It applies wherever the statement itself may. */
 export const widened = (policy: PolicyJson): PolicyJson => ({

@@ -69,9 +69,14 @@ const plainCall = (principal: PolicyPrincipal, action: string, at: number): Poli
 
 const isForbid = ({ effect }: Statement): boolean => effect === 'forbid'
 
-/** Refusals as wide as they may be, grants as narrow as they are. */
+/**
+ * Refusals as wide as they may be, and only those grants that hold for every call: what a call without any context would be granted
+ * (`unless { context has amount && … }`), another one may be denied.
+ */
 const strictest = (statements: readonly Statement[]): readonly Statement[] =>
-  statements.map(each => (isForbid(each) && each.conditional ? { ...each, json: widened(each.json) } : each))
+  statements
+    .filter(each => isForbid(each) || !each.conditional)
+    .map(each => (each.conditional ? { ...each, json: widened(each.json) } : each))
 
 /** Grants as wide as they may be, and only those refusals that hold for every call. */
 const loosest = (statements: readonly Statement[]): readonly Statement[] =>

@@ -3,6 +3,8 @@ import { agent, call, evaluatorOf, noon } from './cedar-world.ts'
 
 const readers = 'permit(principal in Role::"reader", action in Action::"orders:*", resource);'
 
+const secret = { type: 'Resource', id: 'secret', attributes: {} } as const
+
 describe('scopes', () => {
   it('are what is permitted and not forbidden, by role, owner, attribute and name; nothing by default', () => {
     const house = evaluatorOf(`
@@ -34,6 +36,36 @@ describe('scopes', () => {
     expect(house.grants(agent(), noon)).toEqual({ scopes: [], conditional: ['orders:refund'] })
     const decide = (amount: number) => house.decide(call({ action: 'orders:refund', context: { amount } })).decision
     expect([decide(100), decide(101)]).toEqual(['allow', 'deny'])
+  })
+
+  it.each([
+    [
+      'unless the call says',
+      'resource',
+      'unless { context has amount && context.amount > 100 }',
+      { context: { amount: 101 } },
+    ],
+    [
+      'when the call does not say',
+      'resource',
+      'when { !(context has amount && context.amount > 100) }',
+      { context: { amount: 101 } },
+    ],
+    [
+      'unless it comes from',
+      'resource',
+      'unless { context has source && context.source.isInRange(ip("203.0.113.0/24")) }',
+      { source: '203.0.113.1' },
+    ],
+    ['unless it is about', 'resource', 'unless { resource == Resource::"secret" }', { resource: secret }],
+    ['for the service itself', 'resource == Service::"orders"', '', { resource: secret }],
+    ['for services', 'resource is Service', '', { resource: secret }],
+  ])('are not granted where a permit leaves some call out: %s', (_, head, condition, changes) => {
+    const house = evaluatorOf(`permit(principal, action == Action::"orders:refund", ${head}) ${condition};`)
+    const decide = (more: Parameters<typeof call>[0]) =>
+      house.decide(call({ action: 'orders:refund', ...more })).decision
+    expect([decide({}), decide(changes)]).toEqual(['allow', 'deny'])
+    expect(house.grants(agent(), noon)).toEqual({ scopes: [], conditional: ['orders:refund'] })
   })
 
   it('hold for every call: what may be forbidden for some call is no scope, only for those whom it may concern', () => {
