@@ -37,6 +37,8 @@ export interface Subscribers {
   acknowledge(subscriber: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>, n: number | null): Subscriber
   /** @returns null when it was not known */
   forget(subscriber: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>): Subscriber | null
+  /** It is retired: none of its processes is waited for, and their places are free. @returns those who were known */
+  forgetRegistration(registration: Pick<SubscriberIdentity, 'kind' | 'name'>): readonly Subscriber[]
   /** Forgets who is gone for so long that it refuses everybody by itself. */
   sweep(): void
   /** Until when it may still admit a caller by what it knew; milliseconds since the epoch. */
@@ -46,14 +48,54 @@ export interface Subscribers {
   enforcing(): readonly Subscriber[]
 }
 
-/** As many as the listener takes connections: each is some hundred bytes here. */
-const maxSubscribers = 10_000
+/** As many as the listener takes connections: each is some hundred bytes here. Agents have as many of their own. */
+const maxInPool = 10_000
+/** Of one service or operator: a key that leaks takes a part of the places, and never all. An agent has one for each instance. */
+const maxOfRegistration = 2000
+
+type Pool = 'agents' | 'others'
+
+/** Owned by createSubscribers: how many places are taken, in all and by each registration. */
+const createPlaces = () => {
+  const pools: Record<Pool, number> = { agents: 0, others: 0 }
+  const registrations = new Map<string, number>()
+  const poolOf = ({ kind }: Pick<SubscriberIdentity, 'kind'>): Pool => (kind === 'agent' ? 'agents' : 'others')
+  const keyOf = ({ kind, name }: Pick<SubscriberIdentity, 'kind' | 'name'>): string => `${kind} ${name}`
+  const count = (identity: SubscriberIdentity, change: 1 | -1): void => {
+    pools[poolOf(identity)] += change
+    const of = (registrations.get(keyOf(identity)) ?? 0) + change
+    if (of === 0) registrations.delete(keyOf(identity))
+    else registrations.set(keyOf(identity), of)
+  }
+  return {
+    /** @throws FeedError `too_many_subscribers` */
+    take: (identity: SubscriberIdentity): void => {
+      const pool = poolOf(identity)
+      if (pool === 'others' && (registrations.get(keyOf(identity)) ?? 0) >= maxOfRegistration)
+        throw new FeedError(
+          'too_many_subscribers',
+          `${maxOfRegistration} of ${keyOf(identity)} follow the feed already`,
+          {
+            hint: 'let processes keep their `subscriber` name over restarts: names that are gone keep their places until they refuse everybody',
+          },
+        )
+      if (pools[pool] >= maxInPool)
+        throw new FeedError('too_many_subscribers', `${maxInPool} subscribers follow the feed already`)
+      count(identity, 1)
+    },
+    free: (identity: SubscriberIdentity): void => count(identity, -1),
+  }
+}
 
 export const createSubscribers = (deps: { readonly clock: Clock; readonly leaseSeconds: number }): Subscribers => {
   const { clock, leaseSeconds } = deps
   const known = new Map<string, Subscriber>()
+  const places = createPlaces()
   const keyOf = ({ kind, name, replica }: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>): string =>
     `${kind} ${name}/${replica}`
+  const drop = (key: string, subscriber: Subscriber): void => {
+    if (known.delete(key)) places.free(subscriber)
+  }
   const coveredUntil = ({ heartbeatAt, connectedAt, maxStalenessSeconds }: Subscriber): number =>
     (heartbeatAt ?? connectedAt) + (leaseSeconds + maxStalenessSeconds) * 1000
 
@@ -61,8 +103,7 @@ export const createSubscribers = (deps: { readonly clock: Clock; readonly leaseS
     connect: (identity, sent) => {
       const key = keyOf(identity)
       const before = known.get(key)
-      if (before === undefined && known.size >= maxSubscribers)
-        throw new FeedError('too_many_subscribers', `${maxSubscribers} subscribers follow the feed already`)
+      if (before === undefined) places.take(identity)
       // The same object through all its connections: others wait for its acknowledgement.
       const subscriber: Subscriber = Object.assign(
         before ?? { label: `${identity.name}/${identity.replica}`, acked: null, ackedAt: null, heartbeatAt: null },
@@ -92,13 +133,19 @@ export const createSubscribers = (deps: { readonly clock: Clock; readonly leaseS
     },
     forget: identity => {
       const subscriber = known.get(keyOf(identity))
-      known.delete(keyOf(identity))
-      return subscriber ?? null
+      if (subscriber === undefined) return null
+      drop(keyOf(identity), subscriber)
+      return subscriber
+    },
+    forgetRegistration: ({ kind, name }) => {
+      const those = [...known].filter(([, each]) => each.kind === kind && each.name === name)
+      for (const [key, subscriber] of those) drop(key, subscriber)
+      return those.map(([, subscriber]) => subscriber)
     },
     sweep: () => {
       const now = clock.now()
       for (const [key, subscriber] of known)
-        if (subscriber.disconnectedAt !== null && coveredUntil(subscriber) <= now) known.delete(key)
+        if (subscriber.disconnectedAt !== null && coveredUntil(subscriber) <= now) drop(key, subscriber)
     },
     coveredUntil,
     all: () => known.values(),

@@ -55,10 +55,14 @@ describe('a stream ends', () => {
     other.reader.close()
   })
 
-  it('when its service is retired', async () => {
-    const { reader } = await listening('retired')
+  it('when its service is retired; nobody waits for its processes then, nor do they keep a place', async () => {
+    const { holder, reader } = await listening('retired')
+    const gone = await serving.read(holder, { subscriber: 'gone' })
+    await gone.until(isType('heartbeat'))
+    gone.close()
     await world.setState('service', 'retired', 'retired')
     expect(await reader.ended()).toBe('certificate_revoked')
+    expect(serving.feed.status().subscribers.filter(({ subscriber }) => subscriber.name === 'retired')).toEqual([])
   })
 
   it('when its certificate expires', async () => {
