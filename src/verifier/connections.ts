@@ -36,21 +36,25 @@ export const peerOf = (connection: Connection | null, wall: number): Peer => {
   return proof.peer
 }
 
-/** What tells a connection from all others of the process. */
+/** What tells a TCP connection from all others of the process. A socket in the file system has none of it. */
 export interface Ends {
+  readonly localAddress?: string | undefined
   readonly localPort?: number | undefined
   readonly remoteAddress?: string | undefined
   readonly remotePort?: number | undefined
 }
-const endsText = ({ localPort, remoteAddress, remotePort }: Ends): string =>
-  `${localPort} ${remoteAddress} ${remotePort}`
+/** null: they tell it from no other. */
+const endsText = ({ localAddress, localPort, remoteAddress, remotePort }: Ends): string | null =>
+  [localAddress, localPort, remoteAddress, remotePort].includes(undefined)
+    ? null
+    : `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`
 
 export interface Connections {
   /** On `secureConnection`. */
   opened(socket: TLSSocket, openedAt: number, wall: number): void
   /** null: the socket is none of these. */
   of(socket: Socket): Connection | null
-  /** By its ends, for those who do not give the socket away. */
+  /** By its ends, for those who do not give the socket away. null: of none, or of several: who calls cannot be told then. */
   between(ends: Ends): Connection | null
   /** What the handshakes prove to those whose anchors have changed: who proves nothing any more is cut. */
   reprove(wall: number): void
@@ -85,7 +89,7 @@ const prove = (socket: TLSSocket, trust: Trust, at: number): Connection['proof']
 
 export const createConnections = (trust: () => Trust): Connections => {
   const open = new Set<Connection>()
-  const byEnds = new Map<string, Connection>()
+  const byEnds = new Map<string, readonly Connection[]>()
   return {
     opened: (socket, openedAt, wall) => {
       const connection: Connection = {
@@ -98,14 +102,21 @@ export const createConnections = (trust: () => Trust): Connections => {
       ;(socket as Marked).agentcaConnection = connection
       open.add(connection)
       const ends = endsText(socket)
-      byEnds.set(ends, connection)
+      if (ends !== null) byEnds.set(ends, [...(byEnds.get(ends) ?? []), connection])
       socket.once('close', () => {
         open.delete(connection)
-        if (byEnds.get(ends) === connection) byEnds.delete(ends)
+        if (ends === null) return
+        const others = (byEnds.get(ends) ?? []).filter(each => each !== connection)
+        if (others.length === 0) byEnds.delete(ends)
+        else byEnds.set(ends, others)
       })
     },
     of: socket => (socket as unknown as Marked).agentcaConnection ?? null,
-    between: ends => byEnds.get(endsText(ends)) ?? null,
+    between: ends => {
+      const text = endsText(ends)
+      const [first = null, ...others] = text === null ? [] : (byEnds.get(text) ?? [])
+      return others.length === 0 ? first : null
+    },
     reprove: wall => {
       for (const connection of open) {
         const before = connection.proof
