@@ -11,10 +11,8 @@ export interface BrakeState {
 }
 
 export interface Brake {
-  /** @returns whether the action may go on; then it counts */
-  take(agent: string, at: number, fleet: number): boolean
-  /** It came to nothing after all. */
-  giveBack(agent: string): void
+  /** @returns null: the action may not go on; otherwise it counts, and this takes it back where it came to nothing after all */
+  take(agent: string, at: number, fleet: number): (() => void) | null
   state(at: number, fleet: number): BrakeState
   /** Somebody looked: the window begins anew. */
   release(): void
@@ -22,13 +20,14 @@ export interface Brake {
 
 export const createBrake = (rules: () => MonitorRules['brake']): Brake => {
   // Owned by this closure: agents in the order of the last action. Never more of them than are allowed at once.
-  const acted = new Map<string, number>()
+  // `actions`: those that stand; another rule's failure must not erase an agent that is held.
+  const acted = new Map<string, { at: number; actions: number }>()
   let brakedAt: number | null = null
 
   const expire = (at: number): void => {
     const since = at - rules().window * 1000
-    for (const [agent, when] of acted) {
-      if (when > since) break
+    for (const [agent, last] of acted) {
+      if (last.at > since) break
       acted.delete(agent)
     }
     if (brakedAt !== null && brakedAt <= since) brakedAt = null
@@ -42,14 +41,16 @@ export const createBrake = (rules: () => MonitorRules['brake']): Brake => {
       expire(at)
       if (!acted.has(agent) && acted.size >= allowedOf(fleet)) {
         brakedAt = at
-        return false
+        return null
       }
+      const entry = acted.get(agent) ?? { at, actions: 0 }
+      entry.at = at
+      entry.actions++
       acted.delete(agent)
-      acted.set(agent, at)
-      return true
-    },
-    giveBack: agent => {
-      acted.delete(agent)
+      acted.set(agent, entry)
+      return () => {
+        if (--entry.actions === 0 && acted.get(agent) === entry) acted.delete(agent)
+      }
     },
     state: (at, fleet) => {
       expire(at)

@@ -71,6 +71,12 @@ export interface Responses {
   settled(): Promise<void>
 }
 
+interface Decided {
+  readonly outcome: Outcome
+  /** Takes its place in the brake back; null: nothing is done. */
+  readonly giveBack: (() => void) | null
+}
+
 const keyOf = (rule: string, { by, value }: Target): string => `${rule} ${by} ${value}`
 
 /** Findings without an action that get a leaf of their own: a rule that is too eager must not fill the log. */
@@ -98,10 +104,11 @@ export const createResponses = (deps: ResponseDeps): Responses => {
     if (rule.action === 'revoke') return instance !== undefined && instance !== 'revoked'
     return state === 'active' && instance === 'active'
   }
-  const outcomeOf = ({ action, dryRun }: MonitorRule, agent: string, at: number): Outcome => {
-    if (action === 'alert') return 'alert'
-    if (dryRun) return 'dry-run'
-    return brake.take(agent, at, fleet()) ? action : 'braked'
+  const decide = ({ action, dryRun }: MonitorRule, agent: string, at: number): Decided => {
+    if (action === 'alert') return { outcome: 'alert', giveBack: null }
+    if (dryRun) return { outcome: 'dry-run', giveBack: null }
+    const giveBack = brake.take(agent, at, fleet())
+    return { outcome: giveBack === null ? 'braked' : action, giveBack }
   }
   const mayWrite = (at: number): boolean => {
     if (at - minute.start >= 60_000) minute = { start: at, leaves: 0 }
@@ -122,12 +129,14 @@ export const createResponses = (deps: ResponseDeps): Responses => {
     if (finding.outcome === 'revoke') return actions.revoke(target, reason, order)
     return target.by === 'agent' ? actions.holdAgent(target.value, order) : actions.lockInstance(target.value, order)
   }
-  const act = async (finding: Finding, reason: string): Promise<void> => {
+  const act = async (finding: Finding, rule: MonitorRule, giveBack: () => void): Promise<void> => {
     try {
-      await perform(finding, reason)
+      await perform(finding, rule.reason)
       metrics.observe('agentca_monitor_action_seconds', Math.max(0, clock.now() - finding.at) / 1000)
     } catch (error) {
-      brake.giveBack(finding.agent)
+      giveBack()
+      // Two rules may trip on one call: the second one finds done what it wanted.
+      if (!isOpen(rule, finding.agent, targetOf(finding))) return
       // Silence after a failure would be the end of it: the next call that trips the rule tries again.
       coolDown.end(keyOf(finding.rule, targetOf(finding)))
       store.addFinding(storedFinding({ ...finding, outcome: 'failed', cure: cureOf('failed', finding) }))
@@ -149,7 +158,7 @@ export const createResponses = (deps: ResponseDeps): Responses => {
       const target = targetOf(about)
       if (!isOpen(rule, agent, target)) return false
       if (!coolDown.take(keyOf(rule.name, target), at, rule.cooldown * 1000)) return false
-      const outcome = outcomeOf(rule, agent, at)
+      const { outcome, giveBack } = decide(rule, agent, at)
       const finding: Finding = {
         id: deps.newId(),
         at: Math.round(at),
@@ -167,8 +176,8 @@ export const createResponses = (deps: ResponseDeps): Responses => {
       )
       write(finding)
       store.addFinding(storedFinding(finding))
-      if (outcome === 'hold' || outcome === 'revoke') {
-        const action = act(finding, rule.reason).finally(() => running.delete(action))
+      if (giveBack !== null) {
+        const action = act(finding, rule, giveBack).finally(() => running.delete(action))
         running.add(action)
       }
       return true

@@ -353,6 +353,30 @@ describe('a rule that acts', () => {
     ])
   })
 
+  it('counts in the brake also when two rules trip on one call, and the second finds its work done', async () => {
+    const names = Array.from({ length: 6 }, (_, i) => `agent-${i}`)
+    for (const name of names) await addAgent(name)
+    for (const [second, three] of [
+      ['hold', names.slice(0, 3)],
+      ['revoke', names.slice(3)],
+    ] as const) {
+      monitor = begin(`dryRun: false
+brake: {percent: 1, atLeast: 2, window: 1h}
+rules:
+  first: {when: decoy, actions: [bait], action: hold}
+  second: {when: decoy, actions: [bait], action: ${second}}`)
+      monitor.releaseBrake()
+      for (const name of three) {
+        touch(name)
+        await settled()
+        await settled()
+      }
+      expect(monitor.status().brake).toMatchObject({ acted: 2, allowed: 2 })
+      expect(found().filter(each => each.endsWith('failed'))).toEqual([])
+    }
+    expect(names.map(instanceState)).toEqual(['locked', 'locked', 'active', 'revoked', 'revoked', 'active'])
+  })
+
   it('that could not act says so, gives its place in the brake back, and tries again', async () => {
     monitor = begin(`dryRun: false\n${canary()}`, true)
     touch('billing')
