@@ -120,8 +120,10 @@ const createAgentRecord = (name: string, at: number, stored: StoredAgent | null)
   }
 }
 
-const seeNetwork = (agent: Kept, network: string, first: number, last: number): string | null => {
+const seeNetwork = (agent: Kept, network: string, { outcome, first, last }: Decision): string | null => {
   const known = agent.networks.get(network)
+  // Whoever was refused must not make the place known that it comes from.
+  if (outcome === 'deny') return known === undefined ? network : null
   if (known !== undefined) {
     known.last = Math.max(known.last, last)
     return null
@@ -180,7 +182,7 @@ export const createRecord = ({ store, now, networks, limits }: RecordDeps): Roll
         instance,
         decision,
         novelty: agent.uses.add(decision, { allowed: counted.allowed, denied }, first, last),
-        newNetwork: seeNetwork(agent, networkOf(decision.source, networks()), first, last),
+        newNetwork: seeNetwork(agent, networkOf(decision.source, networks()), decision),
       }
     },
     agents: () => agents.values(),

@@ -1,8 +1,11 @@
-// What one agent does, each thing once, with counts by hour and by day. Bounded: what was not done for longest is forgotten first.
+// What one agent does, each thing once, with counts by hour and by day. What it only ever was denied is kept apart: it is no habit, and must
+// not push habits out. Bounded: what was not done for longest is forgotten first.
 import type { StoredUse, UseCount } from '../store/activity.ts'
 import type { Use } from './activity.ts'
 
 export const maxUses = 256
+/** Beside them: of what was only ever denied. */
+export const maxRefused = 64
 const hourMs = 3_600_000
 const dayMs = 24 * hourMs
 const keptHoursMs = 48 * hourMs
@@ -19,7 +22,7 @@ export interface Counted {
   readonly denied: number
 }
 
-/** Which parts of a use were never seen before. */
+/** Which parts of a use were never allowed before. */
 export interface Novelty {
   readonly service: boolean
   /** This action at this service. */
@@ -74,40 +77,61 @@ const sumSince = (slots: readonly Slot[], spanMs: number, since: number): Counte
 const keyOf = ({ service, action, resourceClass }: UseKey): string => `${service}\0${action}\0${resourceClass}`
 const copyOf = (slots: readonly UseCount[]): Slot[] => slots.map(slot => ({ ...slot }))
 
+type Entries = Map<string, Entry>
+
+const keep = (entries: Entries, key: string, entry: Entry, bound: number): void => {
+  entries.delete(key)
+  entries.set(key, entry)
+  if (entries.size > bound) entries.delete(entries.keys().next().value as string)
+}
+
+const noveltyIn = (habits: Entries, key: UseKey): Novelty => {
+  let service = true
+  for (const entry of habits.values()) {
+    if (entry.service !== key.service) continue
+    if (entry.action === key.action) return { service: false, action: false }
+    service = false
+  }
+  return { service, action: true }
+}
+
 export const createUses = (stored: readonly StoredUse[] = []): Uses => {
   // Owned by this closure; in the order of last use.
-  const entries = new Map<string, Entry>()
-  for (const use of [...stored].sort((a, b) => a.last - b.last).slice(-maxUses))
-    entries.set(keyOf(use), { ...use, hours: copyOf(use.hours), days: copyOf(use.days) })
-
-  const noveltyOf = (key: UseKey): Novelty => {
-    let service = true
-    for (const entry of entries.values()) {
-      if (entry.service !== key.service) continue
-      if (entry.action === key.action) return { service: false, action: false }
-      service = false
-    }
-    return { service, action: true }
+  const habits: Entries = new Map()
+  const refused: Entries = new Map()
+  const put = (key: string, entry: Entry, isAllowed: boolean): void => {
+    if (isAllowed || habits.has(key)) {
+      refused.delete(key)
+      keep(habits, key, entry, maxUses)
+    } else keep(refused, key, entry, maxRefused)
   }
+  for (const use of [...stored].sort((a, b) => a.last - b.last)) {
+    const entry = { ...use, hours: copyOf(use.hours), days: copyOf(use.days) }
+    put(
+      keyOf(use),
+      entry,
+      use.days.some(({ allowed }) => allowed > 0),
+    )
+  }
+  const all = (): readonly Entry[] => [...habits.values(), ...refused.values()]
 
   return {
     add: (key, counted, first, last) => {
       const text = keyOf(key)
-      const known = entries.get(text)
-      const novelty = known === undefined ? noveltyOf(key) : { service: false, action: false }
+      const habit = habits.get(text)
+      const novelty = habit === undefined ? noveltyIn(habits, key) : { service: false, action: false }
       const { service, action, resourceClass } = key
+      const known = habit ?? refused.get(text)
       const entry: Entry = known ?? { service, action, resourceClass, first, last, hours: [], days: [] }
       entry.last = Math.max(entry.last, last)
       count(entry.hours, hourMs, keptHoursMs, last, counted)
       count(entry.days, dayMs, keptDaysMs, last, counted)
-      entries.delete(text)
-      entries.set(text, entry)
-      if (entries.size > maxUses) entries.delete(entries.keys().next().value as string)
+      put(text, entry, counted.allowed > 0)
       return novelty
     },
     since: (since, now) => {
       const byHour = since > now - keptHoursMs + hourMs
-      return [...entries.values()]
+      return all()
         .filter(({ last }) => last >= since)
         .map(({ hours, days, ...use }) => ({
           ...use,
@@ -115,10 +139,9 @@ export const createUses = (stored: readonly StoredUse[] = []): Uses => {
         }))
         .sort((a, b) => b.last - a.last)
     },
-    stored: () =>
-      [...entries.values()].map(entry => ({ ...entry, hours: copyOf(entry.hours), days: copyOf(entry.days) })),
+    stored: () => all().map(entry => ({ ...entry, hours: copyOf(entry.hours), days: copyOf(entry.days) })),
     get size() {
-      return entries.size
+      return habits.size + refused.size
     },
   }
 }

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import type { Decision } from '../../src/monitor/instance-record.ts'
 import { createRecord, isOwnDenial, type RecordLimits } from '../../src/monitor/record.ts'
-import { maxUses } from '../../src/monitor/uses.ts'
+import { maxRefused, maxUses } from '../../src/monitor/uses.ts'
 import { openActivity } from '../../src/store/sqlite/activity.ts'
 
 const hour = 3_600_000
@@ -152,5 +152,25 @@ describe('the record', () => {
     for (let i = 0; i <= maxUses; i++) record.add(decision({ action: `u${i}`, last: start + i }))
     const actions = record.activityOf('invoices', 0).map(use => use.action)
     expect([actions.length, actions.includes('u0'), actions[0]]).toEqual([maxUses, false, `u${maxUses}`])
+  })
+
+  it('keeps what an agent does whatever it is denied, also over a restart', () => {
+    const { record, store } = world()
+    record.add(decision())
+    for (let i = 1; i <= 2 * maxUses; i++)
+      record.add(decision({ action: `u${i}`, outcome: 'deny', rule: 'scope_missing', last: start + i }))
+    record.save(1)
+    const again = createRecord({
+      store,
+      now: () => start,
+      networks: () => ({ ipv4: 24, ipv6: 48 }),
+      limits: { agents: 9, instances: 9 },
+    })
+    for (const each of [record, again]) {
+      const actions = each.activityOf('invoices', 0).map(use => use.action)
+      expect([actions.length, actions[0], actions.at(-1)]).toEqual([maxRefused + 1, `u${2 * maxUses}`, 'orders:read'])
+      expect(each.add(decision()).novelty.action).toBe(false)
+      expect(each.add(decision({ action: `u${2 * maxUses}` })).novelty.action).toBe(true)
+    }
   })
 })

@@ -202,6 +202,28 @@ describe('what was never there before', () => {
   })
 })
 
+describe('a call that was refused', () => {
+  it('makes nothing known: who probed while the agent was held, or without the scope, is told of when it gets through', async () => {
+    monitor = begin(`rules:
+  action: {when: first-use, of: action, learn: 1d, action: alert, cooldown: 1s}
+  service: {when: first-use, of: service, learn: 1d, action: alert, cooldown: 1s}
+  network: {when: new-network, learn: 1d, action: alert, cooldown: 1s}`)
+    const thief = { action: 'orders:refund', source: '203.0.113.9' }
+    report('billing')
+    at(time + 2 * day)
+    for (const rule of ['principal_held', 'scope_missing']) {
+      report('billing', { ...thief, outcome: 'deny', rule }, 'payroll')
+      expect(found()).toHaveLength(rule === 'principal_held' ? 0 : 3)
+    }
+    at(time + 5000)
+    report('billing', thief, 'payroll')
+    expect(found().slice(0, 3).sort()).toEqual(['action alert', 'network alert', 'service alert'])
+    at(time + 5000)
+    report('billing', thief, 'payroll')
+    expect(found()).toHaveLength(6)
+  })
+})
+
 describe('one instance at two addresses', () => {
   it('at once is held; one that moved is not', async () => {
     monitor = begin('dryRun: false\nrules: {two: {when: two-addresses, window: 1m, action: hold}}')
