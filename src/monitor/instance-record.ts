@@ -1,4 +1,5 @@
 // What one instance did in the last minutes: its rate, where it called from, what it was denied. Bounded in every part.
+import { isKnownSource } from './networks.ts'
 import { createSeconds, type Seconds } from './seconds.ts'
 
 const maxSources = 8
@@ -15,7 +16,7 @@ export interface Decision {
   readonly outcome: 'allow' | 'deny'
   /** Code of the rule that refused; empty where it was allowed. */
   readonly rule: string
-  /** Address that the call came from. */
+  /** Address that the call came from; anything else: it is not known. */
   readonly source: string
   readonly count: number
   /** Milliseconds since the epoch, by this machine's clock. */
@@ -56,6 +57,7 @@ export const createInstanceRecord = (id: string, agent: string): InstanceRecord 
   const seconds = createSeconds()
 
   const follow = ({ source, first, last }: Decision): void => {
+    if (!isKnownSource(source)) return
     const run = runs.get(source)
     runs.delete(source)
     if (run === undefined || first - run.last > sourcePauseMs) runs.set(source, { source, first, last })

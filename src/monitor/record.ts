@@ -32,7 +32,7 @@ export interface Sighting {
   readonly instance: InstanceRecord
   readonly decision: Decision
   readonly novelty: Novelty
-  /** Null: the network was known. */
+  /** Null: the network was known, or the source is not. */
   readonly newNetwork: string | null
 }
 
@@ -120,7 +120,8 @@ const createAgentRecord = (name: string, at: number, stored: StoredAgent | null)
   }
 }
 
-const seeNetwork = (agent: Kept, network: string, { outcome, first, last }: Decision): string | null => {
+const seeNetwork = (agent: Kept, network: string | null, { outcome, first, last }: Decision): string | null => {
+  if (network === null) return null
   const known = agent.networks.get(network)
   // Whoever was refused must not make the place known that it comes from.
   if (outcome === 'deny') return known === undefined ? network : null

@@ -3,7 +3,7 @@
 import type { LeafValue } from '../audit/leaf.ts'
 import type { MonitorRule, RuleKind, RuleOf } from '../schema/monitor.ts'
 import type { Decision, SourceRun } from './instance-record.ts'
-import { type NetworkLengths, networkOf } from './networks.ts'
+import { isKnownSource, type NetworkLengths, networkOf } from './networks.ts'
 import { isOwnDenial, type Sighting } from './record.ts'
 import type { Tally } from './seconds.ts'
 import { upperLimit, usualRate } from './statistics.ts'
@@ -146,8 +146,8 @@ const twoAddresses = (
   networks: NetworkLengths,
 ): Evidence | null => {
   const runs = instance.sources()
-  if (runs.length < 2) return null
-  const placeOf = (source: string): string => (rule.by === 'network' ? networkOf(source, networks) : source)
+  if (runs.length < 2 || !isKnownSource(decision.source)) return null
+  const placeOf = (source: string): string | null => (rule.by === 'network' ? networkOf(source, networks) : source)
   const here = runs.at(-1) as SourceRun
   const since = decision.last - rule.window * 1000
   const other = runs.find(

@@ -239,6 +239,19 @@ describe('one instance at two addresses', () => {
     const [finding] = monitor.findings({ limit: 1 })
     expect(finding?.evidence.addresses).toMatchObject([{ source: '192.0.2.2' }, { source: '192.0.2.1' }])
   })
+
+  it('is not one that a proxy reports without an address beside a backend that knows it', async () => {
+    monitor = begin(`dryRun: false
+rules:
+  two: {when: two-addresses, window: 1m, action: hold}
+  network: {when: new-network, learn: 1s, action: hold}`)
+    for (const source of ['192.0.2.1', 'unknown', '192.0.2.1', '', '192.0.2.1', 'unknown']) {
+      report('billing', { source }, source === '192.0.2.1' ? 'orders' : 'behind-nginx')
+      at(time + 2000)
+    }
+    await settled()
+    expect([found(), instanceState()]).toEqual([[], 'active'])
+  })
 })
 
 describe('a decoy', () => {

@@ -171,6 +171,7 @@ describe('patterns and networks', () => {
     const lengths = { ipv4: 20, ipv6: 48 }
     expect(networkOf('192.0.47.9', lengths)).toBe('192.0.32.0/20')
     expect(networkOf('2001:db8:1:2::9', lengths)).toBe('2001:db8:1::/48')
-    expect(networkOf('unknown', lengths)).toBe('unknown')
+    expect(networkOf('fe80::1%eth0', lengths)).toBe('fe80::/48')
+    expect(['unknown', '', 'proxy.example.org'].map(source => networkOf(source, lengths))).toEqual([null, null, null])
   })
 })
