@@ -8,6 +8,7 @@ import {
   type RequestOptions,
   request as requestUpstream,
   type ServerResponse,
+  STATUS_CODES,
 } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { Duplex } from 'node:stream'
@@ -62,7 +63,8 @@ const nominated = (headers: RawHeaders): ReadonlySet<string> => {
 /** What of a client's headers goes on, duplicates as they came. */
 const passedOn = (headers: RawHeaders, assertionHeader: string): Record<string, string[]> => {
   const dropped = nominated(headers)
-  const passed: Record<string, string[]> = {}
+  // Clients choose the names: `constructor` and the like must be none that are there already.
+  const passed: Record<string, string[]> = Object.create(null)
   for (let at = 0; at < headers.length; at += 2) {
     const name = (headers[at] as string).toLowerCase()
     if (dropped.has(name) || isIdentityHeader(name, assertionHeader)) continue
@@ -170,13 +172,16 @@ const forward = (deps: HttpProxyDeps, allowed: Allowed, request: IncomingMessage
   } else request.pipe(onward)
 }
 
+const endWithProblem = (socket: Duplex, status: number, body: string): void => {
+  const lines = ['Content-Type: application/problem+json', `Content-Length: ${Buffer.byteLength(body)}`]
+  const head = [`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, 'Connection: close']
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+}
+
 const refuseUpgrade = (deps: HttpProxyDeps, request: IncomingMessage, socket: Duplex, error: unknown): void => {
   deps.tell(error, { method: request.method ?? '', url: request.url ?? '' })
-  const { status, contentType, body } = answerOfRefusal(error)
-  const reason = status === 401 ? 'Unauthorized' : 'Forbidden'
-  socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: ${contentType}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  )
+  const { status, body } = answerOfRefusal(error)
+  endWithProblem(socket, status, body)
 }
 
 const headLines = ({ statusCode, statusMessage }: IncomingMessage, headers: readonly string[]): string => {
@@ -231,28 +236,38 @@ const upgrade = (
   onward.end()
 }
 
+/** A call that could not be passed on ends alone: what is thrown here would end the process, and every other call with it. */
+const notPassedOn = ({ log }: HttpProxyDeps, error: unknown, answer: (status: number, body: string) => void): void => {
+  log.error({ reason: messageOf(error) }, 'a call could not be passed on')
+  answer(502, badGateway)
+}
+
 export const createHttpProxy = (deps: HttpProxyDeps): Server => {
   // An upload may take its time; who sends it is known by then.
   const server = createServer(
     { ...deps.verifier.tlsOptions(), ...serverLimits, handshakeTimeout, requestTimeout: 0 },
     (request, response) => {
-      decide(deps, request).then(
-        allowed => forward(deps, allowed, request, response),
-        error => {
-          deps.tell(error, { method: request.method ?? '', url: request.url ?? '' })
-          request.resume()
-          const { status, body } = answerOfRefusal(error)
-          writeProblem(response, status, body)
-        },
-      )
+      decide(deps, request)
+        .then(
+          allowed => forward(deps, allowed, request, response),
+          error => {
+            deps.tell(error, { method: request.method ?? '', url: request.url ?? '' })
+            request.resume()
+            const { status, body } = answerOfRefusal(error)
+            writeProblem(response, status, body)
+          },
+        )
+        .catch(error => notPassedOn(deps, error, (status, body) => writeProblem(response, status, body)))
     },
   )
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy())
-    decide(deps, request).then(
-      allowed => upgrade(deps, allowed, request, socket, head),
-      error => refuseUpgrade(deps, request, socket, error),
-    )
+    decide(deps, request)
+      .then(
+        allowed => upgrade(deps, allowed, request, socket, head),
+        error => refuseUpgrade(deps, request, socket, error),
+      )
+      .catch(error => notPassedOn(deps, error, (status, body) => endWithProblem(socket, status, body)))
   })
   deps.verifier.attach(server)
   return server

@@ -1,0 +1,129 @@
+// The proxy's own part of HTTP: what of a request goes on to the backend, by the bytes that arrive there. Who calls is given here; that the
+// verifier is asked and cuts is shown with a real CA in test/story/forward-auth-sidecar.test.ts.
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { Server } from 'node:https'
+import { type AddressInfo, createServer as createTcpServer, type Socket, type Server as TcpServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { connect, type TLSSocket } from 'node:tls'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { silentLog } from '../../../src/base/log.ts'
+import { createHttpProxy, type HttpProxyDeps } from '../../../src/verifier/sidecar/http-proxy.ts'
+import type { VerifiedPeer } from '../../../src/verify/decision.ts'
+
+let directory: string
+let tls: { key: Buffer; cert: Buffer }
+const ending: (() => void)[] = []
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'agentca-http-proxy-'))
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'key', '-out', 'cert']
+  execFileSync('openssl', ['req', '-x509', ...key, '-subj', '/CN=x'], { cwd: directory, stdio: 'ignore' })
+  tls = { key: readFileSync(join(directory, 'key')), cert: readFileSync(join(directory, 'cert')) }
+})
+afterEach(() => {
+  for (const end of ending.splice(0)) end()
+})
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+const caller = {
+  ...{ kind: 'agent', name: 'billing', spiffeId: 'spiffe://x/agent/billing/i/1', instance: '1', serial: '01' },
+  ...{ roles: [], scopes: [] },
+} as unknown as VerifiedPeer
+
+const portOf = async (server: TcpServer | Server): Promise<number> => {
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  ending.push(() => server.close())
+  return (server.address() as AddressInfo).port
+}
+
+interface Backend {
+  readonly port: number
+  /** Whatever arrived on all connections. */
+  seen(): string
+}
+
+/** Answers each piece that begins a request. */
+const backendWith = async (answer: string): Promise<Backend> => {
+  let seen = ''
+  const open = new Set<Socket>()
+  const server = createTcpServer(socket => {
+    open.add(socket)
+    socket.on('error', () => {})
+    socket.on('data', chunk => {
+      seen += chunk.toString('latin1')
+      if (/^[A-Z]+ \//.test(chunk.toString('latin1'))) socket.write(answer)
+    })
+  })
+  ending.push(() => {
+    for (const socket of open) socket.destroy()
+  })
+  return { port: await portOf(server), seen: () => seen }
+}
+
+const ok = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
+
+const proxyTo = async (port: number, changes: Partial<HttpProxyDeps> = {}): Promise<number> => {
+  const server = createHttpProxy({
+    verifier: { tlsOptions: () => tls, attach: () => {}, verifyRequest: () => caller },
+    assert: async () => 'assertion',
+    assertionHeader: 'Agentca-Assertion',
+    kinds: ['agent'],
+    requirements: () => [],
+    now: () => 0,
+    upstream: { host: '127.0.0.1', port },
+    tell: () => {},
+    log: silentLog,
+    ...changes,
+  })
+  ending.push(() => server.closeAllConnections())
+  return portOf(server)
+}
+
+const connectTo = async (port: number): Promise<TLSSocket> => {
+  const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
+  socket.on('error', () => {})
+  ending.push(() => socket.destroy())
+  await once(socket, 'secureConnect')
+  return socket
+}
+
+/** Until a text is there, or the other side has ended. */
+const heard = async (socket: TLSSocket, wanted: RegExp): Promise<string> => {
+  let text = ''
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
+    text += (chunk as Buffer).toString('latin1')
+    if (wanted.test(text)) break
+  }
+  return text
+}
+
+const asked = async (port: number, head: readonly string[], body = ''): Promise<string> => {
+  const socket = await connectTo(port)
+  socket.write(`${[...head, 'Host: orders.internal'].join('\r\n')}\r\n\r\n${body}`)
+  return heard(socket, /^HTTP\/1\.1 (?!200)|ok$/)
+}
+
+describe('headers', { timeout: 5000 }, () => {
+  it.each(['Constructor', 'toString', '__proto__', 'hasOwnProperty'])('named %s go on like any other', async name => {
+    const backend = await backendWith(ok)
+    const port = await proxyTo(backend.port)
+    expect(await asked(port, ['GET / HTTP/1.1', `${name}: x`, `${name}: y`])).toMatch(/^HTTP\/1\.1 200/)
+    const lines = backend.seen().split('\r\n')
+    expect(lines.filter(line => line.toLowerCase().startsWith(`${name.toLowerCase()}:`))).toHaveLength(2)
+  })
+
+  it('that cannot be passed on are answered with 502, and the next call is served', async () => {
+    const backend = await backendWith(ok)
+    let calls = 0
+    // Node refuses such a value for a header.
+    const assert = async (): Promise<string> => (calls++ < 2 ? 'a\nb' : 'assertion')
+    const port = await proxyTo(backend.port, { assert })
+    expect(await asked(port, ['GET / HTTP/1.1'])).toMatch(/^HTTP\/1\.1 502/)
+    const upgrade = ['GET / HTTP/1.1', 'Connection: Upgrade', 'Upgrade: websocket']
+    expect(await asked(port, upgrade)).toMatch(/^HTTP\/1\.1 502/)
+    expect(await asked(port, ['GET / HTTP/1.1'])).toMatch(/^HTTP\/1\.1 200/)
+  })
+})
