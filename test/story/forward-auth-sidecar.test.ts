@@ -235,7 +235,7 @@ describe('as the proxy itself, for HTTP', { timeout: 90_000 }, () => {
         socket.end(`HTTP/1.1 426 Upgrade Required\r\n${chunked}`)
         return
       }
-      socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: test\r\nConnection: Upgrade\r\n\r\n')
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n')
       socket.pipe(socket)
       socket.on('error', () => {})
     })
@@ -302,7 +302,7 @@ describe('as the proxy itself, for HTTP', { timeout: 90_000 }, () => {
 
   it('passes on the answer of a backend that upgrades nothing', async () => {
     const socket = await connected(port, agent, roots())
-    socket.write('GET /plain HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: none\r\n\r\n')
+    socket.write('GET /plain HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n')
     let text = ''
     for await (const chunk of socket) text += chunk
     expect(text).toMatch(/^HTTP\/1\.1 426 [\s\S]*\r\n\r\nno upgrade$/)
@@ -355,7 +355,7 @@ describe('as the proxy itself, for HTTP', { timeout: 90_000 }, () => {
     honest.write('GET /events HTTP/1.1\r\nHost: orders.internal\r\n\r\n')
     expect(await firstData(events)).toMatch(/^HTTP\/1\.1 200/)
     expect(await firstData(honest)).toMatch(/^HTTP\/1\.1 200/)
-    const upgrade = 'Host: orders.internal\r\nConnection: Upgrade\r\nUpgrade: test\r\nAgentca-Name: root\r\n\r\n'
+    const upgrade = 'Host: orders.internal\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nAgentca-Name: root\r\n\r\n'
     upgraded.write(`GET /socket HTTP/1.1\r\n${upgrade}`)
     expect(await firstData(upgraded)).toMatch(/^HTTP\/1\.1 101/)
     expect(seen.headers['agentca-name']).toBe('rogue')

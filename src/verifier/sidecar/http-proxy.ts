@@ -128,11 +128,13 @@ const decide = async (deps: HttpProxyDeps, request: IncomingMessage): Promise<Al
   return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
 }
 
+/** RFC 9112 §6.3: whether one is announced. */
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
+
 /** RFC 9110 §9.2.2: the only ones that may be sent again over another connection when the one that was kept turns out to be closed. */
-const isRepeatable = ({ method, headers }: IncomingMessage): boolean =>
-  ['GET', 'HEAD', 'OPTIONS'].includes(method ?? '') &&
-  headers['content-length'] === undefined &&
-  headers['transfer-encoding'] === undefined
+const isRepeatable = (request: IncomingMessage): boolean =>
+  ['GET', 'HEAD', 'OPTIONS'].includes(request.method ?? '') && !hasBody(request)
 
 /** Connections to the backend are kept for such requests alone: any other that met a closing one would be lost. */
 const kept = new Agent({ keepAlive: true, maxFreeSockets: 64 })
@@ -184,6 +186,13 @@ const refuseUpgrade = (deps: HttpProxyDeps, request: IncomingMessage, socket: Du
   endWithProblem(socket, status, body)
 }
 
+/**
+ * WebSocket alone (RFC 6455 §4.1). Over another protocol, `h2c` above all, a client would make calls that nobody decides on, and say itself
+ * who it is.
+ */
+const isWebSocket = ({ headers }: Pick<IncomingMessage, 'headers'>): boolean =>
+  headers.upgrade?.toLowerCase() === 'websocket'
+
 const headLines = ({ statusCode, statusMessage }: IncomingMessage, headers: readonly string[]): string => {
   const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`]
   for (let at = 0; at < headers.length; at += 2) lines.push(`${headers[at]}: ${headers[at + 1]}`)
@@ -217,10 +226,19 @@ const upgrade = (
     headers: {
       ...upstreamHeaders(request, allowed, deps.assertionHeader),
       Connection: 'Upgrade',
-      Upgrade: request.headers.upgrade,
+      Upgrade: 'websocket',
     },
   })
   onward.once('upgrade', (answer, upstream, first) => {
+    if (!isWebSocket(answer)) {
+      upstream.destroy()
+      deps.log.warn(
+        { upgrade: answer.headers.upgrade ?? null },
+        'the backend changes to another protocol than WebSocket',
+      )
+      endWithProblem(socket, 502, badGateway)
+      return
+    }
     socket.write(headLines(answer, answer.rawHeaders))
     if (first.length > 0) socket.write(first)
     if (head.length > 0) upstream.write(head)
@@ -245,7 +263,14 @@ const notPassedOn = ({ log }: HttpProxyDeps, error: unknown, answer: (status: nu
 export const createHttpProxy = (deps: HttpProxyDeps): Server => {
   // An upload may take its time; who sends it is known by then.
   const server = createServer(
-    { ...deps.verifier.tlsOptions(), ...serverLimits, handshakeTimeout, requestTimeout: 0 },
+    {
+      ...deps.verifier.tlsOptions(),
+      ...serverLimits,
+      handshakeTimeout,
+      requestTimeout: 0,
+      // RFC 9110 §7.8: an upgrade may be ignored; the request is then one like any other.
+      shouldUpgradeCallback: request => isWebSocket(request) && !hasBody(request),
+    },
     (request, response) => {
       decide(deps, request)
         .then(

@@ -127,3 +127,41 @@ describe('headers', { timeout: 5000 }, () => {
     expect(await asked(port, ['GET / HTTP/1.1'])).toMatch(/^HTTP\/1\.1 200/)
   })
 })
+
+const switching = (protocol: string): string =>
+  `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\nok`
+
+describe('upgrades', { timeout: 5000 }, () => {
+  it.each(['h2c', 'HTTP/2.0', 'websocket, h2c', 'h2c, websocket', 'TLS/1.2'])(
+    'to %s are not asked for',
+    async protocol => {
+      const backend = await backendWith(ok)
+      const port = await proxyTo(backend.port)
+      const socket = await connectTo(port)
+      const head = `Host: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: ${protocol}\r\nHTTP2-Settings: AAMAAABk\r\n\r\n`
+      socket.write(`GET /one HTTP/1.1\r\n${head}`)
+      expect(await heard(socket, /ok$/)).toMatch(/^HTTP\/1\.1 200/)
+      // Still HTTP/1.1, decided call by call.
+      socket.write('GET /two HTTP/1.1\r\nHost: a\r\n\r\n')
+      expect(await heard(socket, /ok$/)).toMatch(/^HTTP\/1\.1 200/)
+      expect(backend.seen()).toMatch(/^GET \/one HTTP\/1\.1[\s\S]*GET \/two HTTP\/1\.1/)
+      expect(backend.seen()).not.toMatch(/upgrade|http2-settings/i)
+    },
+  )
+
+  it('to WebSocket go on; a backend that changes to anything else is cut', async () => {
+    const wanted = ['GET / HTTP/1.1', 'Connection: Upgrade', 'Upgrade: WebSocket']
+    const good = await backendWith(switching('websocket'))
+    expect(await asked(await proxyTo(good.port), wanted)).toMatch(/^HTTP\/1\.1 101/)
+    expect(good.seen()).toMatch(/\r\nUpgrade: websocket\r\n/)
+    const bad = await backendWith(switching('h2c'))
+    expect(await asked(await proxyTo(bad.port), wanted)).toMatch(/^HTTP\/1\.1 502/)
+  })
+
+  it('with a body are none: what follows the head is a body and no part of another protocol', async () => {
+    const backend = await backendWith(ok)
+    const head = ['GET / HTTP/1.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Content-Length: 4']
+    expect(await asked(await proxyTo(backend.port), head, 'body')).toMatch(/^HTTP\/1\.1 200/)
+    expect(backend.seen()).not.toMatch(/upgrade/i)
+  })
+})
