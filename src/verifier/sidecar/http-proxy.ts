@@ -52,11 +52,15 @@ const isIdentityHeader = (header: string, assertionHeader: string): boolean =>
   isSpelling(header, assertionHeader.toLowerCase()) ||
   identityNames.some(name => isSpelling(header, name))
 
+/** Not the sender's to take away: without its length a body would be a request of its own to the backend. */
+const neverNominated = ['content-length', 'host'] as const
+
 const nominated = (headers: RawHeaders): ReadonlySet<string> => {
   const names = new Set<string>(hopByHop)
   for (let at = 0; at < headers.length; at += 2)
     if ((headers[at] as string).toLowerCase() === 'connection')
       for (const name of (headers[at + 1] as string).split(',')) names.add(name.trim().toLowerCase())
+  for (const name of neverNominated) names.delete(name)
   return names
 }
 
@@ -168,10 +172,11 @@ const forward = (deps: HttpProxyDeps, allowed: Allowed, request: IncomingMessage
   response.once('close', () => {
     if (!response.writableFinished) onward.destroy()
   })
-  if (repeatable) {
+  if (hasBody(request)) request.pipe(onward)
+  else {
     request.resume()
     onward.end()
-  } else request.pipe(onward)
+  }
 }
 
 const endWithProblem = (socket: Duplex, status: number, body: string): void => {

@@ -165,3 +165,25 @@ describe('upgrades', { timeout: 5000 }, () => {
     expect(backend.seen()).not.toMatch(/upgrade/i)
   })
 })
+
+describe('the end of a body', { timeout: 5000 }, () => {
+  const second = 'DELETE /admin HTTP/1.1\r\nHost: x\r\nAgentca-Spiffe-Id: spiffe://x/agent/victim/i/9\r\n\r\n'
+  const chunk = `${second.length.toString(16)}\r\n${second}\r\n0\r\n\r\n`
+  it.each([
+    ['by its length', `Content-Length: ${second.length}`, 'content-length', second],
+    ['by chunks', 'Transfer-Encoding: chunked', 'transfer-encoding', chunk],
+  ])('goes on %s, whatever Connection names (RFC 9110 §7.6.1)', async (_, header, nominated, body) => {
+    const backend = await backendWith(ok)
+    const port = await proxyTo(backend.port)
+    for (const method of ['GET', 'DELETE', 'POST']) {
+      const before = backend.seen().length
+      const head = [`${method} /ok HTTP/1.1`, `Connection: ${nominated}, Host`, header]
+      expect(await asked(port, head, body)).toMatch(/^HTTP\/1\.1 200/)
+      const arrived = backend.seen().slice(before)
+      const [lines = ''] = arrived.split('\r\n\r\n')
+      expect(lines.toLowerCase().split('\r\n'), method).toContain(header.toLowerCase())
+      expect(lines).toMatch(/\r\nhost: orders\.internal/i)
+      expect(arrived.slice(lines.length + 4)).toBe(body)
+    }
+  })
+})
