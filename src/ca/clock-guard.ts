@@ -2,7 +2,8 @@
 // restarts included, and never more than 10 min further than the monotonic clock went since this process began. What is refused is
 // refused as long as it holds: a clock that is set right is trusted again, because nothing was signed meanwhile; one that is right
 // after all is accepted by an operator. Status goes on; issuance asks here, and whatever ends something for good takes its time from
-// here. A suspended machine's monotonic clock stands still, so waking up is a jump.
+// here. A suspended machine's monotonic clock stands still, so waking up is a jump. Nothing measures the time between two processes:
+// one that begins more than a day past what was known signs, but what cannot be undone waits until an operator has looked.
 import * as events from '../audit/events.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
@@ -15,6 +16,11 @@ const backToleranceMs = 5_000
 const aheadToleranceMs = 10 * 60_000
 /** The last signing time is written when it grew by so much: a crash forgets no more than is tolerated anyway. */
 const writeEveryMs = 5_000
+/**
+ * How far past the last known time a process may begin and still end things for good. Revocations are kept for longer than that beyond
+ * the end of their certificate (prune-revocations.ts), so a clock that is wrong by less prunes none that is needed.
+ */
+const unmeasuredToleranceMs = 24 * 3_600_000
 
 export interface ClockGuardDeps {
   readonly clock: Clock
@@ -24,7 +30,8 @@ export interface ClockGuardDeps {
 }
 
 export interface ClockState {
-  readonly state: 'ok' | 'refused'
+  /** `unconfirmed`: signs, and ends nothing for good. */
+  readonly state: 'ok' | 'unconfirmed' | 'refused'
   readonly now: number
   /** null: nothing was ever signed. */
   readonly lastSigning: number | null
@@ -40,6 +47,10 @@ export interface ClockGuard {
    * would be by the monotonic clock. A false future would retire what has long to live, and revoke nothing of it.
    */
   now(): number
+  /** Whether what `now` says may end something for good: not while the time that this process began with is unconfirmed. */
+  mayEnd(): boolean
+  /** Now and then: the time is known to be right, for the next process; not while it is refused or unconfirmed. */
+  confirm(): Promise<void>
   /** The operator says that the clock is right as it is now, audited; @throws when the ledger cannot record it, then nothing changes */
   accept(context: RequestContext, why?: string): Promise<ClockState>
   /** Writes the last signing time. The guard must not be used afterwards. */
@@ -53,7 +64,23 @@ const parseTime = (text: string | null): number | null => {
   return time
 }
 
+/** How long nothing measured the time before this process began; 0 where no time was known. */
+const createUnmeasured = (clock: Clock, knownBefore: number | null) => {
+  let known = knownBefore
+  let since = clock.monotonic()
+  return {
+    at: (now: number): number => (known === null ? 0 : now - known - (clock.monotonic() - since)),
+    accept: (now: number): void => {
+      known = now
+      since = clock.monotonic()
+    },
+  }
+}
+
 const seconds = (ms: number): number => Math.round(ms / 1000)
+
+const describeUnmeasured = (ms: number): string =>
+  `the server began ${Math.round(ms / 3_600_000)} h after the last time it knows: it signs, and retires, holds and prunes nothing by time`
 
 export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): ClockGuard => {
   let lastSigning = parseTime(meta.get('last_signing_time'))
@@ -63,6 +90,8 @@ export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): C
   /** How far the wall clock is before the monotonic one; the least that was ever trusted, so that steps ahead add up. */
   const offsetAt = (now: number): number => now - clock.monotonic()
   let trustedOffset = offsetAt(clock.now())
+  // Apart from the last signing: what was signed under a clock that nobody confirmed confirms nothing.
+  const unmeasured = createUnmeasured(clock, parseTime(meta.get('last_confirmed_time')) ?? lastSigning)
   /** One leaf for one period of distrust, not one for each request. */
   let told = false
   /** Writes that nobody waits for, in their order. */
@@ -75,10 +104,13 @@ export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): C
     )
   }
 
+  const isConfirmed = (now: number): boolean => problemAt(now) === null && unmeasured.at(now) <= unmeasuredToleranceMs
+
   const write = async (): Promise<void> => {
     const time = lastSigning
     if (time === null || time === written) return
-    await meta.set({ last_signing_time: String(time) })
+    const confirmed = isConfirmed(clock.now()) ? { last_confirmed_time: String(time) } : {}
+    await meta.set({ last_signing_time: String(time), ...confirmed })
     written = time
   }
 
@@ -113,9 +145,15 @@ export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): C
   const state = (): ClockState => {
     const now = clock.now()
     const problem = problemAt(now)
-    const detail = problem ?? 'the clock agrees with the last signing time and with the monotonic clock'
-    return { state: problem === null ? 'ok' : 'refused', now, lastSigning, detail }
+    if (problem !== null) return { state: 'refused', now, lastSigning, detail: problem }
+    if (!isConfirmed(now))
+      return { state: 'unconfirmed', now, lastSigning, detail: describeUnmeasured(unmeasured.at(now)) }
+    const detail = 'the clock agrees with the last signing time and with the monotonic clock'
+    return { state: 'ok', now, lastSigning, detail }
   }
+
+  const { state: first, lastSigning: last, detail } = state()
+  if (first === 'unconfirmed') log.warn({ lastSigning: last, detail }, 'is the clock right? then: agentca clock accept')
 
   return {
     check: now => {
@@ -130,6 +168,11 @@ export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): C
     },
     state,
     now: actingTime,
+    mayEnd: () => unmeasured.at(actingTime()) <= unmeasuredToleranceMs,
+    confirm: async () => {
+      const now = clock.now()
+      if (isConfirmed(now)) await meta.set({ last_confirmed_time: String(now) })
+    },
     accept: async (context, why) => {
       const now = clock.now()
       const offset = offsetAt(now)
@@ -139,6 +182,7 @@ export const createClockGuard = ({ clock, meta, audit, log }: ClockGuardDeps): C
       lastSigning = now
       begun = now
       trustedOffset = offset
+      unmeasured.accept(now)
       told = false
       await write()
       return state()

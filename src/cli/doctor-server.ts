@@ -50,6 +50,8 @@ const checkClocks = async (client: AdminClient, now: number): Promise<readonly C
         'set the clock right, or if it is: agentca clock accept',
       ),
     ]
+  if (clock.state === 'unconfirmed')
+    return [warn('clock', clock.detail, 'see that the clock is right, then: agentca clock accept')]
   const apart = Math.round(Math.abs(Date.parse(clock.now) - now) / 1000)
   return [
     apart > 60

@@ -59,7 +59,7 @@ const writeScreen = (io: CommandIo, status: StatusAnswer, now: number): void => 
       `${rates.issuedPerMinute} issued, ${rates.refusedPerMinute} refused, ${rates.revokedPerMinute} revoked`,
     ],
     ['signer', `${signer.state}: ${signer.detail}, ${signer.restarts} restarts`],
-    ['clock', clock.state === 'ok' ? 'ok' : `refused: ${clock.detail} (agentca clock accept)`],
+    ['clock', clock.state === 'ok' ? 'ok' : `${clock.state}: ${clock.detail} (agentca clock accept)`],
     [
       'audit',
       audit.checkpoint === null

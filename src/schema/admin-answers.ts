@@ -262,7 +262,7 @@ export interface HeadAnswer {
 }
 
 export interface ClockAnswer {
-  readonly state: 'ok' | 'refused'
+  readonly state: 'ok' | 'unconfirmed' | 'refused'
   readonly now: string
   readonly lastSigning: string | null
   readonly detail: string

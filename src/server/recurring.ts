@@ -20,6 +20,7 @@ const sweepEveryMs = 5 * seconds
 const endDatesEveryMs = 10 * seconds
 /** A grant ends at a second that somebody wrote down. */
 const grantsEveryMs = 500
+const confirmClockEveryMs = 600 * seconds
 const renewEveryMs = 60 * seconds
 const reconcileEveryMs = 60 * seconds
 const answersEveryMs = seconds
@@ -53,25 +54,40 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
     clock,
     certificates: core.ledger.certificates,
     presign: core.ocsp.presign,
-    canSign: () => core.supervisor.state().state === 'ready' && core.clockGuard.state().state === 'ok',
+    canSign: () => core.supervisor.state().state === 'ready' && core.clockGuard.state().state !== 'refused',
   })
   jobs.every('sign OCSP answers ahead', answersEveryMs, signAhead)
   jobs.every('sweep intents', sweepEveryMs, core.issuance.sweep)
-  jobs.every('retire what has ended', endDatesEveryMs, () => work.lifecycle.retireEnded(core.clockGuard.now()))
+  // What ends by time and cannot be undone waits while nobody has confirmed the clock that this process began with.
+  const whenConfirmed = (job: () => Promise<unknown>) => () => (core.clockGuard.mayEnd() ? job() : undefined)
+  jobs.every('confirm the clock', confirmClockEveryMs, core.clockGuard.confirm)
+  jobs.every(
+    'retire what has ended',
+    endDatesEveryMs,
+    whenConfirmed(() => work.lifecycle.retireEnded(core.clockGuard.now())),
+  )
   jobs.every('end grants by time', grantsEveryMs, core.policies.refreshIfDue)
-  jobs.every('watch for orphans', work.orphansEveryMs, work.orphans.round)
+  jobs.every('watch for orphans', work.orphansEveryMs, whenConfirmed(work.orphans.round))
   jobs.every('renew the API certificate', renewEveryMs, work.renewApiCertificate)
   jobs.every('reconcile signatures', reconcileEveryMs, reconciler.run)
-  jobs.every('prune ended revocations', pruneRevocationsEveryMs, () =>
-    pruneRevocations({
-      clock: { now: core.clockGuard.now },
-      revocations: core.ledger.revocations,
-      status: core.ledger.status,
-      issuers: core.ledger.issuers.list,
-      regularIntervalSeconds: work.regularCrlIntervalSeconds,
-    }),
+  jobs.every(
+    'prune ended revocations',
+    pruneRevocationsEveryMs,
+    whenConfirmed(() =>
+      pruneRevocations({
+        clock: { now: core.clockGuard.now },
+        revocations: core.ledger.revocations,
+        status: core.ledger.status,
+        issuers: core.ledger.issuers.list,
+        regularIntervalSeconds: work.regularCrlIntervalSeconds,
+      }),
+    ),
   )
-  jobs.every('prune the feed', pruneFeedEveryMs, () => pruneFeed(core.ledger.feed, { now: core.clockGuard.now }))
+  jobs.every(
+    'prune the feed',
+    pruneFeedEveryMs,
+    whenConfirmed(() => pruneFeed(core.ledger.feed, { now: core.clockGuard.now })),
+  )
 }
 
 /** For /readyz: everything that must hold before agents should come here. */
@@ -81,7 +97,7 @@ export const checksOf = (core: Core, clock: Clock): readonly Check[] => {
   const now = clock.now()
   return [
     { name: 'signer', ok: signer.state === 'ready', detail: `${signer.state}: ${signer.detail}` },
-    { name: 'clock', ok: guard.state === 'ok', detail: guard.detail },
+    { name: 'clock', ok: guard.state !== 'refused', detail: guard.detail },
     ...core.issuers.online().map(({ name }) => {
       const crl = core.crls.byIssuer(name)
       const left = crl === null ? 0 : Math.floor((crl.nextUpdate - now) / 1000)

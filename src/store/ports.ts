@@ -372,6 +372,7 @@ export type MetaKey =
   | 'ca_id'
   | 'created_at'
   | 'last_signing_time'
+  | 'last_confirmed_time'
   | 'signer_counts'
   | 'public_url_api'
   | 'public_url_status'

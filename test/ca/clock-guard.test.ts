@@ -109,6 +109,60 @@ describe('a clock that goes ahead', () => {
   })
 })
 
+describe('a clock that a process begins with', () => {
+  const day = 24 * hour
+  /** The CA was off for so long, by a clock that may be wrong. */
+  const restartedAfter = async (downMs: number) => {
+    const bench = createBench()
+    expect(bench.signs()).toBe(true)
+    await bench.guard.close()
+    bench.reboot(downMs)
+    return { ...bench, restarted: guardOf(bench.ledger, bench.clock) }
+  }
+
+  it('ends things for good where it is no more than a day past the last time that was known', async () => {
+    const { restarted } = await restartedAfter(day)
+    expect([restarted.mayEnd(), restarted.state().state]).toEqual([true, 'ok'])
+    expect(guardOf(makeLedger(), createTestClock().clock).mayEnd()).toBe(true)
+  })
+
+  it('signs and ends nothing for good where it is further, however long it runs and whatever it signs, until it is accepted', async () => {
+    const { restarted, clock, pass, step, reboot, ledger } = await restartedAfter(day + 1)
+    expect([restarted.mayEnd(), restarted.state().state]).toEqual([false, 'unconfirmed'])
+    expect(signs(restarted, clock)).toBe(true)
+    pass(3 * day)
+    expect(signs(restarted, clock)).toBe(true)
+    await restarted.confirm()
+    step(hour)
+    expect([restarted.mayEnd(), restarted.state().state]).toEqual([false, 'refused'])
+    step(-hour)
+    await restarted.close()
+    reboot(minute)
+    const third = guardOf(ledger, clock)
+    expect([third.mayEnd(), third.state().state]).toEqual([false, 'unconfirmed'])
+    await expect(third.accept(context)).resolves.toMatchObject({ state: 'ok' })
+    expect(third.mayEnd()).toBe(true)
+    await third.close()
+    reboot(minute)
+    expect(guardOf(ledger, clock).mayEnd()).toBe(true)
+  })
+
+  it('is trusted again once it is set right, where nothing was signed by it', async () => {
+    const { restarted, step } = await restartedAfter(400 * day)
+    expect(restarted.mayEnd()).toBe(false)
+    step(-399 * day)
+    expect([restarted.mayEnd(), restarted.state().state]).toEqual([true, 'ok'])
+  })
+
+  it('is known from the last confirmation where nothing was signed for long', async () => {
+    const { restarted, clock, pass, reboot, ledger } = await restartedAfter(minute)
+    pass(9 * day)
+    await restarted.confirm()
+    reboot(hour)
+    expect(guardOf(ledger, clock).mayEnd()).toBe(true)
+  })
+})
+
 describe('the time to act on', () => {
   it('is the wall clock’s, behind too, as long as that one has not jumped ahead', () => {
     const { step, pass, clock, guard } = createBench()

@@ -227,6 +227,8 @@ describe('beside a server', () => {
     const clock = { now: new Date().toISOString(), lastSigning: null, detail: 'went back' }
     server.answer('clockShow', () => ({ ...clock, state: 'refused' }))
     expect(await fromServer('clock')).toEqual([['failed', expect.stringContaining('agentca clock accept')]])
+    server.answer('clockShow', () => ({ ...clock, state: 'unconfirmed' }))
+    expect(await fromServer('clock')).toEqual([['warn', expect.stringContaining('agentca clock accept')]])
     server.answer('clockShow', () => ({ ...clock, state: 'ok', now: new Date(Date.now() - 300_000).toISOString() }))
     expect((await fromServer('clock')).map(([each]) => each)).toEqual(['warn'])
   })

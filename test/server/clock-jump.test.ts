@@ -15,15 +15,34 @@ import * as w from '../store/make-ledger.ts'
 const context = { requestId: 'r-1', who: 'operator:alice', source: 'socket' }
 const day = 24 * w.hour
 
-const createServerParts = async () => {
+const createServerParts = async (lastSigning?: number) => {
   const world = await w.makeWorld()
   const { ledger } = world
+  if (lastSigning !== undefined) await ledger.meta.set({ last_signing_time: String(lastSigning) })
   let [wall, monotonic] = [w.now, 0]
   const clock: Clock = { now: () => wall, monotonic: () => monotonic }
   const clockGuard = createClockGuard({ clock, log: silentLog, meta: ledger.meta, audit: ledger.audit })
   const issuance = { sweep: async () => 0 }
+  const pruned: string[] = []
   const core = {
-    ledger,
+    ledger: {
+      ...ledger,
+      issuers: {
+        ...ledger.issuers,
+        // The first that pruning asks for.
+        list: () => {
+          pruned.push('revocations')
+          return ledger.issuers.list()
+        },
+      },
+      feed: {
+        ...ledger.feed,
+        prune: async () => {
+          pruned.push('feed')
+          return 0
+        },
+      },
+    },
     clockGuard,
     issuance,
     issuers: {},
@@ -57,6 +76,8 @@ const createServerParts = async () => {
   })
   return {
     world,
+    pruned,
+    guard: clockGuard,
     operations,
     runJob: (name: string) => work.get(name)!(),
     jump: (ms: number) => {
@@ -89,6 +110,26 @@ test('retires nobody whose end date only a clock that jumped ahead has reached',
   await expect(
     operations.lifecycle.hold({ kind: 'agent', name: 'crawler' }, { context, dryRun: false }),
   ).rejects.toThrow('final')
+})
+
+test('ends nothing by itself while the clock that it began with is far past what was known, until an operator accepts it', async () => {
+  const { world, guard, runJob, pruned } = await createServerParts(w.now - 400 * day)
+  await world.ledger.registrations.change({
+    kind: 'agent',
+    name: 'crawler',
+    at: w.now - 400 * day,
+    decide: current => ({ set: { until: w.now - day }, state: current.state }),
+    leaf: () => w.leaf('registration_changed'),
+  })
+  const stateOf = () => world.ledger.registrations.find('agent', 'crawler')?.state
+  const runJobs = async () => {
+    for (const job of ['retire what has ended', 'prune ended revocations', 'prune the feed']) await runJob(job)
+  }
+  await runJobs()
+  expect([stateOf(), pruned]).toEqual(['active', []])
+  await guard.accept(context)
+  await runJobs()
+  expect([stateOf(), pruned]).toEqual(['retired', ['revocations', 'feed']])
 })
 
 test('a revocation, a hold and a retirement reach what really lives while the clock is ahead', async () => {
