@@ -81,10 +81,10 @@ export const takeSnapshot = async (feed: Pick<FeedPort, 'snapshot'>, at: number)
   using source = feed.snapshot(at)
   const position = { epoch: source.epoch, n: source.n }
   const rests: Uint8Array[] = []
-  const bundlePem = bundleOf(source.roots)
+  const once = { bundlePem: bundleOf(source.roots), policies: source.policies }
   const add = (content: Content): void => {
-    const bundle = rests.length === 0 ? { bundlePem } : {}
-    rests.push(encodeRest({ type: 'snapshot', position, at, part: rests.length + 1, parts: 0, ...content, ...bundle }))
+    const also = rests.length === 0 ? once : {}
+    rests.push(encodeRest({ type: 'snapshot', position, at, part: rests.length + 1, parts: 0, ...content, ...also }))
   }
   for await (const content of contents(source)) add(content)
   if (rests.length === 0) add({ revoked: [], held: [], principals: [] })

@@ -11,6 +11,8 @@ export interface FeedHead {
 export interface FeedSnapshot extends FeedHead, Disposable {
   /** The trust bundle: DER of the roots that are not retired. */
   readonly roots: readonly Uint8Array[]
+  /** In force; version 0 and no hash: none. */
+  readonly policies: { readonly version: number; readonly hash: string }
   /** The next of those that are listed and unexpired, in no order; fewer than `limit`: the end. */
   statuses(limit: number): readonly { readonly serial: string; readonly notAfter: number; readonly held: boolean }[]
   /** The next of the registrations; of those that are retired only while their latest certificate is unexpired. */

@@ -11,7 +11,7 @@ import { type Cedar, loadCedar, openPolicySet, type PolicySet, type Verdict } fr
 import type { Attributes, PolicyCall, PolicyResource } from '../policy/cedar-call.ts'
 import { parseServedPolicies, type ServedPolicies } from '../policy/cedar-served.ts'
 import { CallRefused, type VerifiedPeer } from '../verify/decision.ts'
-import type { FeedEvent } from '../verify/feed-event.ts'
+import type { PoliciesInForce } from '../verify/feed-event.ts'
 import { createCallRates } from './call-rate.ts'
 import type { CallRequest } from './judgement.ts'
 
@@ -35,8 +35,11 @@ export interface ConditionsDeps {
 }
 
 export interface Conditions {
-  /** Every event of the feed. */
-  take(event: FeedEvent): void
+  /**
+   * What is known to be in force, after each news of it and each snapshot, from the feed or published. null: something changed that an
+   * older CA does not tell.
+   */
+  heard(inForce: PoliciesInForce | null): void
   /**
    * @throws CallRefused `condition_failed`; `state_unknown` before there are policies, `state_stale` while newer ones are known of and not
    *   here
@@ -56,8 +59,7 @@ const retryMs = [100, 200, 500, 1000, 2000, 5000]
 const maxBytes = 4_000_000
 const keptFile = 'policies.json'
 
-interface Held {
-  readonly version: number
+interface Held extends PoliciesInForce {
   readonly set: PolicySet
 }
 
@@ -83,7 +85,8 @@ const keep = (directory: string | null, policies: ServedPolicies): void => {
 const hold = (cedar: Cedar, value: unknown): Held => {
   const served = parseServedPolicies(value)
   if (served === null) throw new AgentCaError('policies_malformed', 'expected policies, got something else')
-  return { version: served.version, set: openPolicySet(cedar, served.statements) }
+  const { version, hash } = served
+  return { version, hash, set: openPolicySet(cedar, served.statements) }
 }
 
 /** What a service says of a call and Cedar has no form for is no reason to let it in, nor for the caller to show another certificate. */
@@ -177,11 +180,14 @@ export const createConditions = async (deps: ConditionsDeps): Promise<Conditions
   }
 
   return {
-    take: event => {
-      // A snapshot takes the place of entries that were missed: one of them may have been about policies.
-      const isOther = event.type === 'policy' && event.version !== held?.version
-      if (isOther) behindSince ??= timing.clock.monotonic()
-      if (isOther || (event.type === 'snapshot' && event.part === event.parts)) fetchSoon()
+    heard: inForce => {
+      if (held !== null && held.version === inForce?.version && held.hash === inForce.hash) {
+        // It may have been fetched before it was heard of, and the CA be away since.
+        behindSince = null
+        return
+      }
+      behindSince ??= timing.clock.monotonic()
+      fetchSoon()
     },
     check: (peer, { action, resource, context = {} }, request) => {
       const { set, version } = current()

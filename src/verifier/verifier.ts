@@ -99,6 +99,10 @@ export const agentVerifier = async (
       if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
     })
 
+  const hearPolicies = (): void => conditions?.heard(keeper.state.policies())
+  // What was known when this ended the last time; an older version did not keep it.
+  if (keeper.state.policies() !== null) hearPolicies()
+
   const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging })
   const waiting = new Set<() => void>()
   const changed = (): void => {
@@ -110,7 +114,7 @@ export const agentVerifier = async (
   let heardPem = keeper.bundlePem()
   const take = (event: FeedEvent, asked: number) => {
     const applied = keeper.take(event, asked)
-    if (applied === 'applied') conditions?.take(event)
+    if (applied === 'applied' && (event.type === 'policy' || event.type === 'snapshot')) hearPolicies()
     const bundlePem = keeper.bundlePem()
     if (applied === 'applied' && bundlePem !== null && bundlePem !== heardPem) {
       heardPem = bundlePem
@@ -135,7 +139,10 @@ export const agentVerifier = async (
     log,
     statusUrl: settings.statusUrl,
     isLive: () => keeper.freshness().rung === 'live',
-    changed,
+    changed: () => {
+      hearPolicies()
+      changed()
+    },
   })
   const timers = [
     setInterval(calls.cutAll, sweepMs),

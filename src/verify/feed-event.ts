@@ -34,6 +34,14 @@ export interface PrincipalEntry {
   readonly profile?: string
 }
 
+/** Which policies are in force. By both: a ledger that was restored may give a version's number again. */
+export interface PoliciesInForce {
+  /** 0: none. */
+  readonly version: number
+  /** SHA-256 of their files, hex; empty: there are none. */
+  readonly hash: string
+}
+
 export type FeedEvent =
   /** The whole state at `position`, in parts 1..parts; it replaces what was known once all parts are there. */
   | {
@@ -47,6 +55,8 @@ export type FeedEvent =
       readonly principals: readonly PrincipalEntry[]
       /** PEM of the roots; in one of the parts, and in none of an older CA's. */
       readonly bundlePem?: string
+      /** As `bundlePem`. */
+      readonly policies?: PoliciesInForce
     }
   | {
       readonly type: 'revoke' | 'hold' | 'release'
@@ -64,14 +74,7 @@ export type FeedEvent =
       readonly principal: PrincipalEntry
     }
   /** Other policies are in force. Who evaluates conditions fetches them; for everybody else scopes say what follows. */
-  | {
-      readonly type: 'policy'
-      readonly position: FeedPosition
-      readonly at: number
-      readonly version: number
-      /** SHA-256 of their files, hex. */
-      readonly hash: string
-    }
+  | ({ readonly type: 'policy'; readonly position: FeedPosition; readonly at: number } & PoliciesInForce)
   | { readonly type: 'bundle'; readonly position: FeedPosition; readonly at: number; readonly bundlePem: string }
   /** Sent after reading the head; `position` is the head. What was applied up to it is current as of `at`, and for `leaseSeconds`. */
   | {
@@ -158,6 +161,12 @@ const texts = (members: Members, name: string): readonly string[] => {
   return values as readonly string[]
 }
 
+const policiesOf = (value: unknown): PoliciesInForce => {
+  if (value === null || typeof value !== 'object') throw malformed('policies that are none')
+  const members = value as Members
+  return { version: whole(members, 'version'), hash: text(members, 'hash') }
+}
+
 const principal = (value: unknown): PrincipalEntry => {
   if (value === null || typeof value !== 'object' || Array.isArray(value)) throw malformed('a principal that is none')
   const members = value as Members
@@ -221,6 +230,7 @@ export const readFeedEvent = (name: string, id: string, data: unknown): FeedEven
         held: changes(members, 'held'),
         principals: list(members, 'principals').map(principal),
         ...(members.bundlePem === undefined ? {} : { bundlePem: text(members, 'bundlePem') }),
+        ...(members.policies === undefined ? {} : { policies: policiesOf(members.policies) }),
       }
     }
     case 'revoke':
@@ -238,7 +248,7 @@ export const readFeedEvent = (name: string, id: string, data: unknown): FeedEven
     case 'agent':
       return { type: name, position, at, principal: principal(members.principal) }
     case 'policy':
-      return { type: name, position, at, version: whole(members, 'version'), hash: text(members, 'hash') }
+      return { type: name, position, at, ...policiesOf(members) }
     case 'bundle':
       return { type: name, position, at, bundlePem: text(members, 'bundlePem') }
     case 'heartbeat':

@@ -1,6 +1,13 @@
 // What a verifier knows of a CA: the serials that are revoked or held, the registrations, and the position of the feed up to which that
 // is true. Events are applied in their order and each exactly once; whatever does not follow asks for a resync instead of guessing.
-import type { FeedEvent, FeedPosition, PrincipalEntry, PrincipalKind, StatusChange } from './feed-event.ts'
+import type {
+  FeedEvent,
+  FeedPosition,
+  PoliciesInForce,
+  PrincipalEntry,
+  PrincipalKind,
+  StatusChange,
+} from './feed-event.ts'
 import { createSerialTable, type ListedStatus, type SerialKey, type SerialTable, serialKeyOf } from './serial-table.ts'
 
 /**
@@ -15,6 +22,8 @@ export interface RevocationState {
   apply(event: FeedEvent): Applied
   status(key: SerialKey): ListedStatus | null
   principal(kind: PrincipalKind, name: string): PrincipalEntry | null
+  /** null: not known; an older CA's snapshots do not say. */
+  policies(): PoliciesInForce | null
   /** Serials with a status. */
   readonly size: number
   /** Forgets the serials of certificates that have ended. */
@@ -29,13 +38,14 @@ export interface RevocationState {
 }
 
 /** What one part of a snapshot holds. */
-export type Content = Pick<Extract<FeedEvent, { type: 'snapshot' }>, 'revoked' | 'held' | 'principals'>
+export type Content = Pick<Extract<FeedEvent, { type: 'snapshot' }>, 'revoked' | 'held' | 'principals' | 'policies'>
 
 const nameOf = (kind: PrincipalKind, name: string): string => `${kind}:${name}`
 
 interface Known {
   readonly table: SerialTable
   readonly principals: Map<string, PrincipalEntry>
+  policies: PoliciesInForce | null
 }
 
 interface Gathering extends Known {
@@ -51,7 +61,7 @@ const setAll = (table: SerialTable, changes: readonly StatusChange[], status: Li
   for (const { serial, notAfter } of changes) table.set(serialKeyOf(serial), status, notAfter)
 }
 
-const empty = (): Known => ({ table: createSerialTable(), principals: new Map() })
+const empty = (): Known => ({ table: createSerialTable(), principals: new Map(), policies: null })
 
 export const createRevocationState = (): RevocationState => {
   // Owned by this closure; a snapshot is gathered beside it and takes its place whole.
@@ -74,6 +84,7 @@ export const createRevocationState = (): RevocationState => {
     setAll(gathering.table, event.held, 'held')
     for (const principal of event.principals)
       gathering.principals.set(nameOf(principal.kind, principal.name), principal)
+    gathering.policies = event.policies ?? gathering.policies
     gathering.taken = event.part
     if (event.part < event.parts) return 'part'
     known = gathering
@@ -95,6 +106,9 @@ export const createRevocationState = (): RevocationState => {
         return
       case 'agent':
         known.principals.set(nameOf(event.principal.kind, event.principal.name), event.principal)
+        return
+      case 'policy':
+        known.policies = { version: event.version, hash: event.hash }
         return
       default:
         return
@@ -123,6 +137,7 @@ export const createRevocationState = (): RevocationState => {
     },
     status: key => known.table.get(key),
     principal: (kind, name) => known.principals.get(nameOf(kind, name)) ?? null,
+    policies: () => known.policies,
     get size() {
       return known.table.size
     },
@@ -145,10 +160,12 @@ export const createRevocationState = (): RevocationState => {
 }
 
 /** At least one, so that an empty state is one too. Registrations first: there are few of them, and they change. */
-function* contentsOf({ table, principals }: Known, size: number): Generator<Content> {
+function* contentsOf({ table, principals, policies }: Known, size: number): Generator<Content> {
   const registrations = [...principals.values()]
-  for (let from = 0; from === 0 || from < registrations.length; from += size)
-    yield { revoked: [], held: [], principals: registrations.slice(from, from + size) }
+  for (let from = 0; from === 0 || from < registrations.length; from += size) {
+    const also = from === 0 && policies !== null ? { policies } : {}
+    yield { revoked: [], held: [], principals: registrations.slice(from, from + size), ...also }
+  }
   let page: Listed[] = []
   for (const entry of table.entries()) {
     page.push(entry)

@@ -4,9 +4,10 @@ import { type Credential, credentialOf } from '../../src/agent/credential.ts'
 import { spkiOf } from '../../src/agent/key-pair.ts'
 import { assembleCertificate, encodeTbsCertificate } from '../../src/pki/certificate.ts'
 import { assembleCrl, createTbsCertListWriter } from '../../src/pki/crl.ts'
-import { basicConstraints, keyUsage, subjectAltName } from '../../src/pki/extensions.ts'
+import { basicConstraints, extendedKeyUsage, keyUsage, subjectAltName } from '../../src/pki/extensions.ts'
 import { uriName } from '../../src/pki/general-names.ts'
 import { encodeName } from '../../src/pki/names.ts'
+import { oidOf } from '../../src/pki/oid.ts'
 import { encodePem } from '../../src/pki/pem.ts'
 import { encodeSerial, serialHex } from '../../src/pki/serial.ts'
 import { keyIdentifier, parseSubjectPublicKeyInfo } from '../../src/pki/spki.ts'
@@ -26,7 +27,11 @@ const signed = (spkiDer: Uint8Array, serial: Uint8Array, isCa: boolean): string 
     spkiDer,
     extensions: isCa
       ? [basicConstraints({ isCa: true, pathLength: null }), keyUsage(['keyCertSign', 'cRLSign'])]
-      : [keyUsage(['digitalSignature']), subjectAltName([uriName('spiffe://example.org/agent/made/i/1')])],
+      : [
+          keyUsage(['digitalSignature']),
+          extendedKeyUsage([oidOf.clientAuth]),
+          subjectAltName([uriName('spiffe://example.org/agent/made/i/1')]),
+        ],
   })
   return encodePem(
     'CERTIFICATE',

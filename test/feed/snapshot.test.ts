@@ -45,7 +45,17 @@ describe('a snapshot', () => {
 
   it('is one empty part where there is nothing', async () => {
     const snapshot = await takeSnapshot(w.makeLedger().feed, w.now)
-    expect(eventsOf(snapshot)).toMatchObject([{ part: 1, parts: 1, revoked: [], held: [], principals: [] }])
+    const nothing = { revoked: [], held: [], principals: [], policies: { version: 0, hash: '' } }
+    expect(eventsOf(snapshot)).toMatchObject([{ part: 1, parts: 1, ...nothing }])
+  })
+
+  it('says once which policies are in force', async () => {
+    const { ledger } = await withRevoked(1)
+    const version = { hash: 'abcd', files: {}, author: 'root', why: null }
+    const request = { version, expected: null, resolve: () => [], at: w.now, leaf: () => w.leaf('policy_applied') }
+    await ledger.policies.activate(request)
+    const events = eventsOf(await takeSnapshot(ledger.feed, w.now))
+    expect(events.flatMap(({ policies = [] }) => policies)).toEqual([{ version: 1, hash: 'abcd' }])
   })
 
   it('is all that a verifier needs to know', async () => {

@@ -10,11 +10,9 @@ import { servedPolicies } from '../../src/policy/cedar-served.ts'
 import { createCallRates } from '../../src/verifier/call-rate.ts'
 import { type Conditions, createConditions } from '../../src/verifier/conditions.ts'
 import type { VerifiedPeer } from '../../src/verify/decision.ts'
-import type { FeedEvent } from '../../src/verify/feed-event.ts'
 import { evaluatorOf } from '../policy/cedar-world.ts'
 
-const position = { epoch: '0'.repeat(16), n: 1 }
-const policyEvent = (version: number): FeedEvent => ({ type: 'policy', position, at: 0, version, hash: '' })
+const news = (version: number, hash = '') => ({ version, hash })
 const served = (version: number, text: string) =>
   servedPolicies({ id: version, hash: '' }, evaluatorOf(text).policies, 'orders')
 
@@ -140,7 +138,7 @@ describe('conditions on a call', () => {
     await conditions.ready()
     isThere = false
     now = served(2, upTo(10))
-    conditions.take(policyEvent(2))
+    conditions.heard(news(2))
     expect(outcome(conditions, 100)).toBe('allowed')
     skipped = 1001
     expect(outcome(conditions, 1)).toBe('state_stale')
@@ -150,13 +148,47 @@ describe('conditions on a call', () => {
     expect(conditions.version()).toBe(2)
   })
 
-  it('are asked for again after a snapshot: what was missed may have been about policies', async () => {
+  it.each([
+    ['an older CA does not say which policies are in force after what was missed', null],
+    ['a restored ledger gives their number to others', news(1, 'another')],
+  ])('are not relied on for longer than a second where %s', async (_, inForce) => {
     let now = served(1, upTo(100))
-    const conditions = await conditionsBy(() => now)
+    let isThere = true
+    let skipped = 0
+    const conditions = await conditionsBy(
+      () => {
+        if (!isThere) throw new Error('away')
+        return now
+      },
+      { skipMs: () => skipped },
+    )
     await conditions.ready()
+    isThere = false
     now = served(2, upTo(10))
-    conditions.take({ type: 'snapshot', position, at: 0, part: 1, parts: 1, revoked: [], held: [], principals: [] })
+    conditions.heard(inForce)
+    skipped = 1001
+    expect(outcome(conditions, 1)).toBe('state_stale')
+    isThere = true
     await expect.poll(() => conditions.version()).toBe(2)
+  })
+
+  it('are relied on where they are what is in force, fetched before that was heard', async () => {
+    let isThere = true
+    let skipped = 0
+    const conditions = await conditionsBy(
+      () => {
+        if (!isThere) throw new Error('away')
+        return served(2, upTo(100))
+      },
+      { skipMs: () => skipped },
+    )
+    await conditions.ready()
+    isThere = false
+    conditions.heard(news(1))
+    skipped = 1001
+    expect(outcome(conditions, 1)).toBe('state_stale')
+    conditions.heard(news(2))
+    expect(outcome(conditions, 1)).toBe('allowed')
   })
 
   it('grant nothing once there are no policies any more', async () => {
@@ -191,7 +223,7 @@ describe('conditions on a call', () => {
     await conditions.ready()
     const before = answers
     now = { version: 2, hash: '', statements: [{ id: 'x', effect: 'permit', json: { effect: 'permit' } }] }
-    conditions.take(policyEvent(2))
+    conditions.heard(news(2))
     await expect.poll(() => answers).toBeGreaterThan(before + 1)
     expect(conditions.version()).toBe(1)
   })

@@ -51,7 +51,7 @@ export const snapshotEvent = (n: number, revoked: number, at: number, inEpoch = 
 
 export interface Published {
   readonly at: number
-  readonly snapshot: ReturnType<typeof snapshotEvent>
+  readonly snapshot: Extract<KnownFeedEvent, { readonly type: 'snapshot' }>
   /** Each a file of its own. */
   readonly changes?: readonly KnownFeedEvent[]
   readonly lifetimeMs?: number

@@ -53,6 +53,11 @@ interface ListedRow {
   readonly not_after: number
 }
 
+interface PoliciesRow {
+  readonly id: number
+  readonly hash: string
+}
+
 const certificateHold = codes.reasons.code('certificateHold')
 
 // A retired registration matters as long as its latest certificate: all of them are listed as revoked anyway, and whoever is not known
@@ -70,10 +75,12 @@ const openSnapshot = (reader: ReadTransaction, at: number): FeedSnapshot => {
     at,
   )
   const registrations = reader.rows<RegistrationRow>(principals, at)
+  const [policies] = take(reader.rows<PoliciesRow>('SELECT id, hash FROM policy_version WHERE active = 1'), 1)
   return {
     epoch,
     n,
     roots: take(reader.rows<RootRow>(selectRoots), maxRoots).map(row => codes.bytesOf(row.certificate)),
+    policies: { version: policies?.id ?? 0, hash: policies?.hash ?? '' },
     statuses: limit =>
       take(listed, limit).map(row => ({
         serial: codes.hexOf(row.serial),
