@@ -122,6 +122,8 @@ const inProxy = (name: string, { program, configured }: ProxyProgram): void => {
     expect(await statusOf(caller, '/reports')).toBe(403)
     for (const header of ['X-Original-URI', 'X-Forwarded-Uri', 'X-Original-URL', 'X-Rewrite-URL'])
       expect(await statusOf(caller, '/reports', { [header]: '/' }), header).toBe(403)
+    for (const header of ['X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Original-URL', 'X-Rewrite-URL'])
+      expect(await statusOf(caller, '/', { [header]: '/reports' }, 'POST'), header).toBe(403)
     for (const header of ['X-Original-Method', 'X-Forwarded-Method'])
       expect(await statusOf(caller, '/reports', { [header]: 'POST' }), header).toBe(403)
   })
@@ -137,6 +139,8 @@ const inProxy = (name: string, { program, configured }: ProxyProgram): void => {
       '/free//reports',
       '/free%2f..%2freports',
       '/%72eports',
+      '/Reports',
+      '/reports.json',
       '/reports/',
       '/reports%2f',
       '/reports;x',

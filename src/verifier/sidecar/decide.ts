@@ -12,8 +12,8 @@ import { type CallTarget, parseCallTarget } from './call-target.ts'
 import { type CertificateFormat, readCertificateHeader } from './certificate-header.ts'
 import { RequestRefused } from './errors.ts'
 import type { Issuers } from './issuers.ts'
-import { isSpelling, oneHeader, type RawHeaders } from './request-headers.ts'
-import { type Requirement, scopesDemanded } from './requirements.ts'
+import { checkNoOverride, isSpelling, oneHeader, type RawHeaders } from './request-headers.ts'
+import { type Otherwise, type Requirement, scopesDemanded } from './requirements.ts'
 
 /** Where a proxy says who calls and what. */
 export interface ForwardedBy {
@@ -36,6 +36,8 @@ export interface DecideDeps {
   readonly assertionHeader: string
   readonly kinds: readonly PrincipalKind[]
   readonly requirements: () => readonly Requirement[]
+  /** Calls that no rule is for. */
+  readonly otherwise: Otherwise
   /** DER, beside those of the sidecar's own chain. */
   readonly intermediates: () => readonly Uint8Array[]
   readonly issuers: Issuers
@@ -107,7 +109,9 @@ export const decideForwarded = async (deps: DecideDeps, by: ForwardedBy, asked: 
   checkNoAssertion(asked.rawHeaders, deps.assertionHeader)
   const target = forwardedTarget(asked, by)
   const chain = forwardedChain(asked, by)
-  const scopes = scopesDemanded(deps.requirements(), target)
+  const { method = '', uri = '' } = by.callHeaders ?? {}
+  checkNoOverride(asked.rawHeaders, [method.toLowerCase(), uri.toLowerCase()])
+  const scopes = scopesDemanded(deps.requirements(), deps.otherwise, target)
   const judge = (): VerifiedPeer =>
     deps.verifier.verifyChain(
       [...chain, ...deps.intermediates(), ...deps.issuers.known()],

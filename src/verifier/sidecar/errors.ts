@@ -10,6 +10,10 @@ export type RequestRefusalCode =
   | 'method_malformed'
   /** Two programs could read this path differently. */
   | 'path_ambiguous'
+  /** A header tells frameworks that another method or path is meant than the one that is decided on. */
+  | 'call_overridden'
+  /** No rule is for this call, and without one it is to be refused. */
+  | 'rule_missing'
   /** The request came with an assertion: only the sidecar makes them. */
   | 'assertion_present'
   /** Who asks is none of the proxies that the configuration names. */

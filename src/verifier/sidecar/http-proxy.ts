@@ -19,7 +19,7 @@ import { parseCallTarget } from './call-target.ts'
 import { type Allowed, answerOfRefusal, checkKind, type DecideDeps, type TellRefusal } from './decide.ts'
 import { handshakeTimeout, serverLimits } from './forward-auth.ts'
 import type { Place } from './listen.ts'
-import { isSpelling, type RawHeaders } from './request-headers.ts'
+import { checkNoOverride, isSpelling, type RawHeaders } from './request-headers.ts'
 import { scopesDemanded } from './requirements.ts'
 
 export interface HttpProxyDeps extends Omit<DecideDeps, 'verifier' | 'intermediates' | 'issuers'> {
@@ -127,7 +127,9 @@ const writeProblem = (response: ServerResponse, status: number, body: string): v
 /** @throws what refuses the call */
 const decide = async (deps: HttpProxyDeps, request: IncomingMessage): Promise<Allowed> => {
   const target = parseCallTarget(request.method ?? '', request.url ?? '')
-  const peer = deps.verifier.verifyRequest(request, { scopes: scopesDemanded(deps.requirements(), target) })
+  checkNoOverride(request.rawHeaders, [])
+  const scopes = scopesDemanded(deps.requirements(), deps.otherwise, target)
+  const peer = deps.verifier.verifyRequest(request, { scopes })
   checkKind(peer, deps.kinds)
   return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
 }

@@ -1,14 +1,16 @@
 // Which call demands which scope: rules by method and path prefix. All rules that fit are demanded together, so that a rule added for a
-// part of a tree never loosens what holds for the whole. Without a rule, an active caller is enough.
+// part of a tree never loosens what holds for the whole. Where none fits, an active caller is enough, or nobody is. Backends read a path more
+// loosely than it is written, so rules do too: a demand too many is refused in the open, one too few lets somebody in.
 import { isAgentCaError } from '../../base/errors.ts'
 import { type CallTarget, parseRulePath } from './call-target.ts'
-import { type SidecarError, usage } from './errors.ts'
+import { RequestRefused, type SidecarError, usage } from './errors.ts'
 
 export interface Requirement {
   /** `*`: any. */
   readonly method: string
-  /** Whole segments: `/orders` is also `/orders/7`, never `/orders-old`. */
+  /** Whole segments, in either case: `/orders` is also `/Orders/7` and `/orders.json`, never `/orders-old`. */
   readonly path: string
+  /** `*`: an active caller is enough. */
   readonly scope: string
 }
 
@@ -18,7 +20,7 @@ const expected = (text: string, why: string): SidecarError =>
     "for example: --require 'GET /orders=orders:read'",
   )
 
-/** `GET /orders=orders:read`; the method may be `*`. @throws SidecarError `usage` */
+/** `GET /orders=orders:read`; method and scope may be `*`. @throws SidecarError `usage` */
 export const parseRequirement = (text: string): Requirement => {
   const match = /^([A-Z-]+|\*) +(\/[^ =?]*)=([!-~]{1,128})$/.exec(text.trim())
   if (match === null) throw expected(text, 'it has another form')
@@ -54,13 +56,28 @@ export const parseRequirementFile = (text: string, name: string): readonly Requi
 const methodFits = (wanted: string, method: string): boolean =>
   wanted === '*' || wanted === method || (wanted === 'GET' && method === 'HEAD')
 
-const pathFits = (prefix: string, path: string): boolean =>
-  prefix === '/' || path === prefix || path.startsWith(`${prefix}/`)
+/** Express, ASP.NET and file systems know no case. What is encoded still is UTF-8: call-target.ts saw to it. */
+const folded = (path: string): string => decodeURIComponent(path).toLowerCase()
 
-export const scopesDemanded = (requirements: readonly Requirement[], target: CallTarget): readonly string[] => [
-  ...new Set(
-    requirements
-      .filter(({ method, path }) => methodFits(method, target.method) && pathFits(path, target.path))
-      .map(({ scope }) => scope),
-  ),
-]
+/** Rails and others take `/orders.json` for `/orders`. */
+const pathFits = (prefix: string, path: string): boolean =>
+  prefix === '/' || path === prefix || path.startsWith(`${prefix}/`) || path.startsWith(`${prefix}.`)
+
+export type Otherwise = 'allow' | 'refuse'
+
+/** @param otherwise what becomes of a call that no rule fits @throws RequestRefused `rule_missing` */
+export const scopesDemanded = (
+  requirements: readonly Requirement[],
+  otherwise: Otherwise,
+  target: CallTarget,
+): readonly string[] => {
+  const called = folded(target.path)
+  const fitting = requirements.filter(
+    ({ method, path }) => methodFits(method, target.method) && pathFits(folded(path), called),
+  )
+  if (fitting.length === 0 && otherwise === 'refuse')
+    throw new RequestRefused('rule_missing', `no rule is for ${target.method} ${target.path.slice(0, 200)}`, {
+      hint: `--require '${target.method} /PATH=SCOPE', where SCOPE may be *`,
+    })
+  return [...new Set(fitting.map(({ scope }) => scope))].filter(scope => scope !== '*')
+}

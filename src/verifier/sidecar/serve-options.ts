@@ -13,7 +13,7 @@ import { durationMs } from './duration.ts'
 import { SidecarError, usage } from './errors.ts'
 import { isOnThisMachine, type Place, parsePlace } from './listen.ts'
 import type { CommandSpec, GivenOptions } from './options.ts'
-import { parseRequirement, parseRequirementFile, type Requirement } from './requirements.ts'
+import { type Otherwise, parseRequirement, parseRequirementFile, type Requirement } from './requirements.ts'
 
 const kinds = ['agent', 'service', 'operator'] as const
 
@@ -63,7 +63,12 @@ export const serveSpec: CommandSpec = {
       group: 'Who may call what',
       value: "'METHOD PATH=SCOPE'",
       many: true,
-      help: 'calls below this path need this scope; METHOD may be *. Without any: every active agent',
+      help: 'calls below this path need this scope; METHOD may be *, and SCOPE for any active agent',
+    },
+    otherwise: {
+      value: 'WHAT',
+      choices: ['allow', 'refuse'],
+      help: 'calls that no rule is for; default allow: to every active agent',
     },
     'require-file': { value: 'FILE', help: 'the same, one a line; SIGHUP reads it again' },
     kind: { value: 'KIND', many: true, choices: kinds, help: 'who may call at all; default agent' },
@@ -129,6 +134,7 @@ export interface CallSettings {
   readonly serving: Serving
   readonly kinds: readonly PrincipalKind[]
   readonly requirements: () => readonly Requirement[]
+  readonly otherwise: Otherwise
   readonly intermediates: () => readonly Uint8Array[]
   readonly assertionHeader: string
   readonly assertionSeconds: number
@@ -258,6 +264,7 @@ const callsOf = (given: GivenOptions, at: (path: string) => string, reread: Rere
     serving: servingOf(given, listen),
     kinds: given.has('kind') ? (given.many('kind') as readonly PrincipalKind[]) : ['agent'],
     requirements: requirementsOf(given, at, reread),
+    otherwise: (given.one('otherwise') ?? 'allow') as Otherwise,
     intermediates: intermediatesOf(given, at, reread),
     assertionHeader: headerName('assertion-header', given.one('assertion-header') ?? 'Agentca-Assertion'),
     assertionSeconds: secondsOf(given.one('assertion-seconds') ?? '10'),

@@ -61,11 +61,11 @@ const serverOf = async (
   identity: AgentIdentity,
   log: Log,
 ): Promise<Listening> => {
-  const { serving, kinds, requirements, intermediates, assertionHeader } = calls
+  const { serving, kinds, requirements, otherwise, intermediates, assertionHeader } = calls
   const { clock } = systemTiming
   const tell = createTellRefusal(log, clock.monotonic)
   if (serving.mode === 'tcp') {
-    const scopes = () => [...new Set(requirements().map(({ scope }) => scope))]
+    const scopes = () => [...new Set(requirements().map(({ scope }) => scope))].filter(scope => scope !== '*')
     return { server: createTcpProxy({ verifier, upstream: serving.upstream, kinds, scopes, tell, log }), http: null }
   }
   const issuer = (): string => identity.current().spiffeId
@@ -80,6 +80,7 @@ const serverOf = async (
     assertionHeader,
     kinds,
     requirements,
+    otherwise,
     now: clock.now,
     tell,
   }
@@ -100,6 +101,8 @@ const checkTcpRules = (calls: CallSettings): void => {
   if (calls.serving.mode !== 'tcp') return
   if (calls.requirements().some(({ method, path }) => method !== '*' || path !== '/'))
     throw usage('--mode tcp reads no calls: a rule must be for all of them', "--require '* /=orders:use'")
+  if (calls.otherwise === 'refuse' && calls.requirements().length === 0)
+    throw usage('--otherwise refuse without a rule refuses everybody', "--require '* /=orders:use'")
 }
 
 /** Stable over restarts, and its own where several sidecars share an identity: the CA keeps one stream for each name. */

@@ -86,7 +86,7 @@ describe('a header that must be there once', () => {
 
 const rules = ['GET /orders=orders:read', '* /admin=admin', 'POST /orders=orders:write', '* /orders/secret=secret']
 const demanded = (method: string, uri: string): readonly string[] =>
-  scopesDemanded(rules.map(parseRequirement), parseCallTarget(method, uri))
+  scopesDemanded(rules.map(parseRequirement), 'allow', parseCallTarget(method, uri))
 
 describe('rules by method and path', () => {
   it('hold for whole segments and everything below them, all that fit together', () => {
@@ -98,6 +98,27 @@ describe('rules by method and path', () => {
     expect(demanded('PUT', '/admin')).toEqual(['admin'])
     expect(demanded('GET', '/orders-old')).toEqual([])
     expect(demanded('GET', '/')).toEqual([])
+  })
+
+  it('hold in either case and with a suffix, as backends read a path', () => {
+    for (const uri of ['/oRders/7', '/ORDERS', '/orders.json', '/orders.JSON?x', '/%4frders'])
+      expect(demanded('GET', uri), uri).toEqual(['orders:read'])
+    const umlaut = [parseRequirement('* /%C3%A4mter=offices')]
+    for (const uri of ['/%C3%84MTER', '/%c3%a4mter/1'])
+      expect(scopesDemanded(umlaut, 'allow', parseCallTarget('GET', uri)), uri).toEqual(['offices'])
+    const capital = [parseRequirement('* /Orders=orders')]
+    expect(scopesDemanded(capital, 'allow', parseCallTarget('GET', '/orders'))).toEqual(['orders'])
+  })
+
+  it('refuse what none of them is for, where that is wanted', () => {
+    const known = ['* /health=*', 'GET /orders=orders:read'].map(parseRequirement)
+    const of = (method: string, uri: string) => scopesDemanded(known, 'refuse', parseCallTarget(method, uri))
+    expect([of('GET', '/health'), of('GET', '/orders')]).toEqual([[], ['orders:read']])
+    for (const [method, uri] of [
+      ['POST', '/orders'],
+      ['GET', '/'],
+    ] as const)
+      expect(codeOf(() => of(method, uri))).toBe('rule_missing')
   })
 
   it('are not got round by any encoding of a letter', () => {

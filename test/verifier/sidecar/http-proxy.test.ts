@@ -72,6 +72,7 @@ const proxyTo = async (port: number, changes: Partial<HttpProxyDeps> = {}): Prom
     assertionHeader: 'Agentca-Assertion',
     kinds: ['agent'],
     requirements: () => [],
+    otherwise: 'allow',
     now: () => 0,
     upstream: { host: '127.0.0.1', port },
     tell: () => {},
@@ -185,5 +186,20 @@ describe('the end of a body', { timeout: 5000 }, () => {
       expect(lines).toMatch(/\r\nhost: orders\.internal/i)
       expect(arrived.slice(lines.length + 4)).toBe(body)
     }
+  })
+})
+
+describe('another call than the one that is decided on', { timeout: 5000 }, () => {
+  it.each([
+    'X-HTTP-Method-Override: DELETE',
+    'X-HTTP-Method: DELETE',
+    'x_method_override: DELETE',
+    'X-Original-URL: /admin',
+    'X.Rewrite.Url: /admin',
+  ])('is not made by a header: %s', async header => {
+    const backend = await backendWith(ok)
+    const port = await proxyTo(backend.port)
+    expect(await asked(port, ['POST /ok HTTP/1.1', header])).toMatch(/^HTTP\/1\.1 403/)
+    expect(backend.seen()).toBe('')
   })
 })

@@ -61,6 +61,11 @@ describe('agentca-verify serve', () => {
     expect(calls?.requirements().map(({ scope }) => scope)).toEqual(['use', 'y', 'b'])
   })
 
+  it('lets calls that no rule is for through unless told to refuse them', () => {
+    expect(settingsOf(...unix).calls?.otherwise).toBe('allow')
+    expect(settingsOf(...unix, '--otherwise', 'refuse').calls?.otherwise).toBe('refuse')
+  })
+
   it('keeps lists alone', () => {
     const { calls, lists } = settingsOf('--crl-file', 'crls.pem', '--on-change', 'sh -c \'a b\' "c d"')
     expect([calls, lists]).toEqual([null, { file: join(directory, 'crls.pem'), onChange: ['sh', '-c', 'a b', 'c d'] }])
