@@ -1,6 +1,7 @@
 // What one instance did in the last minutes: its rate, where it called from, what it was denied. Bounded in every part.
 import { isKnownSource } from './networks.ts'
 import { createSeconds, type Seconds } from './seconds.ts'
+import type { Weighed } from './weights.ts'
 
 const maxSources = 8
 const maxDenials = 64
@@ -32,7 +33,7 @@ export interface SourceRun {
   last: number
 }
 
-export interface InstanceRecord {
+export interface InstanceRecord extends Weighed {
   readonly id: string
   readonly agent: string
   readonly seconds: Seconds
@@ -81,6 +82,9 @@ export const createInstanceRecord = (id: string, agent: string): InstanceRecord 
     sources: () => [...runs.values()],
     denials: () => denials,
     examples: () => examples,
+    get weight() {
+      return 4000 + 700 * (denials.length + examples.length)
+    },
     add(decision, isOwnDenial) {
       const { outcome, count, last } = decision
       this.lastSeen = Math.max(this.lastSeen, last)

@@ -3,6 +3,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
+import { createRateBuckets } from '../base/rate-buckets.ts'
 import { type Principal, parseSpiffeId, principalOf, type TrustDomain } from '../pki/spiffe.ts'
 import type { MonitorRules } from '../schema/monitor.ts'
 import type { ActivityPort } from '../store/activity.ts'
@@ -91,7 +92,14 @@ export interface MonitorDeps extends Omit<ResponseDeps, 'rules' | 'store' | 'met
 
 /** A batch that took longer than this to arrive is dated as if it had not. */
 const maxAgeMs = 60_000
-const savedAtOnce = 50
+/** Whoever waits for the core waits for this too: two megabytes take it about 10 ms. */
+const savedAtOnce = { agents: 50, bytes: 2_000_000 }
+/**
+ * Digests of one service, whatever the number of its verifiers: far more than honest ones tell in a busy second, and few enough that one
+ * service cannot keep the core from hearing the others.
+ */
+const digestRate = { burst: 30_000, perMinute: 600_000 }
+const maxReporters = 10_000
 const keptAgentsMs = 90 * 86_400_000
 const keptFindings = 10_000
 
@@ -113,6 +121,7 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
   const strangers = createStrangers()
   const batches = createBatches()
   const totals = createTotals()
+  const digests = createRateBuckets<string>(clock, digestRate, maxReporters)
   const record = createRecord({
     store,
     now: clock.now,
@@ -172,9 +181,12 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     report: ({ service, instance }, batch) => {
       if (batch.id !== undefined && !batches.take(instance, batch.id)) return
       const now = clock.now()
-      dropped += batch.dropped
-      if (batch.dropped > 0) metrics.count('agentca_decisions_dropped_total', {}, batch.dropped)
-      for (const reported of batch.decisions) take(service, reported, now)
+      const full = batch.decisions.findIndex(() => digests.take(service) > 0)
+      const heard = full < 0 ? batch.decisions : batch.decisions.slice(0, full)
+      const unheard = batch.decisions.slice(heard.length).reduce((sum, each) => sum + each.count, batch.dropped)
+      dropped += unheard
+      if (unheard > 0) metrics.count('agentca_decisions_dropped_total', {}, unheard)
+      for (const reported of heard) take(service, reported, now)
     },
     recorded: event => {
       if (event.type === 'enrolled') enrolments.add(event)
@@ -196,7 +208,10 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
         strangers: strangers.list(now).slice(0, limit),
       }
     },
-    status: () => ({ brake: responses.brake(), ...record.size, dropped, unwritten: responses.unwritten }),
+    status: () => {
+      const { agents, instances } = record.size
+      return { brake: responses.brake(), agents, instances, dropped, unwritten: responses.unwritten }
+    },
     releaseBrake: responses.releaseBrake,
     save: () => {
       record.save(savedAtOnce)

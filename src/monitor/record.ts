@@ -1,5 +1,6 @@
 // The rolling record: what every agent and instance did lately and what it usually does. Bounded: whoever was silent for longest leaves
-// memory first, an agent with what was learned of it goes to the activity file and comes back from there.
+// memory first, an agent with what was learned of it goes to the activity file and comes back from there. Bounded in bytes too: some agents
+// have few habits and some have hundreds.
 import type { ActivityPort, StoredAgent } from '../store/activity.ts'
 import type { Activity } from './activity.ts'
 import { createInstanceRecord, type Decision, type InstanceRecord } from './instance-record.ts'
@@ -7,13 +8,14 @@ import { type NetworkLengths, networkOf } from './networks.ts'
 import { createSeconds, type Seconds } from './seconds.ts'
 import { createPeaks, type Peaks } from './statistics.ts'
 import { createUses, type Novelty, type Uses } from './uses.ts'
+import { createWeights, type Weighed } from './weights.ts'
 
 const hourMs = 3_600_000
 const rateSeconds = 60
 const hourStart = (at: number): number => at - (at % hourMs)
 const maxNetworks = 64
 
-export interface AgentRecord {
+export interface AgentRecord extends Weighed {
   readonly name: string
   readonly firstSeen: number
   lastSeen: number
@@ -39,9 +41,11 @@ export interface Sighting {
 export interface RecordLimits {
   readonly agents: number
   readonly instances: number
+  /** Of agents and instances together, about. */
+  readonly bytes: number
 }
 
-export const usualLimits: RecordLimits = { agents: 10_000, instances: 20_000 }
+export const usualLimits: RecordLimits = { agents: 10_000, instances: 20_000, bytes: 512 * 1024 * 1024 }
 
 export interface RollingRecord extends Activity {
   add(decision: Decision): Sighting
@@ -49,9 +53,9 @@ export interface RollingRecord extends Activity {
   agent(name: string): AgentRecord | null
   instance(id: string): InstanceRecord | null
   instancesOf(agent: string): readonly InstanceRecord[]
-  /** Writes at most `limit` of the agents that changed since they were last written. @returns how many are left */
-  save(limit: number): number
-  readonly size: { readonly agents: number; readonly instances: number }
+  /** Writes some of the agents that changed since they were last written: at most so many, and none after `bytes` of them. @returns how many are left */
+  save(limit: { readonly agents: number; readonly bytes: number }): number
+  readonly size: { readonly agents: number; readonly instances: number; readonly bytes: number }
 }
 
 export interface RecordDeps {
@@ -90,6 +94,9 @@ const createAgentRecord = (name: string, at: number, stored: StoredAgent | null)
     networks,
     peaks,
     instances: new Set(),
+    get weight() {
+      return 5000 + uses.weight + 200 * networks.size + 200 * (peaks.agent.size + peaks.instance.size)
+    },
     doNotLearn: when => {
       unusualHour = hourStart(when)
     },
@@ -139,6 +146,7 @@ export const createRecord = ({ store, now, networks, limits }: RecordDeps): Roll
   const agents = new Map<string, Kept>()
   const instances = new Map<string, InstanceRecord>()
   const unsaved = new Set<string>()
+  const weights = createWeights()
 
   const touchAgent = (name: string, at: number): Kept => {
     const agent = agents.get(name) ?? createAgentRecord(name, at, store.load(name))
@@ -149,8 +157,15 @@ export const createRecord = ({ store, now, networks, limits }: RecordDeps): Roll
   }
   const forgetAgent = (agent: Kept): void => {
     if (unsaved.delete(agent.name)) store.save([agent.stored()])
-    for (const id of agent.instances) instances.delete(id)
+    for (const id of [...agent.instances]) forgetInstance(agent, instances.get(id))
     agents.delete(agent.name)
+    weights.drop(agent)
+  }
+  const forgetInstance = (agent: Kept | undefined, instance: InstanceRecord | undefined): void => {
+    if (instance === undefined) return
+    instances.delete(instance.id)
+    agent?.instances.delete(instance.id)
+    weights.drop(instance)
   }
   const touchInstance = (agent: Kept, id: string): InstanceRecord => {
     const instance = instances.get(id) ?? createInstanceRecord(id, agent.name)
@@ -159,8 +174,7 @@ export const createRecord = ({ store, now, networks, limits }: RecordDeps): Roll
     agent.instances.add(id)
     if (instances.size > limits.instances) {
       const oldest = instances.values().next().value as InstanceRecord
-      instances.delete(oldest.id)
-      agents.get(oldest.agent)?.instances.delete(oldest.id)
+      forgetInstance(agents.get(oldest.agent), oldest)
     }
     return instance
   }
@@ -178,13 +192,17 @@ export const createRecord = ({ store, now, networks, limits }: RecordDeps): Roll
       agent.learn(last, instance.seconds)
       unsaved.add(agent.name)
       const denied = outcome === 'deny' ? count : 0
-      return {
+      const sighting = {
         agent,
         instance,
         decision,
         novelty: agent.uses.add(decision, { allowed: counted.allowed, denied }, first, last),
         newNetwork: seeNetwork(agent, networkOf(decision.source, networks()), decision),
       }
+      weights.weigh(agent)
+      weights.weigh(instance)
+      while (weights.total > limits.bytes && agents.size > 1) forgetAgent(agents.values().next().value as Kept)
+      return sighting
     },
     agents: () => agents.values(),
     agent: name => agents.get(name) ?? null,
@@ -201,13 +219,21 @@ export const createRecord = ({ store, now, networks, limits }: RecordDeps): Roll
       return stored === null ? [] : createUses(stored.uses).since(since, now())
     },
     save: limit => {
-      const names = [...unsaved].slice(0, limit)
-      store.save(names.flatMap(name => agents.get(name)?.stored() ?? []))
-      for (const name of names) unsaved.delete(name)
+      const some: Kept[] = []
+      let bytes = 0
+      for (const name of unsaved) {
+        if (some.length >= limit.agents || bytes >= limit.bytes) break
+        unsaved.delete(name)
+        const agent = agents.get(name)
+        if (agent === undefined) continue
+        some.push(agent)
+        bytes += agent.weight
+      }
+      store.save(some.map(agent => agent.stored()))
       return unsaved.size
     },
     get size() {
-      return { agents: agents.size, instances: instances.size }
+      return { agents: agents.size, instances: instances.size, bytes: weights.total }
     },
   }
 }

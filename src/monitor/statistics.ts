@@ -52,6 +52,8 @@ export interface Peaks {
   /** What is learned from counts for no more than three times what was usual: nobody teaches a burst in one hour. */
   learn(at: number, peak: number): void
   stored(): readonly (readonly [number, readonly number[]])[]
+  /** Hours of the week that something was learned of. */
+  readonly size: number
 }
 
 const tamed = (known: readonly number[], peak: number): number => {
@@ -71,5 +73,8 @@ export const createPeaks = (stored: readonly (readonly [number, readonly number[
       peaks.set(hour, [...known, tamed(known, peak)].slice(-keptWeeks))
     },
     stored: () => [...peaks],
+    get size() {
+      return peaks.size
+    },
   }
 }

@@ -35,6 +35,8 @@ export interface Uses {
   since(since: number, now: number): readonly Use[]
   stored(): readonly StoredUse[]
   readonly size: number
+  /** Bytes, about. */
+  readonly weight: number
 }
 
 interface Slot {
@@ -77,12 +79,20 @@ const sumSince = (slots: readonly Slot[], spanMs: number, since: number): Counte
 const keyOf = ({ service, action, resourceClass }: UseKey): string => `${service}\0${action}\0${resourceClass}`
 const copyOf = (slots: readonly UseCount[]): Slot[] => slots.map(slot => ({ ...slot }))
 
+/** Measured: its texts are there twice, as its key too, and an hour or a day is an object of three numbers. */
+const weightOf = ({ service, action, resourceClass, hours, days }: Entry): number =>
+  700 + 2 * (service.length + action.length + resourceClass.length) + 80 * (hours.length + days.length)
+
 type Entries = Map<string, Entry>
 
-const keep = (entries: Entries, key: string, entry: Entry, bound: number): void => {
+/** @returns the weight of what had to leave */
+const keep = (entries: Entries, key: string, entry: Entry, bound: number): number => {
   entries.delete(key)
   entries.set(key, entry)
-  if (entries.size > bound) entries.delete(entries.keys().next().value as string)
+  if (entries.size <= bound) return 0
+  const [oldest, left] = entries.entries().next().value as [string, Entry]
+  entries.delete(oldest)
+  return weightOf(left)
 }
 
 const noveltyIn = (habits: Entries, key: UseKey): Novelty => {
@@ -99,14 +109,16 @@ export const createUses = (stored: readonly StoredUse[] = []): Uses => {
   // Owned by this closure; in the order of last use.
   const habits: Entries = new Map()
   const refused: Entries = new Map()
+  let weight = 0
   const put = (key: string, entry: Entry, isAllowed: boolean): void => {
     if (isAllowed || habits.has(key)) {
       refused.delete(key)
-      keep(habits, key, entry, maxUses)
-    } else keep(refused, key, entry, maxRefused)
+      weight -= keep(habits, key, entry, maxUses)
+    } else weight -= keep(refused, key, entry, maxRefused)
   }
   for (const use of [...stored].sort((a, b) => a.last - b.last)) {
     const entry = { ...use, hours: copyOf(use.hours), days: copyOf(use.days) }
+    weight += weightOf(entry)
     put(
       keyOf(use),
       entry,
@@ -122,10 +134,12 @@ export const createUses = (stored: readonly StoredUse[] = []): Uses => {
       const novelty = habit === undefined ? noveltyIn(habits, key) : { service: false, action: false }
       const { service, action, resourceClass } = key
       const known = habit ?? refused.get(text)
+      if (known !== undefined) weight -= weightOf(known)
       const entry: Entry = known ?? { service, action, resourceClass, first, last, hours: [], days: [] }
       entry.last = Math.max(entry.last, last)
       count(entry.hours, hourMs, keptHoursMs, last, counted)
       count(entry.days, dayMs, keptDaysMs, last, counted)
+      weight += weightOf(entry)
       put(text, entry, counted.allowed > 0)
       return novelty
     },
@@ -142,6 +156,9 @@ export const createUses = (stored: readonly StoredUse[] = []): Uses => {
     stored: () => all().map(entry => ({ ...entry, hours: copyOf(entry.hours), days: copyOf(entry.days) })),
     get size() {
       return habits.size + refused.size
+    },
+    get weight() {
+      return weight
     },
   }
 }

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import type { Decision } from '../../src/monitor/instance-record.ts'
 import { createRecord, isOwnDenial, type RecordLimits } from '../../src/monitor/record.ts'
-import { maxRefused, maxUses } from '../../src/monitor/uses.ts'
+import { createUses, maxRefused, maxUses } from '../../src/monitor/uses.ts'
 import { openActivity } from '../../src/store/sqlite/activity.ts'
 
 const hour = 3_600_000
@@ -34,7 +34,7 @@ const decision = (more: Partial<Decision> = {}): Decision => ({
   ...more,
 })
 
-const world = (path = ':memory:', limits: RecordLimits = { agents: 100, instances: 100 }) => {
+const world = (path = ':memory:', limits: RecordLimits = { agents: 100, instances: 100, bytes: 1e9 }) => {
   const time = { now: start }
   const store = openActivity(path, silentLog)
   const record = createRecord({ store, now: () => time.now, networks: () => ({ ipv4: 24, ipv6: 48 }), limits })
@@ -79,7 +79,7 @@ describe('the activity of an agent', () => {
     const before = world(file)
     before.record.add(decision({ count: 7 }))
     before.record.add(decision({ count: 1, first: start + hour, last: start + hour }))
-    expect(before.record.save(10)).toBe(0)
+    expect(before.record.save({ agents: 10, bytes: 1e6 })).toBe(0)
     before.store.close()
     const after = world(file)
     after.time.now = start + hour
@@ -95,7 +95,7 @@ describe('the activity of an agent', () => {
     writeFileSync(file, 'not a database, but long enough to be taken for one by whoever only looks at its size')
     const { record, store } = world(file)
     record.add(decision())
-    record.save(1)
+    record.save({ agents: 1, bytes: 1e6 })
     expect(store.load('invoices')?.name).toBe('invoices')
     store.close()
   })
@@ -125,7 +125,7 @@ describe('the record', () => {
     const call = fc.record({ agent: name, instance: name, use: fc.integer({ min: 0, max: 2 * maxUses }), at: name })
     fc.assert(
       fc.property(fc.array(call, { maxLength: 400 }), calls => {
-        const { record, store } = world(':memory:', { agents: 7, instances: 11 })
+        const { record, store } = world(':memory:', { agents: 7, instances: 11, bytes: 60_000 })
         const seen = new Set<string>()
         for (const { agent, instance, use, at } of calls) {
           const last = start + at * 1000
@@ -135,6 +135,7 @@ describe('the record', () => {
           seen.add(`a${agent}`)
           expect(record.size.agents).toBeLessThanOrEqual(7)
           expect(record.size.instances).toBeLessThanOrEqual(11)
+          expect(record.size.agents === 1 || record.size.bytes <= 60_000).toBe(true)
         }
         for (const each of record.agents()) {
           expect(each.uses.size).toBeLessThanOrEqual(maxUses)
@@ -145,6 +146,52 @@ describe('the record', () => {
       }),
       { numRuns: 60 },
     )
+  })
+
+  it('holds no more bytes than its bound however much each agent does, and loses none of it', () => {
+    const bytes = 2_000_000
+    const { record, store } = world(':memory:', { agents: 1000, instances: 1000, bytes })
+    const long = 'x'.repeat(120)
+    for (let a = 0; a < 20; a++)
+      for (let i = 0; i < maxUses; i++)
+        record.add(decision({ agent: `a${a}`, instance: `i${a}`, action: `${long}${i}`, resourceClass: `${long}${a}` }))
+    expect(record.size.bytes).toBeLessThanOrEqual(bytes)
+    expect(record.size.agents).toBeGreaterThan(2)
+    expect(record.size.agents).toBe(record.size.instances)
+    // One time after the other, so that each comes back from the file and another one leaves.
+    for (let a = 0; a < 20; a++) expect(record.activityOf(`a${a}`, 0)).toHaveLength(maxUses)
+    for (let a = 0; a < 20; a++)
+      expect(record.add(decision({ agent: `a${a}`, instance: `i${a}`, action: `${long}0` })).novelty.action).toBe(false)
+    expect(record.size.bytes).toBeLessThanOrEqual(bytes)
+    store.close()
+  })
+
+  it('weighs what it holds now: nothing once and nothing twice', () => {
+    const limits = { agents: 3, instances: 4, bytes: 1e9 }
+    const { record } = world(':memory:', limits)
+    for (let i = 0; i < 3000; i++) {
+      const outcome = i % 3 === 0 ? 'deny' : 'allow'
+      const last = start + i * 60_000
+      const agent = `a${Math.floor(i / 500) % 5}`
+      record.add(decision({ agent, instance: `${agent}i${i % 3}`, action: `u${i % 700}`, outcome, first: last, last }))
+    }
+    const held = [...record.agents()].flatMap(each => [each, ...record.instancesOf(each.name)])
+    expect(held.length).toBeGreaterThan(limits.agents)
+    expect(record.size.bytes).toBe(held.reduce((sum, { weight }) => sum + weight, 0))
+    for (const { uses, name } of record.agents()) {
+      const again = createUses(uses.stored())
+      expect([name, again.weight]).toEqual([name, uses.weight])
+    }
+  })
+
+  it('is written in pieces: some agents at a time, fewer when they are heavy', () => {
+    const { record } = world()
+    for (let a = 0; a < 10; a++)
+      for (let i = 0; i < 100; i++) record.add(decision({ agent: `a${a}`, instance: `i${a}`, action: `u${i}` }))
+    expect(record.save({ agents: 3, bytes: 1e9 })).toBe(7)
+    expect(record.save({ agents: 10, bytes: 100_000 })).toBe(5)
+    expect(record.save({ agents: 10, bytes: 1 })).toBe(4)
+    expect(record.save({ agents: 10, bytes: 1e9 })).toBe(0)
   })
 
   it('forgets the use that was not made for longest', () => {
@@ -159,12 +206,12 @@ describe('the record', () => {
     record.add(decision())
     for (let i = 1; i <= 2 * maxUses; i++)
       record.add(decision({ action: `u${i}`, outcome: 'deny', rule: 'scope_missing', last: start + i }))
-    record.save(1)
+    record.save({ agents: 1, bytes: 1e6 })
     const again = createRecord({
       store,
       now: () => start,
       networks: () => ({ ipv4: 24, ipv6: 48 }),
-      limits: { agents: 9, instances: 9 },
+      limits: { agents: 9, instances: 9, bytes: 1e9 },
     })
     for (const each of [record, again]) {
       const actions = each.activityOf('invoices', 0).map(use => use.action)

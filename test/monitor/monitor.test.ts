@@ -442,6 +442,27 @@ rules:
   })
 })
 
+describe('a service that tells more than anybody can', () => {
+  it('is heard up to a bound, what is beyond it is counted, and another service is heard all the same', () => {
+    monitor = begin('')
+    const caller = agentSpiffeId(trustDomain, 'billing', instancesOf.get('billing') as string)
+    const digest = { outcome: 'allow', rule: '', action: 'a', resourceClass: '/a', source: '192.0.2.7' } as const
+    const decision = { ...digest, caller, count: 2, firstAgoMs: 0, lastAgoMs: 0, maxLatencyMs: 1 }
+    const decisions = Array.from({ length: 200 }, () => decision)
+    for (let i = 0; i < 151; i++) monitor.report({ service: 'loud', instance: `loud-${i}` }, { dropped: 5, decisions })
+    report('billing', { count: 7 }, 'quiet')
+    const allowed = monitor.activityOf('billing', 0).map(use => [use.service, use.allowed])
+    expect(allowed.sort()).toEqual([
+      ['loud', 60_000],
+      ['quiet', 7],
+    ])
+    expect(monitor.status().dropped).toBe(151 * 5 + 400)
+    at(time + 10)
+    monitor.report({ service: 'loud', instance: 'loud-1' }, { dropped: 0, decisions })
+    expect(monitor.status().dropped).toBe(151 * 5 + 400 + 200)
+  })
+})
+
 describe('rules that are replaced', () => {
   it('are in force with the next decision, and what was learned stays', () => {
     monitor = begin('')
