@@ -81,6 +81,10 @@ export const ownerGone = (
     why: facts.why,
   })
 
+/** The owner as it was named: a spelling that nobody registered is found by it. */
+export const leaverUnknown = (context: LeafContext, owner: string): LeafDraft =>
+  createLeaf('leaver_unknown', context, `owner:${owner}`, {})
+
 export const registrationCreated = (
   context: LeafContext,
   subject: Subject,

@@ -28,6 +28,7 @@ export type CounterName =
   | 'agentca_decisions_total'
   | 'agentca_decisions_dropped_total'
   | 'agentca_monitor_findings_total'
+  | 'agentca_leavers_total'
 
 export type HistogramName =
   | 'agentca_issuance_seconds'

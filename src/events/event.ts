@@ -38,6 +38,7 @@ const severityByKind: Readonly<Record<string, Severity>> = {
   registration_changed: 'low',
   registration_retired: 'medium',
   owner_gone: 'medium',
+  leaver_unknown: 'low',
   revoked: 'medium',
   issuer_added: 'medium',
   issuer_state_changed: 'medium',

@@ -7,6 +7,8 @@ export interface ReplayMemory {
    * @param proof its digest
    */
   take(id: string, proof: string): 'fresh' | 'again' | 'replayed' | 'full'
+  /** What was taken did nothing: it may come again. For whoever got `fresh`, and nobody else. */
+  giveBack(id: string): void
 }
 
 /**
@@ -29,5 +31,6 @@ export const createReplayMemory = (now: () => number, windowMs: number, maxEntri
       seen.set(id, { until: at + windowMs, proof })
       return 'fresh'
     },
+    giveBack: id => void seen.delete(id),
   }
 }

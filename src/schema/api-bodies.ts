@@ -71,8 +71,8 @@ export const decisionsBody = z.strictObject({
     .max(200),
 })
 
-/** What an identity provider says of somebody who has left. */
-export const leaverBody = z.strictObject({ owner: z.string().min(1).max(64), event: z.literal('leaver') })
+/** What an identity provider says of somebody who has left. Addresses may be longer than owners' names are: RFC 5321 §4.5.3.1. */
+export const leaverBody = z.strictObject({ owner: z.string().min(1).max(320), event: z.literal('leaver') })
 
 export type EnrolBody = z.output<typeof enrolBody>
 export type RenewBody = z.output<typeof renewBody>

@@ -177,6 +177,8 @@ const composeServer = async (
     policies: core.policies,
     leaver: {
       clock,
+      metrics,
+      audit: ledger.audit,
       lifecycle: operations.lifecycle,
       owners: ledger.owners,
       registrations: ledger.registrations,

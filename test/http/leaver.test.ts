@@ -5,10 +5,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Lifecycle } from '../../src/ca/lifecycle.ts'
 import { openWebhookSecret } from '../../src/server/webhook-secret.ts'
+import { StoreError } from '../../src/store/errors.ts'
 import { blockWith } from '../setup/documents.ts'
 import { type AdminWorld, createAdminWorld } from './admin/admin-world.ts'
-import type { Ask, Reply, Shown } from './harness.ts'
+import { type Ask, createCountingMetrics, type Reply, type Shown } from './harness.ts'
 
 const secret = 's'.repeat(40)
 const path = '/v1/webhooks/leaver'
@@ -18,14 +20,21 @@ let ask: (options: Ask) => Promise<Reply>
 let unconfigured: (options: Ask) => Promise<Reply>
 let operators: readonly [security: Shown, viewer: Shown]
 let clockMs = Date.now()
+let broken = false
+const counting = createCountingMetrics()
 
 beforeAll(async () => {
   world = await createAdminWorld('production')
   const leaver = {
     clock: { now: () => clockMs, monotonic: () => performance.now() },
-    lifecycle: world.deps.lifecycle,
+    lifecycle: {
+      ownerGone: (...given: Parameters<Lifecycle['ownerGone']>) =>
+        broken ? Promise.reject(new StoreError('store_failed', 'no room')) : world.deps.lifecycle.ownerGone(...given),
+    },
     owners: world.ledger.owners,
     registrations: world.ledger.registrations,
+    audit: world.ledger.audit,
+    metrics: counting.metrics,
     toleranceMs: 300_000,
   }
   const serve = async (current: string | null) => {
@@ -43,6 +52,8 @@ const signed = (body: string, at = clockMs, key = secret): Ask => {
   const mac = createHmac('sha256', key).update(`${seconds}.${body}`).digest('hex')
   return { body, headers: { 'Agentca-Signature': `t=${seconds},v1=${mac}` } }
 }
+const setup = { requestId: 'setup', who: 'operator:test', source: 'local' }
+const blank = { purpose: '', profile: null, roles: [], attributes: {}, dnsNames: [], instanceLimit: null, until: null }
 const leaves = (owner: string) => JSON.stringify({ owner, event: 'leaver' })
 
 describe('a delivery', () => {
@@ -85,12 +96,52 @@ describe('a delivery', () => {
     }
   })
 
-  test('about somebody who never owned anything is no error', async () => {
-    const reply = await ask(signed(leaves('nobody-here')))
-    expect([reply.status, reply.body]).toEqual([
-      200,
-      { owner: 'nobody-here', result: 'unknown', agents: [], certificates: 0 },
-    ])
+  test.each(['nobody-here', `${'n'.repeat(64)}@${'example.'.repeat(31)}org`])(
+    'about somebody who never owned anything is no error, counted, and in the audit log: %s',
+    async owner => {
+      const reply = await ask(signed(leaves(owner)))
+      expect([reply.status, reply.body]).toEqual([200, { owner, result: 'unknown', agents: [], certificates: 0 }])
+      expect(world.front.leavesOf(reply)).toMatchObject([
+        { event: 'leaver_unknown', sub: `owner:${owner}`, who: 'webhook:leaver' },
+      ])
+      expect(counting.counted.at(-1)).toMatchObject({ name: 'agentca_leavers_total', labels: { result: 'unknown' } })
+    },
+  )
+
+  test('reaches an address in every spelling of its case, and other names only as they are', async () => {
+    const own = async (name: string, owner: string) =>
+      world.deps.registry.create(
+        { ...blank, kind: 'agent', name, owner, operatorRole: null },
+        { context: setup, dryRun: false },
+      )
+    await own('lower', 'carol@example.org')
+    await own('upper', 'CAROL@example.org')
+    await own('plain', 'carol')
+    const reply = await ask(signed(leaves('Carol@Example.ORG')))
+    expect([reply.status, reply.body]).toMatchObject([200, { owner: 'Carol@Example.ORG', result: 'gone' }])
+    expect([...(reply.body.agents as string[])].sort()).toEqual(['lower', 'upper'])
+    expect((await ask(signed(leaves('Carol')))).body.result).toBe('unknown')
+    const states = ['lower', 'upper', 'plain'].map(name => world.ledger.registrations.find('agent', name)?.state)
+    expect(states).toEqual(['held', 'held', 'active'])
+  })
+
+  test('that could not be carried out may be sent again as it was', async () => {
+    await world.ledger.owners.ensure('dave', Date.now(), {
+      event: 'owner_created',
+      at: Date.now(),
+      subject: null,
+      bytes: new TextEncoder().encode('{}'),
+    })
+    const delivery = signed(leaves('dave'))
+    broken = true
+    try {
+      expect((await ask(delivery)).status).toBe(503)
+    } finally {
+      broken = false
+    }
+    const again = await ask(delivery)
+    expect([again.status, again.body.result]).toEqual([200, 'gone'])
+    expect((await ask(delivery)).body.code).toBe('webhook_replayed')
   })
 
   test.each([
@@ -153,20 +204,10 @@ describe('a delivery', () => {
   })
 
   test('makes nobody leave who owns an operator above the one who calls, as by the admin API', async () => {
-    const context = { requestId: 'r', who: 'operator:root', source: 'local' }
-    const blank = {
-      purpose: '',
-      profile: null,
-      roles: [],
-      attributes: {},
-      dnsNames: [],
-      instanceLimit: null,
-      until: null,
-    }
     for (const owner of ['alice', 'bob'])
       await world.deps.registry.create(
         { ...blank, kind: 'operator', name: `op-${owner}`, owner, operatorRole: 'admin' },
-        { context, dryRun: false },
+        { context: setup, dryRun: false },
       )
     const refused = await ask({ body: leaves('alice'), shown: operators[0] })
     expect([refused.status, refused.body.code]).toEqual([403, 'role_insufficient'])
