@@ -4,14 +4,16 @@ import { access, constants, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Timing } from '../../agent/backoff.ts'
+import { parseCertificates } from '../../agent/chain.ts'
 import type { Credential } from '../../agent/credential.ts'
 import { crlBundleUrl, fetchCrls } from '../../agent/crl-fetch.ts'
 import { isAgentCaError, messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { createPublishedFile } from '../../base/published-file.ts'
-import { parseCertificate } from '../../pki/certificate.ts'
+import { type Certificate, parseCertificate } from '../../pki/certificate.ts'
 import { type Crl, parseCrlInSlices } from '../../pki/crl.ts'
 import { parseOnePem, parsePem } from '../../pki/pem.ts'
+import { type CrlFloors, openCrlFloors } from './crl-floors.ts'
 import { SidecarError } from './errors.ts'
 
 export interface CrlFileDeps {
@@ -32,15 +34,6 @@ const everyMs = 1000
 const headDeadlineMs = 5000
 const maxBytes = 64 * 1024 * 1024
 
-/** By issuer; the newest where one has several. */
-const numbersOf = (lists: readonly Crl[]): ReadonlyMap<string, bigint> => {
-  const numbers = new Map<string, bigint>()
-  for (const { comparableIssuer, crlNumber } of lists)
-    if (crlNumber !== null && crlNumber > (numbers.get(comparableIssuer) ?? -1n))
-      numbers.set(comparableIssuer, crlNumber)
-  return numbers
-}
-
 /** In slices: calls are answered in between. */
 const listsOf = async (pem: string): Promise<readonly Crl[]> => {
   const lists: Crl[] = []
@@ -53,17 +46,23 @@ const listsOf = async (pem: string): Promise<readonly Crl[]> => {
   return lists
 }
 
-/** Whether no list is older than the one that is known. */
-const isNotOlder = (next: ReadonlyMap<string, bigint>, known: ReadonlyMap<string, bigint>): boolean =>
-  [...next].every(([issuer, number]) => number >= (known.get(issuer) ?? 0n))
-
 /** What lies there from before; unreadable: nothing, and it is replaced. */
-const readKnown = async (path: string): Promise<ReadonlyMap<string, bigint>> => {
+const listsAt = async (path: string): Promise<readonly Crl[]> => {
   try {
-    return numbersOf(await listsOf(await readFile(path, 'utf8')))
+    return await listsOf(await readFile(path, 'utf8'))
   } catch {
-    return new Map()
+    return []
   }
+}
+
+/** Lists from before their numbers were kept. What is wrong with them is no reason to take older ones, nor to stop: they are replaced. */
+const rememberPlaced = async (floors: CrlFloors, lists: readonly Crl[], issuers: readonly Certificate[]) => {
+  for (const list of lists)
+    try {
+      await floors.check([list], issuers)()
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== undefined) throw error
+    }
 }
 
 const tagOf = async (url: URL, signal: AbortSignal): Promise<string | null> => {
@@ -92,7 +91,10 @@ export const keepCrlFile = async (deps: CrlFileDeps): Promise<CrlFile> => {
   const { signal } = ended
   const file = createPublishedFile(path)
   const before = await file.read()
-  let known = await readKnown(path)
+  const floors = await openCrlFloors(path)
+  const issuersNow = (): readonly Certificate[] =>
+    parseCertificates(identity.current().chainPem + identity.current().bundlePem)
+  await rememberPlaced(floors, await listsAt(path), issuersNow())
   let tag: string | null = null
   let failing = false
   const waiting = Promise.withResolvers<void>()
@@ -102,12 +104,13 @@ export const keepCrlFile = async (deps: CrlFileDeps): Promise<CrlFile> => {
     const pem = await fetchCrls(credential, timing.clock.now(), signal)
     if (pem === null) return
     const bytes = new TextEncoder().encode(pem)
-    const numbers = numbersOf(await listsOf(pem))
-    if (!isNotOlder(numbers, known)) throw new Error('the published lists are older than those in place')
-    known = numbers
+    const lists = await listsOf(pem)
+    const remember = floors.check(lists, issuersNow())
     if (file.shows(bytes)) return
+    // Before they are in place: a crash in between must not forget what readers may have seen.
+    await remember()
     await file.show(bytes)
-    log.info({ path, lists: numbers.size, bytes: bytes.length }, 'new revocation lists are in place')
+    log.info({ path, lists: lists.length, bytes: bytes.length }, 'new revocation lists are in place')
     deps.changed()
   }
   const look = async (): Promise<void> => {

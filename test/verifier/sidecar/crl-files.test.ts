@@ -1,13 +1,16 @@
 // The file of lists for servers that read such files: only verified lists get into it, never older ones than before, over restarts too.
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parseCertificates } from '../../../src/agent/chain.ts'
 import type { Credential } from '../../../src/agent/credential.ts'
 import { agentIdentity } from '../../../src/agent/identity.ts'
 import { silentLog } from '../../../src/base/log.ts'
-import { encodePem } from '../../../src/pki/pem.ts'
+import { type Crl, parseCrl } from '../../../src/pki/crl.ts'
+import { encodePem, parsePem } from '../../../src/pki/pem.ts'
 import { type CrlFile, keepCrlFile } from '../../../src/verifier/sidecar/crl-files.ts'
+import { openCrlFloors } from '../../../src/verifier/sidecar/crl-floors.ts'
 import { type CaServer, createCaServer } from '../../agent/ca-server.ts'
 import { createTiming } from '../../agent/timing.ts'
 
@@ -116,6 +119,47 @@ describe('the file of revocation lists', () => {
     ca.publish(async () => newest)
     while (second.changes() < 2) await sleep(5)
     expect(readFileSync(path, 'utf8')).toBe(newest)
+  })
+
+  it('counts no number of a list that no known CA signed', async () => {
+    const path = join(directoryFor('forged'), 'crls.pem')
+    const [older, newer] = [await nextList(), await nextList()]
+    // As a CA that is not in the chain would publish it, with the greatest number there is: nobody signed it.
+    const forged = (pem: string, raised: boolean): string => {
+      const der = Buffer.from(pem.replaceAll(/-----.*-----|\n/g, ''), 'base64')
+      const { issuerName, crlNumber } = parseCrl(new Uint8Array(der))
+      der[der.indexOf(issuerName) + issuerName.length - 1]! ^= 1
+      const hex = crlNumber!.toString(16)
+      const number = Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, 'hex')
+      if (raised) der[der.lastIndexOf(number)] = 0x7f
+      return encodePem('X509 CRL', der)
+    }
+    ca.publish(async () => older + forged(older, true))
+    const first = await keep(path)
+    await first.file.ready()
+    await first[Symbol.asyncDispose]()
+    await using second = await keep(path)
+    ca.publish(async () => newer + forged(newer, false))
+    const wanted = newer + forged(newer, false)
+    while (readFileSync(path, 'utf8') !== wanted) await sleep(5)
+    expect(second.warnings).toEqual([])
+  })
+
+  it('knows the number of a list that was left out, and of a CA that is in the chain no more', async () => {
+    const path = join(directoryFor('left-out'), 'crls.pem')
+    const [older, newer] = [await nextList(), await nextList()]
+    const floors = await openCrlFloors(path)
+    const [old, latest] = [older, newer].map(pem => parseCrl(parsePem(pem, 'X509 CRL')[0]!)) as [Crl, Crl]
+    await floors.check([latest], parseCertificates(credential.chainPem))()
+    await floors.check([], [])()
+    const again = await openCrlFloors(path)
+    for (const each of [floors, again]) {
+      expect(() => each.check([old], [])).toThrow(/older than those in place/)
+      expect(() => each.check([latest], [])).not.toThrow()
+      expect(() => each.check([parseCrl(parsePem(tampered(newer), 'X509 CRL')[0]!)], [])).toThrow(/not by the CA/)
+    }
+    writeFileSync(`${path}.numbers`, 'rubbish')
+    await expect(openCrlFloors(path)).rejects.toMatchObject({ code: 'file_malformed' })
   })
 
   it('is refused at the start where its directory is not there', async () => {
