@@ -16,7 +16,7 @@ import type { LedgerEvent } from './ledger-events.ts'
 import { judgeEvent } from './ledger-rules.ts'
 import { type AgentRate, busiest, createTotals, rateOf, type Totals } from './rates.ts'
 import { createRecord, type RecordLimits, type Sighting, usualLimits } from './record.ts'
-import { createResponses, type ResponseDeps, type Responses } from './response.ts'
+import { createResponses, keptFindings, type ResponseDeps, type Responses } from './response.ts'
 import { judge } from './rules.ts'
 import { createSilence, isSilenceRule } from './silence.ts'
 import { createStrangers, type Stranger } from './strangers.ts'
@@ -101,7 +101,6 @@ const savedAtOnce = { agents: 50, bytes: 2_000_000 }
 const digestRate = { burst: 30_000, perMinute: 600_000 }
 const maxReporters = 10_000
 const keptAgentsMs = 90 * 86_400_000
-const keptFindings = 10_000
 
 /** One digest that makes no sense must not cost the others of its batch. */
 const principalIn = (caller: string): Principal | null => {
@@ -152,7 +151,8 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
       const evidence = judge(rule, sighting, rules.networks)
       if (evidence === null) continue
       if (rule.when === 'rate') agent.doNotLearn(decision.last)
-      responses.respond({ rule, agent: agent.name, instance: instance.id, at: decision.last, evidence })
+      const { service, last: at } = decision
+      responses.respond({ rule, agent: agent.name, instance: instance.id, service, at, evidence })
     }
   }
   const take = (service: string, reported: ReportedDecision, now: number): void => {
@@ -192,7 +192,7 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
       if (event.type === 'enrolled') enrolments.add(event)
       for (const rule of rules.rules) {
         const judged = judgeEvent(rule, event, enrolments)
-        if (judged !== null) responses.respond({ rule, agent: event.agent, at: event.at, ...judged })
+        if (judged !== null) responses.respond({ rule, agent: event.agent, service: null, at: event.at, ...judged })
       }
     },
     rules: () => rules,
@@ -219,8 +219,10 @@ export const createMonitor = (deps: MonitorDeps): Monitor => {
     look: () => {
       const now = clock.now()
       for (const rule of rules.rules.filter(isSilenceRule))
-        for (const silent of silence.look(rule, now)) responses.respond({ rule, instance: null, at: now, ...silent })
-      store.prune({ seenBefore: now - keptAgentsMs, keepFindings: keptFindings })
+        for (const silent of silence.look(rule, now))
+          responses.respond({ rule, instance: null, service: null, at: now, ...silent })
+      const actedSince = now - rules.brake.window * 1000
+      store.prune({ seenBefore: now - keptAgentsMs, keepFindings: keptFindings, actedSince })
     },
     close: async () => {
       await responses.settled()

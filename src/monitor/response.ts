@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
+import { createRateBuckets } from '../base/rate-buckets.ts'
 import type { MonitorRule, MonitorRules } from '../schema/monitor.ts'
 import type { ActivityPort } from '../store/activity.ts'
 import type { AuditPort, InstancesPort, RegistrationsPort } from '../store/ports.ts'
@@ -55,10 +56,15 @@ export interface Found {
   readonly rule: MonitorRule
   readonly agent: string
   readonly instance: string | null
+  /** Who reported the call; null: nobody's report. */
+  readonly service: string | null
   readonly evidence: Evidence
   /** When the call or event came that tripped the rule. */
   readonly at: number
 }
+
+/** In the file. Of those that acted within the brake's window so many beside them: they are what it counts by. */
+export const keptFindings = 10_000
 
 export interface Responses {
   /** Returns at once. @returns whether it was said: not within the cool-down, nor of what is stopped already */
@@ -79,8 +85,12 @@ interface Decided {
 
 const keyOf = (rule: string, { by, value }: Target): string => `${rule} ${by} ${value}`
 
-/** Findings without an action that get a leaf of their own: a rule that is too eager must not fill the log. */
-const maxLeavesPerMinute = 120
+/**
+ * Findings without an action that get a leaf of their own: a rule that is too eager must not fill the log, and what it says on the word of
+ * one service must not drown what other rules say, or what the same one says on another's word. What the brake stopped has its own.
+ */
+const leafRate = { burst: 120, perMinute: 120 }
+const maxBudgets = 10_000
 
 export const createResponses = (deps: ResponseDeps): Responses => {
   const { clock, log, metrics, store, audit, registrations, instances, actions } = deps
@@ -88,7 +98,7 @@ export const createResponses = (deps: ResponseDeps): Responses => {
   // Owned by this closure.
   const coolDown = createCoolDown()
   const running = new Set<Promise<void>>()
-  let minute = { start: 0, leaves: 0 }
+  const budgets = createRateBuckets<string>(clock, leafRate, maxBudgets)
   let unwritten = 0
 
   const fleet = (): number => {
@@ -110,12 +120,10 @@ export const createResponses = (deps: ResponseDeps): Responses => {
     const giveBack = brake.take(agent, at, fleet())
     return { outcome: giveBack === null ? 'braked' : action, giveBack }
   }
-  const mayWrite = (at: number): boolean => {
-    if (at - minute.start >= 60_000) minute = { start: at, leaves: 0 }
-    return ++minute.leaves <= maxLeavesPerMinute
-  }
-  const write = (finding: Finding): void => {
-    if (finding.outcome !== 'hold' && finding.outcome !== 'revoke' && !mayWrite(finding.at)) {
+  const mayWrite = ({ outcome, rule }: Finding, service: string | null): boolean =>
+    outcome === 'hold' || outcome === 'revoke' || budgets.take(`${outcome === 'braked'} ${rule} ${service ?? ''}`) === 0
+  const write = (finding: Finding, service: string | null): void => {
+    if (!mayWrite(finding, service)) {
       unwritten++
       return
     }
@@ -146,14 +154,14 @@ export const createResponses = (deps: ResponseDeps): Responses => {
   }
 
   // A server that is started again and again must not act on another share of the fleet each time.
-  for (const stored of store.findings({ limit: 1000 }).toReversed()) {
-    const { outcome, agent, at } = readFinding(stored)
-    if (outcome === 'hold' || outcome === 'revoke') brake.take(agent, at, Number.MAX_SAFE_INTEGER)
-  }
+  const since = clock.now() - deps.rules().brake.window * 1000
+  const told = store.findings({ since, outcomes: ['hold', 'revoke', 'failed'], limit: keptFindings }).map(readFinding)
+  const failed = new Set(told.filter(({ outcome }) => outcome === 'failed').map(({ id }) => id))
+  for (const { id, agent, at } of told.toReversed()) if (!failed.has(id)) brake.take(agent, at, Number.MAX_SAFE_INTEGER)
 
   return {
     respond: found => {
-      const { rule, agent, instance, evidence, at } = found
+      const { rule, agent, instance, service, evidence, at } = found
       const about = { action: rule.action, on: instance === null ? ('agent' as const) : rule.on, agent, instance }
       const target = targetOf(about)
       if (!isOpen(rule, agent, target)) return false
@@ -174,7 +182,7 @@ export const createResponses = (deps: ResponseDeps): Responses => {
         { finding: finding.id, rule: rule.name, agent, instance, outcome },
         `a rule found something: ${whyOf(finding)}`,
       )
-      write(finding)
+      write(finding, service)
       store.addFinding(storedFinding(finding))
       if (giveBack !== null) {
         const action = act(finding, rule, giveBack).finally(() => running.delete(action))

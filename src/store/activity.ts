@@ -36,8 +36,15 @@ export interface StoredFinding {
   readonly id: string
   readonly at: number
   readonly agent: string
-  /** JSON, by monitor's own hand. */
+  /** JSON, by monitor's own hand, with its `outcome`. */
   readonly body: string
+}
+
+export interface FindingFilter {
+  readonly agent?: string | undefined
+  readonly since?: number | undefined
+  readonly outcomes?: readonly string[] | undefined
+  readonly limit: number
 }
 
 export interface ActivityPort {
@@ -52,8 +59,8 @@ export interface ActivityPort {
   save(agents: readonly StoredAgent[]): void
   addFinding(finding: StoredFinding): void
   /** Newest first. */
-  findings(filter: { readonly agent?: string | undefined; readonly limit: number }): readonly StoredFinding[]
-  /** Forgets agents not seen since, and findings but the last `keepFindings`. */
-  prune(step: { readonly seenBefore: number; readonly keepFindings: number }): void
+  findings(filter: FindingFilter): readonly StoredFinding[]
+  /** Forgets agents not seen since, and findings but the last `keepFindings`, and but as many that acted `actedSince`. */
+  prune(step: { readonly seenBefore: number; readonly keepFindings: number; readonly actedSince: number }): void
   close(): void
 }

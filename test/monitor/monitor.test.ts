@@ -440,6 +440,50 @@ rules:
     }
     expect(monitor.status().unwritten).toBeGreaterThan(60)
   })
+
+  it('lets nobody drown a finding: not of another rule, not by another service’s word, not of what the brake stopped', async () => {
+    monitor = begin(`dryRun: false
+brake: {percent: 0, atLeast: 0, window: 1h}
+rules:
+  eager: {when: decoy, actions: [bait], action: alert, cooldown: 1s}
+  other: {when: decoy, actions: [gold], action: alert}
+  stops: {when: decoy, actions: [rust], action: hold}`)
+    for (let i = 0; i < 200; i++) {
+      await addAgent(`many-${i}`)
+      report(`many-${i}`, { action: 'bait' }, 'liar')
+    }
+    await settled()
+    expect(monitor.status().unwritten).toBe(80)
+    at(time + 2)
+    report('billing', { action: 'bait' })
+    report('billing', { action: 'gold' }, 'liar')
+    report('billing', { action: 'rust' }, 'liar')
+    await settled()
+    expect(monitor.status().unwritten).toBe(80)
+    expect(ops.leaves(3).map(({ event, rule, outcome }) => `${event} ${rule} ${outcome}`)).toEqual([
+      'monitor_finding stops braked',
+      'monitor_finding other alert',
+      'monitor_finding eager alert',
+    ])
+  })
+
+  it('counts in the brake after a restart whatever was found since, and not what failed or is too long ago', async () => {
+    const told = (id: string, agent: string, outcome: string, when = time): void =>
+      store.addFinding({ id, at: when, agent, body: JSON.stringify({ id, at: when, agent, outcome }) })
+    told('old', 'agent-0', 'hold', time - 2 * hour)
+    told('one', 'agent-1', 'hold')
+    told('two', 'agent-2', 'revoke')
+    told('three', 'agent-3', 'hold')
+    told('three', 'agent-3', 'failed')
+    for (let i = 0; i < 10_100; i++) told(`f${i}`, 'billing', 'alert')
+    for (let looks = 0; looks < 2; looks++) {
+      monitor = begin('brake: {percent: 0, atLeast: 2, window: 1h}')
+      expect(monitor.status().brake.acted).toBe(2)
+      monitor.look()
+    }
+    const kept = monitor.findings({ limit: 20_000 }).map(({ id }) => id)
+    expect([kept.length, kept.slice(-4)]).toEqual([10_004, ['three', 'three', 'two', 'one']])
+  })
 })
 
 describe('a service that tells more than anybody can', () => {

@@ -51,7 +51,7 @@ export const openActivity = (path: string, log: Log): ActivityPort => {
   const upsert = db.prepare<[string, number, string]>(
     'INSERT INTO agent(name, seen, body) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET seen = excluded.seen, body = excluded.body',
   )
-  const findings = 'SELECT id, at, agent, body FROM finding'
+  const outcome = "json_extract(body, '$.outcome')"
   /** Later calls are few, and none of them is worth the end of the server. */
   const forgiving = <T>(what: string, otherwise: T, run: () => T): T => {
     try {
@@ -83,18 +83,30 @@ export const openActivity = (path: string, log: Log): ActivityPort => {
       forgiving('writing', undefined, () => {
         db.prepare('INSERT INTO finding(id, at, agent, body) VALUES (?, ?, ?, ?)').run(id, at, agent, body)
       }),
-    findings: ({ agent, limit }) =>
-      forgiving('reading', [], () =>
-        agent === undefined
-          ? db.prepare<[number], StoredFinding>(`${findings} ORDER BY seq DESC LIMIT ?`).all(limit)
-          : db
-              .prepare<[string, number], StoredFinding>(`${findings} WHERE agent = ? ORDER BY seq DESC LIMIT ?`)
-              .all(agent, limit),
-      ),
-    prune: ({ seenBefore, keepFindings }) =>
+    findings: ({ agent, since, outcomes, limit }) =>
+      forgiving('reading', [], () => {
+        const where: readonly (readonly [string, unknown])[] = [
+          ...(agent === undefined ? [] : [['agent = ?', agent] as const]),
+          ...(since === undefined ? [] : [['at >= ?', since] as const]),
+          ...(outcomes === undefined
+            ? []
+            : [[`${outcome} IN (SELECT value FROM json_each(?))`, JSON.stringify(outcomes)] as const]),
+        ]
+        const clause = where.length === 0 ? '' : ` WHERE ${where.map(([term]) => term).join(' AND ')}`
+        return db
+          .prepare<unknown[], StoredFinding>(
+            `SELECT id, at, agent, body FROM finding${clause} ORDER BY seq DESC LIMIT ?`,
+          )
+          .all(...where.map(([, value]) => value), limit)
+      }),
+    prune: ({ seenBefore, keepFindings, actedSince }) =>
       forgiving('pruning', undefined, () => {
         db.prepare('DELETE FROM agent WHERE seen < ?').run(seenBefore)
-        db.prepare('DELETE FROM finding WHERE seq <= (SELECT max(seq) FROM finding) - ?').run(keepFindings)
+        db.prepare(
+          `DELETE FROM finding WHERE seq <= (SELECT max(seq) FROM finding) - @keepFindings AND seq NOT IN (
+             SELECT seq FROM finding WHERE seq <= (SELECT max(seq) FROM finding) - @keepFindings AND at >= @actedSince
+               AND ${outcome} IN ('hold', 'revoke', 'failed') ORDER BY seq DESC LIMIT @keepFindings)`,
+        ).run({ keepFindings, actedSince })
       }),
     close: () => {
       db.close()
