@@ -60,8 +60,9 @@ interface Digest {
   maxLatencyMs: number
 }
 
+/** Empty where it is not known, asked by a proxy for instance: a word for that would look like one more place that an agent calls from. */
 const sourceOf = ({ request }: Call): string =>
-  told((request?.socket?.remoteAddress ?? 'unknown').replace(/^::ffff:(?=\d+\.)/i, ''))
+  told((request?.socket?.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, ''))
 
 const keyOf = ({ outcome, rule, caller, action, resourceClass, source }: Digest): string =>
   `${outcome}\n${rule}\n${caller ?? ''}\n${action}\n${resourceClass}\n${source}`

@@ -98,6 +98,13 @@ describe('what a verifier decides', () => {
     expect(uses()).toEqual([])
   })
 
+  it('names no source where none is known', async () => {
+    deny(null, { demand: {}, request: { method: 'GET', url: '/' } })
+    deny(null, { demand: {}, request: null })
+    await until('all is told', () => report.status().sent === 2)
+    expect(monitor.top(5).strangers.map(({ source, calls }) => [source, calls])).toEqual([['', 2]])
+  })
+
   it('waits while the CA is away and is told once it is back, nothing twice', async () => {
     backend.moveTo(1)
     allow(agent, call('/a'))
