@@ -27,7 +27,10 @@ export interface Pace {
   readonly pollMs: number
   /** Between failures: doubled from the first up to the second, each between a half and the whole of it. */
   readonly backoffMs: readonly [first: number, most: number]
-  /** Tries for what a sink refuses for good; then it is counted as dead and left out. */
+  /**
+   * Tries for what a sink refuses for good. Then its events are sent one by one, each twice at most, and what is refused is counted as dead
+   * and left out: one that is poisoned must not take the others of its batch with it.
+   */
   readonly tries: number
   /** At most so often the cursor is written. */
   readonly keepEveryMs: number
@@ -37,6 +40,8 @@ export interface Pace {
 
 const usualPace: Pace = { pollMs: 200, backoffMs: [500, 60_000], tries: 8, keepEveryMs: 1000, closeMs: 2000 }
 const batchSize = 200
+/** The batch had its tries: a second one is for what may be refused just now. */
+const triesAlone = 2
 
 export interface PumpStatus {
   readonly sink: Sink['name']
@@ -77,6 +82,8 @@ export const createPump = (deps: PumpDeps): Pump => {
   let recordedDead = dead
   let failures = 0
   let refusals = 0
+  /** Up to this position they go one by one. */
+  let aloneUntil = 0
   let error: string | null = null
   let deliveredAt: number | null = null
   let closingSince: number | null = null
@@ -122,9 +129,10 @@ export const createPump = (deps: PumpDeps): Pump => {
   const failed = (cause: unknown): number => {
     failures++
     error = messageOf(cause)
+    // One line when it begins, not one for every try, nor for every event that goes alone.
+    const isNews = failures === 1 && next >= aloneUntil
     rewind()
-    // One line when it begins, not one for every try.
-    if (failures === 1) log.warn({ sink: sink.name, reason: error }, 'events are not delivered; they wait in the log')
+    if (isNews) log.warn({ sink: sink.name, reason: error }, 'events are not delivered; they wait in the log')
     const [shortest, most] = pace.backoffMs
     return Math.min(most, shortest * 2 ** Math.min(failures - 1, 20)) * (0.5 + deps.random() / 2)
   }
@@ -146,13 +154,18 @@ export const createPump = (deps: PumpDeps): Pump => {
         succeeded()
       }
     } catch (cause) {
-      if (!(cause instanceof EventsRefused) || ++refusals < pace.tries) return failed(cause)
-      log.error(
-        { sink: sink.name, from: events[0]!.sequence, to: events.at(-1)!.sequence, reason: messageOf(cause) },
-        'events were refused for good; they stay in the audit log',
-      )
-      dead += events.length
+      const tries = next < aloneUntil ? triesAlone : pace.tries
+      if (!(cause instanceof EventsRefused) || ++refusals < tries) return failed(cause)
       refusals = 0
+      if (events.length > 1) {
+        aloneUntil = leaves.at(-1)!.index + 1
+        return failed(cause)
+      }
+      log.error(
+        { sink: sink.name, sequence: events[0]!.sequence, reason: messageOf(cause) },
+        'an event was refused for good; it stays in the audit log',
+      )
+      dead++
       failures = 0
     }
     advance(leaves.at(-1)!.index + 1)
@@ -161,7 +174,7 @@ export const createPump = (deps: PumpDeps): Pump => {
 
   const step = async (): Promise<number> => {
     if (sink.lost()) rewind()
-    const leaves = next < audit.head().size ? audit.read(next, batchSize) : []
+    const leaves = next < audit.head().size ? audit.read(next, next < aloneUntil ? 1 : batchSize) : []
     const wait = leaves.length === 0 ? pace.pollMs : await deliver(leaves)
     settle()
     await record()

@@ -160,12 +160,12 @@ export interface Delivery {
 /** @param answer the status of each delivery, by its number from 0 */
 export const webhookServer = async (
   { key, chain }: Pick<Scratch, 'key' | 'chain'>,
-  answer: (n: number) => number | 'cut',
+  answer: (n: number, body: Buffer) => number | 'cut',
 ) => {
   const deliveries: Delivery[] = []
   const server: Server = createHttpsServer({ key, cert: chain }, async (request, response) => {
     const body = await buffer(request)
-    const status = answer(deliveries.length)
+    const status = answer(deliveries.length, body)
     const { 'agentca-signature': signature, 'idempotency-key': id } = request.headers
     deliveries.push({ body, signature: signature as string | undefined, key: id as string | undefined })
     if (status === 'cut') request.socket.destroy()

@@ -226,6 +226,32 @@ describe('webhooks', () => {
     ])
     expect(world.ledger.eventCursors.dead('webhook')).toBe(1)
   })
+
+  test('that share a request with a poisoned one all arrive, and only that one is left out', async () => {
+    const isPoisoned = (body: Buffer): boolean => body.includes('agent:bad')
+    const server = await webhookServer(place, (_, body) => (isPoisoned(body) ? 422 : 200))
+    const world = eventWorld()
+    const pace = { pollMs: 10, backoffMs: [5, 10], keepEveryMs: 0, tries: 3 } as const
+    await world.start(to(server.url), pace).close()
+    const names = Array.from({ length: 12 }, (_, i) => (i === 0 || i === 7 ? `bad-${i}` : `good-${i}`))
+    await world.append(...names)
+    const events = world.start(to(server.url), pace)
+    await until('events arrive', () => events.status()[0]!.behind === 0)
+    await world.append('later-1', 'later-2')
+    await until('events arrive', () => events.status()[0]!.behind === 0)
+    await events.close()
+    await server.close()
+    const taken = server.deliveries.filter(({ body }) => !isPoisoned(body))
+    expect(taken.flatMap(({ body }) => subjects(JSON.parse(body.toString())))).toEqual(
+      [...names, 'later-1', 'later-2'].filter(name => !name.startsWith('bad')).map(name => `agent:${name}`),
+    )
+    const sizes = server.deliveries
+      .filter(({ body }) => isPoisoned(body))
+      .map(({ body }) => JSON.parse(`${body}`).length)
+    expect(sizes).toEqual([12, 12, 12, 1, 1, 1, 1])
+    expect(events.status()[0]).toMatchObject({ dead: 2, failures: 0, state: 'live' })
+    expect(world.ledger.eventCursors.dead('webhook')).toBe(2)
+  })
 })
 
 test('each sink has a cursor of its own: one that is down keeps nobody waiting, the log least of all', async () => {
