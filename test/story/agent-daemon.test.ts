@@ -232,6 +232,31 @@ describe('exec', () => {
     expect(run.said()).toContain('agentca token create')
     expect(readdirSync('/dev/shm')).not.toContain(dir.split('/').at(-1))
   }, 60_000)
+
+  it('ends with a revoked identity what the program started too, whether it asks for its end or hears of none', async () => {
+    const inner = (trap: string): string => `sh -c 'trap "${trap}" TERM; echo "pid $$"; while :; do sleep 0.1; done'`
+    const script = `echo "$AGENTCA_DIR"; ${inner('exit 0')} & ${inner('')} & wait`
+    const run = start(['exec', ...(await evidence('wrapped')), '--grace', '1s', '--', 'sh', '-c', script])
+    const pids = (): number[] => [...run.said().matchAll(/^pid (\d+)$/gm)].map(([, pid]) => Number(pid))
+    await until(() => pids().length === 2, 'both run')
+    const isAlive = (pid: number): boolean => {
+      try {
+        return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+      } catch {
+        return false
+      }
+    }
+    expect(pids().map(isAlive)).toEqual([true, true])
+    try {
+      const dir = /^\/dev\/shm\/.*$/m.exec(run.said())?.[0] as string
+      await ca.agentcaJson('revoke', '--instance', instanceIn(dir), '--reason', 'keyCompromise', '--yes')
+      await once(run.child, 'exit')
+      expect(run.child.exitCode).toBe(4)
+      expect(pids().map(isAlive)).toEqual([false, false])
+    } finally {
+      for (const pid of pids().filter(isAlive)) process.kill(pid, 'SIGKILL')
+    }
+  }, 60_000)
 })
 
 it('is executable', () => {

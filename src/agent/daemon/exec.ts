@@ -2,6 +2,7 @@
 // ends the program when the CA takes the identity back or locks it. Signals and the exit code pass through.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { systemTiming } from '../backoff.ts'
 import { AgentError } from '../errors.ts'
 import { type AgentIdentity, agentIdentity } from '../identity.ts'
@@ -42,6 +43,12 @@ const forwarded = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2
 /** What enrolment is done with is nothing for the program. */
 const evidenceVariables = ['AGENTCA_TOKEN_FILE', 'AGENTCA_TOKEN_FD', 'AGENTCA_JWT_FILE']
 
+/**
+ * A program is often a shell around the real one, which has to end with the identity as well: a process group of its own. Not at a terminal:
+ * a group apart is not in its foreground, so Ctrl-C and job control would be lost.
+ */
+const hasOwnGroup = (): boolean => process.stdin.isTTY !== true
+
 interface Ended {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
@@ -53,6 +60,7 @@ const start = (io: DaemonIo, [program, ...args]: readonly string[], directory: s
     const child = spawn(program as string, args, {
       stdio: 'inherit',
       cwd: io.cwd,
+      detached: hasOwnGroup(),
       env: { ...env, AGENTCA_DIR: directory },
     })
     child.once('spawn', () => resolve(child))
@@ -127,29 +135,61 @@ const directoryFor = async (
   return directory
 }
 
+interface Group {
+  /** The program and whatever it started that stayed in its group. @returns false: none of them is left */
+  kill(signal: NodeJS.Signals | 0): boolean
+}
+
+const groupOf = (child: ChildProcess): Group => {
+  const pid = child.pid as number
+  const isGroup = hasOwnGroup()
+  return {
+    kill: signal => {
+      // A pid that is nobody's any more may be somebody else's; a group's stays taken while one of it lives.
+      if (!isGroup) return child.exitCode === null && child.signalCode === null && child.kill(signal)
+      try {
+        return process.kill(-pid, signal)
+      } catch (error) {
+        // EPERM: another user's by now (setuid), out of reach.
+        if (['ESRCH', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return false
+        throw error
+      }
+    },
+  }
+}
+
+const lookMs = 20
+
 /** Ends the program when its identity may not be used any more. @returns why, once that has happened */
 const endWith = (
   id: AgentIdentity,
   child: ChildProcess,
   graceMs: number,
-): { because: () => AgentError | null; stop: () => void } => {
+): { because: () => AgentError | null; stop: () => Promise<void> } => {
+  const group = groupOf(child)
   let because: AgentError | null = null
   let timer: NodeJS.Timeout | undefined
+  let killed = false
   const end = (error: AgentError): void => {
     if (because !== null) return
     because = error
-    child.kill('SIGTERM')
+    group.kill('SIGTERM')
     // A stopped program takes its SIGTERM only when it goes on.
-    child.kill('SIGCONT')
-    timer = setTimeout(() => child.kill('SIGKILL'), graceMs)
+    group.kill('SIGCONT')
+    timer = setTimeout(() => {
+      group.kill('SIGKILL')
+      killed = true
+    }, graceMs)
   }
   const endings = [id.on('revoked', end), id.on('locked', end)]
   if (id.signal.aborted) end(id.signal.reason as AgentError)
   return {
     because: () => because,
-    stop: () => {
-      clearTimeout(timer)
+    stop: async () => {
       for (const forget of endings) forget()
+      // The program is gone; what it started has its grace too.
+      while (because !== null && !killed && group.kill(0)) await sleep(lookMs)
+      clearTimeout(timer)
     },
   }
 }
@@ -209,7 +249,7 @@ const supervise = async (
   const over = new Promise<Ended>(resolve => child.once('exit', (code, signal) => resolve({ code, signal })))
   const watch = endWith(id, child, graceMs)
   const ended = await over
-  watch.stop()
+  await watch.stop()
   forwarding.end()
   await hooking
   const because = watch.because()
