@@ -13,6 +13,7 @@ export interface SetupFacts {
   readonly curl: boolean
   readonly gnutls: boolean
   readonly pythonRequests: boolean
+  readonly rsyslog: boolean
   /** Those that are installed. */
   readonly proxies: readonly string[]
   readonly installed: boolean

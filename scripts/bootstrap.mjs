@@ -53,7 +53,9 @@ export const planSetup = (facts, purpose) => {
 const wantedBy = (facts, purpose) => {
   if (purpose !== 'test' || !facts.isRoot || !facts.hasApt) return []
   const missing = proxies.filter(name => !facts.proxies.includes(name))
-  return facts.pythonRequests ? missing : [...missing, 'python3-requests']
+  if (!facts.pythonRequests) missing.push('python3-requests')
+  if (!facts.rsyslog) missing.push('rsyslog', 'rsyslog-gnutls')
+  return missing
 }
 
 const onPath = name => (process.env.PATH ?? '').split(delimiter).some(directory => existsSync(join(directory, name)))
@@ -88,6 +90,7 @@ export const gatherFacts = () => ({
   curl: onPath('curl'),
   gnutls: onPath('gnutls-cli') && onPath('certtool'),
   proxies: proxies.filter(name => onPath(name) || existsSync(join('/usr/sbin', name))),
+  rsyslog: existsSync('/usr/sbin/rsyslogd'),
   /** Looked at by tests alone: it takes a while. */
   get pythonRequests() {
     return spawnSync('python3', ['-c', 'import requests'], { stdio: 'ignore' }).status === 0

@@ -21,6 +21,7 @@ const ready: SetupFacts = {
   gnutls: true,
   proxies: ['nginx', 'haproxy', 'caddy'],
   pythonRequests: true,
+  rsyslog: true,
   installed: true,
 }
 const bare: SetupFacts = {
@@ -67,7 +68,9 @@ describe('the plan of the set-up', () => {
     for (const other of [{ isRoot: false }, { hasApt: false }])
       expect(planSetup({ ...facts, ...other }, 'test')).toEqual({ packages: [], install: false, wanted: [] })
     expect(planSetup(facts, 'run')).toMatchObject({ wanted: [] })
-    expect(planSetup({ ...ready, pythonRequests: false }, 'test')).toMatchObject({ wanted: ['python3-requests'] })
+    expect(planSetup({ ...ready, pythonRequests: false, rsyslog: false }, 'test')).toMatchObject({
+      wanted: ['python3-requests', 'rsyslog', 'rsyslog-gnutls'],
+    })
   })
 
   it.each([
