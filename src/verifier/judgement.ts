@@ -1,7 +1,9 @@
 // The judgement on one call: what is known of it, and what others hang on it. Conditions refuse what registration and scopes allow;
 // observers are told of every judgement. What the state says is decision.ts; who calls is proof.ts.
 import type { IncomingHttpHeaders } from 'node:http'
-import type { Peer, VerifiedPeer } from '../verify/decision.ts'
+import type { AgentCaError } from '../base/errors.ts'
+import { CallRefused, type Peer, type VerifiedPeer } from '../verify/decision.ts'
+import type { PrincipalKind } from '../verify/feed-event.ts'
 import type { ConditionalDemand } from './conditions.ts'
 import { ruleOf } from './problem.ts'
 
@@ -11,6 +13,10 @@ export interface Demand {
   readonly scopes?: readonly string[]
   /** Decided by policies with what is known of this very call; `conditions: true`. */
   readonly conditional?: ConditionalDemand
+  /** Of those that the verifier accepts, the only ones that may make this call. */
+  readonly kinds?: readonly PrincipalKind[]
+  /** Refused already, whoever calls; judged all the same, so that observers hear who tried. */
+  readonly refused?: AgentCaError
 }
 
 /** What conditions and observers may read of a request; `IncomingMessage` is one. */
@@ -60,6 +66,21 @@ export interface Judging extends JudgementHooks {
   judge(call: Call, establish: () => Peer, decide: (peer: Peer, demand: Demand) => VerifiedPeer): VerifiedPeer
 }
 
+/** null: who calls was not established either. */
+const established = (establish: () => Peer): Peer | null => {
+  try {
+    return establish()
+  } catch {
+    return null
+  }
+}
+
+/** @throws CallRefused `kind_not_accepted` */
+export const checkKind = ({ kind, name }: Peer, kinds: readonly PrincipalKind[]): void => {
+  if (!kinds.includes(kind))
+    throw new CallRefused('kind_not_accepted', `expected ${kinds.join(' or ')}, got ${kind} ${name}`)
+}
+
 export const createJudging = (clock: { now(): number; monotonic(): number }): Judging => {
   // Owned by this closure. Arrays, because they are gone through for each call and hardly ever changed.
   let observers: readonly JudgementObserver[] = []
@@ -93,9 +114,15 @@ export const createJudging = (clock: { now(): number; monotonic(): number }): Ju
     judge: (call, establish, decide) => {
       const begun = observers.length === 0 ? 0 : clock.monotonic()
       let peer: Peer | null = null
+      const { refused, kinds } = call.demand
       try {
+        if (refused !== undefined) {
+          peer = established(establish)
+          throw refused
+        }
         peer = establish()
         const verified = decide(peer, call.demand)
+        if (kinds !== undefined) checkKind(verified, kinds)
         peer = verified
         for (const condition of conditions) condition(verified, call)
         if (observers.length > 0) tell(call, verified, begun, null)

@@ -1,10 +1,14 @@
 // One request of a proxy, or of an agent, from its headers to an assertion or a refusal. Everything is judged for each request: where the
 // certificate and the call are read is configuration, what they mean is the verifier's.
-import { messageOf } from '../../base/errors.ts'
+import { isAgentCaError, messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { CallRefused, type VerifiedPeer } from '../../verify/decision.ts'
 import { VerifyError } from '../../verify/errors.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
+import type { Demand } from '../judgement.ts'
+
+export { checkKind } from '../judgement.ts'
+
 import { type RefusalAnswer, refusalAnswer, ruleOf } from '../problem.ts'
 import type { AgentVerifier } from '../verifier.ts'
 import type { Assert } from './assertion.ts'
@@ -48,12 +52,6 @@ export interface Allowed {
   readonly peer: VerifiedPeer
   readonly target: CallTarget
   readonly assertion: string
-}
-
-/** @throws CallRefused `kind_not_accepted` */
-export const checkKind = (peer: VerifiedPeer, kinds: readonly PrincipalKind[]): void => {
-  if (!kinds.includes(peer.kind))
-    throw new CallRefused('kind_not_accepted', `expected ${kinds.join(' or ')}, got ${peer.kind} ${peer.name}`)
 }
 
 const checkNoAssertion = (headers: RawHeaders, name: string): void => {
@@ -101,26 +99,64 @@ const judgeOnceMore = async (judge: () => VerifiedPeer, learn: () => Promise<boo
   }
 }
 
+export interface DemandedCall {
+  /** null: refused, as the demand says. */
+  readonly target: CallTarget | null
+  readonly demand: Demand
+}
+
+/** A refusal is part of the demand: the verifier refuses then, whoever calls, and reports who it was. @param read what is called */
+export const demandOf = (
+  { requirements, otherwise, kinds }: Pick<DecideDeps, 'requirements' | 'otherwise' | 'kinds'>,
+  read: () => CallTarget,
+): DemandedCall => {
+  try {
+    const target = read()
+    return { target, demand: { kinds, scopes: scopesDemanded(requirements(), otherwise, target) } }
+  } catch (error) {
+    if (!isAgentCaError(error)) throw error
+    return { target: null, demand: { refused: error } }
+  }
+}
+
+/** @throws what the demand says is refused */
+export const assertionFor = async (
+  { assert, now }: Pick<DecideDeps, 'assert' | 'now'>,
+  peer: VerifiedPeer,
+  { target, demand }: DemandedCall,
+): Promise<Allowed> => {
+  if (target === null) throw demand.refused
+  return { peer, target, assertion: await assert(peer, target, now()) }
+}
+
 /**
  * A request that a proxy asks about.
  * @throws RequestRefused, CallRefused, VerifyError, PkiError: the rule that was broken
  */
 export const decideForwarded = async (deps: DecideDeps, by: ForwardedBy, asked: Asked): Promise<Allowed> => {
-  checkNoAssertion(asked.rawHeaders, deps.assertionHeader)
-  const target = forwardedTarget(asked, by)
-  const chain = forwardedChain(asked, by)
-  const { method = '', uri = '' } = by.callHeaders ?? {}
-  checkNoOverride(asked.rawHeaders, [method.toLowerCase(), uri.toLowerCase()])
-  const scopes = scopesDemanded(deps.requirements(), deps.otherwise, target)
-  const judge = (): VerifiedPeer =>
-    deps.verifier.verifyChain(
-      [...chain, ...deps.intermediates(), ...deps.issuers.known()],
-      { scopes },
-      { method: target.method, url: target.uri },
-    )
+  const { method: methodHeader = '', uri: uriHeader = '' } = by.callHeaders ?? {}
+  // Owned by this call: what can be read of it is of use in the report of a refusal too.
+  let chain: readonly Uint8Array[] = []
+  let unread: unknown = null
+  try {
+    chain = forwardedChain(asked, by)
+  } catch (error) {
+    unread = error
+  }
+  const call = demandOf(deps, () => {
+    checkNoAssertion(asked.rawHeaders, deps.assertionHeader)
+    const target = forwardedTarget(asked, by)
+    checkNoOverride(asked.rawHeaders, [methodHeader.toLowerCase(), uriHeader.toLowerCase()])
+    if (unread !== null) throw unread
+    return target
+  })
+  const { method, url } = askedAbout(asked, by)
+  // No leaf, no path: an issuer must not be taken for one.
+  const path = (): readonly Uint8Array[] =>
+    chain.length === 0 ? [] : [...chain, ...deps.intermediates(), ...deps.issuers.known()]
+  const judge = (): VerifiedPeer => deps.verifier.verifyChain(path(), call.demand, { method, url })
   const peer = await judgeOnceMore(judge, () => deps.issuers.learn(chain[0] as Uint8Array))
-  checkKind(peer, deps.kinds)
-  return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
+  return assertionFor(deps, peer, call)
 }
 
 /** What the caller hears; it says nothing about why. Authentication that failed is 401, whatever else 403. */
