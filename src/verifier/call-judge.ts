@@ -12,9 +12,14 @@ import type { Keeper } from './keeper.ts'
 import type { VerifierSettings } from './options.ts'
 import type { Proofs } from './proof.ts'
 
+export type JudgedRequest = Pick<IncomingMessage, 'socket'> & CallRequest & { readonly upgrade?: boolean }
+
 export interface CallJudge {
-  /** @throws CallRefused, VerifyError: the rule that was broken */
-  verifyRequest(request: Pick<IncomingMessage, 'socket'> & CallRequest, demand?: Demand): VerifiedPeer
+  /**
+   * @param lasting for a connection that carries no other call from now on: it is cut once this is not met any more. An upgraded one has to
+   *   go on to meet `demand` @throws CallRefused, VerifyError: the rule that was broken
+   */
+  verifyRequest(request: JudgedRequest, demand?: Demand, lasting?: () => Demand): VerifiedPeer
   /** @throws as verifyRequest */
   verifyOver(connection: Connection | null, request: CallRequest, demand: Demand): VerifiedPeer
   /** @throws as verifyRequest; PkiError for bytes that are no certificate */
@@ -54,8 +59,7 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
     if (standing == null || standing.version !== keeper.version() || isClosed()) return null
     return clock.monotonic() < standing.until ? standing.verified : null
   }
-  const verifyRequest: CallJudge['verifyRequest'] = (request, demand = noDemand) => {
-    const connection = connections.of(request.socket as Socket)
+  const judgeRequest = (connection: Connection | null, request: JudgedRequest, demand: Demand): VerifiedPeer => {
     const known = standingOf(connection)
     if (known !== null)
       return judging.judge(
@@ -78,6 +82,15 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
         return verified
       },
     )
+  }
+
+  const verifyRequest: CallJudge['verifyRequest'] = (request, demand = noDemand, lasting) => {
+    const connection = connections.of(request.socket as Socket)
+    const peer = judgeRequest(connection, request, demand)
+    // node:http sets it where it gives the connection away: no request will be judged on it after this one.
+    const held = lasting ?? (request.upgrade === true ? () => demand : null)
+    if (held !== null && connection !== null) connection.lasting = { peer, demand: held }
+    return peer
   }
 
   const cut = createCutting(deps, deciding)
@@ -151,7 +164,7 @@ const createDeciding = ({ settings, keeper, proofs }: CallJudgeDeps) => {
 const createCutting =
   ({ settings, clock }: CallJudgeDeps, { decide, decideProxy, isTrustedProxy }: ReturnType<typeof createDeciding>) =>
   (connection: Connection): void => {
-    const { proof, socket, openedAt, watched } = connection
+    const { proof, socket, openedAt, lasting, watched } = connection
     if ('refused' in proof) return
     for (const [peer, controller] of watched)
       try {
@@ -164,6 +177,7 @@ const createCutting =
       if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
       if (isTrustedProxy(proof.peer)) decideProxy(proof.peer)
       else decide(proof.peer, noDemand)
+      if (lasting !== null) decide(lasting.peer, lasting.demand())
     } catch {
       socket.destroy()
     }

@@ -5,6 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import { CallRefused, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import { checkPathAt } from '../verify/path.ts'
 import { type Proof, proveChain, type Trust } from '../verify/verify-peer.ts'
+import type { Demand } from './judgement.ts'
 
 /** A decision that holds while the keeper's version is the same, and not for long. */
 export interface Standing {
@@ -12,6 +13,12 @@ export interface Standing {
   readonly version: number
   /** Monotonic. */
   readonly until: number
+}
+
+/** What a connection that carries one call for as long as it lives has to meet all that time. */
+export interface Lasting {
+  readonly peer: Peer
+  readonly demand: () => Demand
 }
 
 /** One connection and what its handshake proved. */
@@ -22,6 +29,8 @@ export interface Connection {
   proof: Proof | { readonly refused: unknown }
   /** What was decided of its peer a moment ago; null: it is to be decided. */
   standing: Standing | null
+  /** null: its requests are judged one by one. */
+  lasting: Lasting | null
   /** Callers whose handlers want to hear when they may not call any more; a proxy's connection has many. */
   readonly watched: Map<Peer, AbortController>
 }
@@ -97,6 +106,7 @@ export const createConnections = (trust: () => Trust): Connections => {
         openedAt,
         proof: prove(socket, trust(), wall),
         standing: null,
+        lasting: null,
         watched: new Map(),
       }
       ;(socket as Marked).agentcaConnection = connection

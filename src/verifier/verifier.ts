@@ -1,7 +1,7 @@
 // `agentVerifier()`: everything a backend needs to know who calls, and to stop a caller at once. It owns the state, the feed, the
 // connections of the servers it made or was attached to, and the rotation of their certificate.
 import { constants } from 'node:crypto'
-import type { IncomingMessage, RequestListener } from 'node:http'
+import type { RequestListener } from 'node:http'
 import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
 import { createServer, type Server as HttpsServer } from 'node:https'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
@@ -12,7 +12,7 @@ import { CallRefused, type VerifiedPeer } from '../verify/decision.ts'
 import type { FeedEvent } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import type { PeerState } from '../verify/verify-peer.ts'
-import { createCallJudge } from './call-judge.ts'
+import { createCallJudge, type JudgedRequest } from './call-judge.ts'
 import { createConditions } from './conditions.ts'
 import { createConnections } from './connections.ts'
 import { reportDecisions } from './decision-report.ts'
@@ -46,8 +46,12 @@ export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHoo
   /** For a TLS server made elsewhere with `tlsOptions()`. */
   attach(server: TlsServer): void
   tlsOptions(): SecureServerOptions
-  /** Judges one request, now. @throws CallRefused, VerifyError: the rule that was broken */
-  verifyRequest(request: Pick<IncomingMessage, 'socket'> & CallRequest, demand?: Demand): VerifiedPeer
+  /**
+   * Judges one request, now. An upgraded connection is cut as soon as its caller has not the demanded roles and scopes any more.
+   * @param lasting what a connection has to meet instead, which carries nothing but this call as long as it lives
+   * @throws CallRefused, VerifyError: the rule that was broken
+   */
+  verifyRequest(request: JudgedRequest, demand?: Demand, lasting?: () => Demand): VerifiedPeer
   /**
    * Judges a call whose certificate did not come by a handshake of this process. Whoever hands it over must know that its holder proved
    * the key. @param chain DER, leaf first @throws as verifyRequest; PkiError for bytes that are no certificate

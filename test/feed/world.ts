@@ -125,7 +125,16 @@ export const createFeedWorld = async (changes: Partial<FeedDeps> = {}) => {
       leaf: () => leaf('registration_changed'),
     })
 
-  return { front, ledger, deps, counting, setAttributes, open, register, holder, renew, revoke, setState }
+  const setRoles = (agent: string, roles: readonly string[]) =>
+    ledger.registrations.change({
+      kind: 'agent',
+      name: agent,
+      at: deps.clock.now(),
+      decide: () => ({ set: { roles }, state: 'active' }),
+      leaf: () => leaf('registration_changed'),
+    })
+
+  return { front, ledger, deps, counting, setAttributes, setRoles, open, register, holder, renew, revoke, setState }
 }
 
 export interface Serving extends AsyncDisposable {

@@ -3,10 +3,12 @@ import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { createServer as createHttpsServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { connect, type TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { tlsMaterialOf } from '../../src/agent/credential.ts'
 import { encodePem } from '../../src/pki/pem.ts'
+import type { Demand } from '../../src/verifier/judgement.ts'
 import type { AgentVerifierOptions } from '../../src/verifier/options.ts'
 import { type AgentVerifier, agentVerifier } from '../../src/verifier/verifier.ts'
 import { createTiming, type TestTiming } from '../agent/timing.ts'
@@ -158,6 +160,45 @@ describe('a caller', () => {
     timing.advance(600_001)
     await closed(socket)
     expect(await ask(await open(caller))).toBe('200 in')
+  })
+})
+
+describe('a connection that carries one call', () => {
+  /** Upgraded to a protocol that echoes. */
+  const upgraded = async (demand: Demand, lasting?: () => Demand): Promise<TLSSocket> => {
+    server.once('upgrade', (request: IncomingMessage, socket: Duplex) => {
+      verifier.verifyRequest(request, demand, lasting)
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
+      socket.on('error', () => {}).pipe(socket)
+    })
+    const socket = await open(caller)
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
+    expect(String((await once(socket, 'data'))[0])).toContain('101')
+    return socket
+  }
+  const echo = async (socket: TLSSocket): Promise<string> => {
+    socket.write('here')
+    return String((await once(socket, 'data'))[0])
+  }
+  afterEach(() => world.setRoles('caller', ['reader']))
+
+  it('is cut once its caller lacks what it was demanded, and one that was demanded nothing is not', async () => {
+    const [demanded, free] = [await upgraded({ roles: ['reader'] }), await upgraded({})]
+    const kept = await open(caller)
+    expect(await ask(kept)).toBe('200 in')
+    expect(await echo(demanded)).toBe('here')
+    await world.setRoles('caller', [])
+    await closed(demanded)
+    expect([await echo(free), await ask(kept)]).toEqual(['here', '200 in'])
+    free.destroy()
+  })
+
+  it('is cut once more is demanded than its caller has', async () => {
+    let demand: Demand = { roles: ['reader'] }
+    const socket = await upgraded(demand, () => demand)
+    expect(await echo(socket)).toBe('here')
+    demand = { roles: ['reader', 'clerk'] }
+    await closed(socket)
   })
 })
 

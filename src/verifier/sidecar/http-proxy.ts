@@ -14,6 +14,7 @@ import { createServer, type Server } from 'node:https'
 import type { Duplex } from 'node:stream'
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
+import type { JudgedRequest } from '../call-judge.ts'
 import type { AgentVerifier } from '../verifier.ts'
 import { parseCallTarget } from './call-target.ts'
 import { type Allowed, answerOfRefusal, checkKind, type DecideDeps, type TellRefusal } from './decide.ts'
@@ -125,11 +126,12 @@ const writeProblem = (response: ServerResponse, status: number, body: string): v
 }
 
 /** @throws what refuses the call */
-const decide = async (deps: HttpProxyDeps, request: IncomingMessage): Promise<Allowed> => {
+const decide = async (deps: HttpProxyDeps, request: JudgedRequest & IncomingMessage): Promise<Allowed> => {
   const target = parseCallTarget(request.method ?? '', request.url ?? '')
   checkNoOverride(request.rawHeaders, [])
-  const scopes = scopesDemanded(deps.requirements(), deps.otherwise, target)
-  const peer = deps.verifier.verifyRequest(request, { scopes })
+  const demand = () => ({ scopes: scopesDemanded(deps.requirements(), deps.otherwise, target) })
+  // By the rules as they are read again later, too.
+  const peer = deps.verifier.verifyRequest(request, demand(), request.upgrade === true ? demand : undefined)
   checkKind(peer, deps.kinds)
   return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
 }

@@ -1,5 +1,5 @@
 // The sidecar in front of a backend that speaks anything over TCP: the caller is verified when it connects, and its connection is cut by the
-// verifier when it is revoked, held or its certificate ends. Inside the connection nothing is read.
+// verifier when it is revoked, held, lacks a scope or its certificate ends. Inside the connection nothing is read.
 import { connect } from 'node:net'
 import { createServer, type Server } from 'node:tls'
 import { messageOf } from '../../base/errors.ts'
@@ -27,7 +27,8 @@ export const createTcpProxy = (deps: TcpProxyDeps): Server => {
   server.on('secureConnection', socket => {
     socket.on('error', () => socket.destroy())
     try {
-      checkKind(deps.verifier.verifyRequest({ socket } as never, { scopes: deps.scopes() }), deps.kinds)
+      const demand = () => ({ scopes: deps.scopes() })
+      checkKind(deps.verifier.verifyRequest({ socket } as never, demand(), demand), deps.kinds)
     } catch (error) {
       deps.tell(error, { method: 'CONNECT', url: '' })
       socket.destroy()
