@@ -75,8 +75,7 @@ const established = (establish: () => Peer): Peer | null => {
   }
 }
 
-/** @throws CallRefused `kind_not_accepted` */
-export const checkKind = ({ kind, name }: Peer, kinds: readonly PrincipalKind[]): void => {
+const checkKind = ({ kind, name }: Peer, kinds: readonly PrincipalKind[]): void => {
   if (!kinds.includes(kind))
     throw new CallRefused('kind_not_accepted', `expected ${kinds.join(' or ')}, got ${kind} ${name}`)
 }

@@ -7,8 +7,6 @@ import { VerifyError } from '../../verify/errors.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
 import type { Demand } from '../judgement.ts'
 
-export { checkKind } from '../judgement.ts'
-
 import { type RefusalAnswer, refusalAnswer, ruleOf } from '../problem.ts'
 import type { AgentVerifier } from '../verifier.ts'
 import type { Assert } from './assertion.ts'

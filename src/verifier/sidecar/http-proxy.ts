@@ -15,9 +15,10 @@ import type { Duplex } from 'node:stream'
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import type { JudgedRequest } from '../call-judge.ts'
+import type { Demand } from '../judgement.ts'
 import type { AgentVerifier } from '../verifier.ts'
-import { parseCallTarget } from './call-target.ts'
-import { type Allowed, answerOfRefusal, checkKind, type DecideDeps, type TellRefusal } from './decide.ts'
+import { type CallTarget, parseCallTarget } from './call-target.ts'
+import { type Allowed, answerOfRefusal, assertionFor, type DecideDeps, demandOf, type TellRefusal } from './decide.ts'
 import { handshakeTimeout, serverLimits } from './forward-auth.ts'
 import type { Place } from './listen.ts'
 import { checkNoOverride, isSpelling, type RawHeaders } from './request-headers.ts'
@@ -127,13 +128,15 @@ const writeProblem = (response: ServerResponse, status: number, body: string): v
 
 /** @throws what refuses the call */
 const decide = async (deps: HttpProxyDeps, request: JudgedRequest & IncomingMessage): Promise<Allowed> => {
-  const target = parseCallTarget(request.method ?? '', request.url ?? '')
-  checkNoOverride(request.rawHeaders, [])
-  const demand = () => ({ scopes: scopesDemanded(deps.requirements(), deps.otherwise, target) })
+  const target = (): CallTarget => {
+    checkNoOverride(request.rawHeaders, [])
+    return parseCallTarget(request.method ?? '', request.url ?? '')
+  }
+  const call = demandOf(deps, target)
   // By the rules as they are read again later, too.
-  const peer = deps.verifier.verifyRequest(request, demand(), request.upgrade === true ? demand : undefined)
-  checkKind(peer, deps.kinds)
-  return { peer, target, assertion: await deps.assert(peer, target, deps.now()) }
+  const lasting = (): Demand => ({ scopes: scopesDemanded(deps.requirements(), deps.otherwise, target()) })
+  const peer = deps.verifier.verifyRequest(request, call.demand, request.upgrade === true ? lasting : undefined)
+  return assertionFor(deps, peer, call)
 }
 
 /** RFC 9112 §6.3: whether one is announced. */

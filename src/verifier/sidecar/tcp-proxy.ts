@@ -6,7 +6,7 @@ import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
 import type { AgentVerifier } from '../verifier.ts'
-import { checkKind, type TellRefusal } from './decide.ts'
+import type { TellRefusal } from './decide.ts'
 import { handshakeTimeout } from './forward-auth.ts'
 import { joined } from './http-proxy.ts'
 import type { Place } from './listen.ts'
@@ -27,8 +27,8 @@ export const createTcpProxy = (deps: TcpProxyDeps): Server => {
   server.on('secureConnection', socket => {
     socket.on('error', () => socket.destroy())
     try {
-      const demand = () => ({ scopes: deps.scopes() })
-      checkKind(deps.verifier.verifyRequest({ socket } as never, demand(), demand), deps.kinds)
+      const demand = () => ({ kinds: deps.kinds, scopes: deps.scopes() })
+      deps.verifier.verifyRequest({ socket } as never, demand(), demand)
     } catch (error) {
       deps.tell(error, { method: 'CONNECT', url: '' })
       socket.destroy()

@@ -10,7 +10,9 @@ import { join } from 'node:path'
 import { connect, type TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { silentLog } from '../../../src/base/log.ts'
+import { createJudging, type Judgement } from '../../../src/verifier/judgement.ts'
 import { createHttpProxy, type HttpProxyDeps } from '../../../src/verifier/sidecar/http-proxy.ts'
+import { createTcpProxy } from '../../../src/verifier/sidecar/tcp-proxy.ts'
 import type { VerifiedPeer } from '../../../src/verify/decision.ts'
 
 let directory: string
@@ -200,6 +202,50 @@ describe('another call than the one that is decided on', { timeout: 5000 }, () =
     const backend = await backendWith(ok)
     const port = await proxyTo(backend.port)
     expect(await asked(port, ['POST /ok HTTP/1.1', header])).toMatch(/^HTTP\/1\.1 403/)
+    expect(backend.seen()).toBe('')
+  })
+})
+
+describe('a refusal', { timeout: 5000 }, () => {
+  /** The verifier's judging itself, which lets every caller in that is not refused otherwise. */
+  const judged = () => {
+    const judging = createJudging({ now: () => 0, monotonic: () => 0 })
+    const seen: Judgement[] = []
+    judging.observe(each => seen.push(each))
+    const verifyRequest: HttpProxyDeps['verifier']['verifyRequest'] = (request, demand = {}) =>
+      judging.judge(
+        { demand, request },
+        () => caller,
+        () => caller,
+      )
+    const verifier = { tlsOptions: () => tls, attach: () => {}, verifyRequest }
+    const told = () => seen.map(({ outcome, rule, peer }) => [outcome, rule, peer?.name])
+    return { verifier, told }
+  }
+
+  it('for the form of a call is a judgement on its caller', async () => {
+    const backend = await backendWith(ok)
+    const { verifier, told } = judged()
+    const port = await proxyTo(backend.port, { verifier })
+    expect(await asked(port, ['GET /a/../b HTTP/1.1'])).toMatch(/^HTTP\/1\.1 403/)
+    expect(await asked(port, ['GET / HTTP/1.1', 'X-Rewrite-URL: /b'])).toMatch(/^HTTP\/1\.1 403/)
+    expect(await asked(port, ['GET / HTTP/1.1'])).toMatch(/^HTTP\/1\.1 200/)
+    expect(told()).toEqual([
+      ['deny', 'path_ambiguous', 'billing'],
+      ['deny', 'call_overridden', 'billing'],
+      ['allow', null, 'billing'],
+    ])
+  })
+
+  it("for the caller's kind is none that was allowed before, over HTTP and TCP", async () => {
+    const backend = await backendWith(ok)
+    const { verifier, told } = judged()
+    const port = await proxyTo(backend.port, { verifier, kinds: ['service'] })
+    expect(await asked(port, ['GET / HTTP/1.1'])).toMatch(/^HTTP\/1\.1 403/)
+    const upstream = { host: '127.0.0.1', port: backend.port }
+    const deps = { verifier, upstream, kinds: ['service'], scopes: () => [], tell: () => {}, log: silentLog } as const
+    await once(await connectTo(await portOf(createTcpProxy(deps))), 'close')
+    expect(told()).toEqual(Array(2).fill(['deny', 'kind_not_accepted', 'billing']))
     expect(backend.seen()).toBe('')
   })
 })
