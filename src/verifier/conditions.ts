@@ -41,6 +41,7 @@ export interface Conditions {
    */
   heard(inForce: PoliciesInForce | null): void
   /**
+   * @param request null: where it came from is not known
    * @throws CallRefused `condition_failed`; `state_unknown` before there are policies, `state_stale` while newer ones are known of and not
    *   here
    */

@@ -4,6 +4,7 @@ import { constants } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
 import { createServer, type Server as HttpsServer } from 'node:https'
+import type { Socket } from 'node:net'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { tlsMaterialOf } from '../agent/credential.ts'
@@ -95,7 +96,9 @@ export const agentVerifier = async (
     if (conditional === undefined) return
     if (conditions === null)
       throw new CallRefused('condition_failed', 'this verifier evaluates no policies', { hint: 'conditions: true' })
-    conditions.check(peer, conditional, request)
+    // At the other end is a proxy then: where its caller is nobody knows.
+    const isForwarded = request?.socket !== undefined && calls.isFromProxy(request.socket as Socket)
+    conditions.check(peer, conditional, isForwarded ? null : request)
   })
   const report = options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity, log }, timing)
   if (onRefused !== undefined)
