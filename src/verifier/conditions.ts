@@ -29,6 +29,8 @@ export interface ConditionalDemand extends CallFacts {
 export interface ConditionsDeps {
   readonly identity: Pick<AgentIdentity, 'current' | 'fetch'>
   readonly timing: Timing
+  /** The time by which certificates are judged; milliseconds since the epoch. */
+  readonly now: () => number
   readonly log: Log
   /** Where the last policies are kept for a start without the CA; null: nowhere. */
   readonly directory: string | null
@@ -201,7 +203,7 @@ export const createConditions = async (deps: ConditionsDeps): Promise<Conditions
           resource === undefined
             ? null
             : { type: resource.type ?? 'Resource', id: resource.id, attributes: resource.attributes ?? {} },
-        at: timing.clock.now(),
+        at: deps.now(),
         source: addressOf(request),
         rate: rates.count(`${kind}:${name}`),
         context,

@@ -90,7 +90,7 @@ export const agentVerifier = async (
   const judging = createJudging(clock)
   const conditions =
     options.conditions === true
-      ? await createConditions({ identity, timing, log, directory: options.stateDirectory ?? null })
+      ? await createConditions({ identity, timing, now: keeper.now, log, directory: options.stateDirectory ?? null })
       : null
   judging.addCondition((peer, { demand: { conditional }, request }) => {
     if (conditional === undefined) return

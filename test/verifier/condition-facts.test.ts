@@ -93,4 +93,9 @@ describe('a condition', () => {
     expect([await ask(agent, '/read'), await ask(agent, '/refund')]).toEqual([200, 403])
     expect([await ask(edge, '/read', forwarded), await ask(edge, '/refund', forwarded)]).toEqual([403, 200])
   })
+
+  it('on the time goes by the time that certificates are judged by, whatever this machine’s clock says', async () => {
+    timing.moveWall(2 * 3_600_000)
+    expect(await ask(agent, '/cancel')).toBe(200)
+  })
 })

@@ -57,7 +57,7 @@ const conditionsBy = async (
     current: () => ({ trustDomain: 'agentca.local', url: 'https://ca.test' }),
     fetch: async () => new Response(JSON.stringify(answer())),
   } as unknown as AgentIdentity
-  const conditions = await createConditions({ identity, timing, log: silentLog, directory })
+  const conditions = await createConditions({ identity, timing, now: Date.now, log: silentLog, directory })
   open.push(conditions)
   return conditions
 }
