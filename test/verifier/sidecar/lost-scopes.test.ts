@@ -121,12 +121,15 @@ describe.each([
 
   it('is cut when the rules, read again, demand what its caller has not', async () => {
     const socket = await opened()
+    // Judged by the rules of before.
+    expect(await answer(socket, 'here')).toBe('here')
     rules = [rule('orders:use'), rule('orders:more')]
     await until('the end', () => socket.destroyed)
   })
 
   it('goes on while its caller has what is demanded', async () => {
     const socket = await opened()
+    expect(await answer(socket, 'here')).toBe('here')
     await grant('orders:use', 'orders:more')
     const { epoch, n } = world.ledger.feed.head()
     await until('heard', () => verifier.status().position === `${epoch}.${n}`)
