@@ -358,7 +358,8 @@ describe('a fleet of 200 agents with five rogue ones at 20 backends', () => {
 
   it('shows what each did, and lets go of each by the one command that the finding names', async () => {
     const activity = await operator.run('activity rogue-probing --since 1h')
-    expect(activity.out).toMatch(/secret1:write/)
+    // Of what was only ever denied the newest is kept.
+    expect(activity.out).toMatch(/secret\d+:write/)
     const top = await operator.json<{ readonly agents: readonly unknown[] }>('top --once --limit 1000')
     expect(top.agents.length).toBeGreaterThan(100)
     const findings = await operator.json<readonly FindingAnswer[]>('monitor findings -n 1000')
