@@ -1,5 +1,6 @@
 // An operator is faster than the HSM: while a certificate is being signed, its agent is held or revoked. The signature comes, and the
 // certificate is not released; also when the CA dies in between, and the signer has counted a signature that the ledger never saw.
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { buildPkcs11Shim, type Pkcs11Shim } from '../signer/shim.ts'
 import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
@@ -53,13 +54,28 @@ const intentOf = (): string | null => {
   return found.length === 1 ? found[0]!.serial : null
 }
 
+/**
+ * What is signed ahead for others is over: held in the middle, it would keep this signature from its turn, until its client asks again.
+ * @returns how many signatures there were
+ */
+const idle = async (): Promise<number> => {
+  let calls = -1
+  await until('nothing else is being signed', async () => {
+    const before = calls
+    await delay(400)
+    calls = shim.signCalls()
+    return calls === before
+  })
+  return calls
+}
+
 /** Begins to enrol, up to C_Sign, which does not return before the shim is told so. */
 const enrolUpToSigning = async (name: string) => {
   // A signature of over 100 ms moves the signer's calls off its event loop: it stays responsive while one is held.
   shim.set({ sleep_ms: 150 })
   expect(await (await joining(`${name}-first`)).act()).toBe('answered')
   const member = await joining(name)
-  const calls = shim.signCalls()
+  const calls = await idle()
   shim.set({ hold: 1 })
   const outcome = member.act()
   await until('the certificate is being signed', () => intentOf() !== null && shim.signCalls() > calls)
