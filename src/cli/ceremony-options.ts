@@ -1,8 +1,10 @@
 // What the ceremony commands share: where tokens and files are unless a flag says so, how the steps are shown while they happen, and how
 // the result is printed.
+
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
+import { printable } from '../base/printable.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import type { CeremonyKind } from '../schema/ceremony.ts'
 import type { CeremonyRun } from '../server/ceremony/run.ts'
@@ -16,7 +18,7 @@ import { CliError } from './errors.ts'
 import { readInputText } from './files.ts'
 import { homeOf } from './home.ts'
 import type { CommandIo } from './io.ts'
-import { type Cell, type OutputOptions, printable, withOutput, writeFields, writeJson } from './output.ts'
+import { type Cell, type OutputOptions, withOutput, writeFields, writeJson } from './output.ts'
 
 export interface CeremonyOptions extends OutputOptions {
   readonly input: string

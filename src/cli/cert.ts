@@ -1,5 +1,7 @@
 // `agentca cert …`
+
 import { Command, Option } from 'commander'
+import { printable } from '../base/printable.ts'
 import { parseOnePem } from '../pki/pem.ts'
 import { parseSerialHex } from '../pki/serial.ts'
 import type { CertificateAnswer, IdentityAnswer } from '../schema/admin-answers.ts'
@@ -12,16 +14,7 @@ import { readInputText, writeOutput } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { certificateDetailView, certificateView } from './live-things.ts'
 import { online } from './online.ts'
-import {
-  members,
-  type OutputOptions,
-  printable,
-  type View,
-  withOutput,
-  writeJson,
-  writeOne,
-  writeRows,
-} from './output.ts'
+import { members, type OutputOptions, type View, withOutput, writeJson, writeOne, writeRows } from './output.ts'
 import { performRevocation, type RevocationOptions, withRevocation } from './revocation.ts'
 import { type SubjectChoice, subjectOf, withSubjectFilter } from './subject.ts'
 

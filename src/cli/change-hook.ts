@@ -1,30 +1,24 @@
 // The command that runs after an identity changed. No shell: what a credential says must never become part of a command.
 import { spawn } from 'node:child_process'
+import { type CommandWords, commandWords } from '../base/command-words.ts'
 import { CliError } from './errors.ts'
 import type { CommandIo } from './io.ts'
 
 /** Longer than any reload; a hook that hangs must not hang the command for ever. */
 const hookDeadlineMs = 60_000
 
-/**
- * Words as a person types them: separated by blanks, kept together by single or double quotes.
- * @throws CliError `usage` for nothing, and for a quote without its end
- */
-export const wordsOf = (text: string): readonly [string, ...string[]] => {
-  const words = [...text.matchAll(/(?:[^\s'"]|'[^']*'|"[^"]*")+/g)].map(([word]) =>
-    word.replaceAll(/'([^']*)'|"([^"]*)"/g, (_, single?: string, double?: string) => single ?? double ?? ''),
-  )
-  const rest = text.replaceAll(/(?:[^\s'"]|'[^']*'|"[^"]*")+/g, '')
-  const [program, ...args] = words
-  if (program === undefined || program === '' || rest.trim() !== '')
+/** @throws CliError `usage` for what is no command */
+export const wordsOf = (text: string): CommandWords => {
+  const words = commandWords(text)
+  if (words === null)
     throw new CliError('usage', `--on-change is no command: ${text}`, {
       hint: "for example --on-change 'systemctl reload nginx'; a pipe needs sh -c '…'",
     })
-  return [program, ...args]
+  return words
 }
 
 /** What it writes goes to standard error: standard output is the command's own data. @returns whether it ended well */
-export const runChangeHook = (io: CommandIo, words: readonly [string, ...string[]], dir: string): Promise<boolean> =>
+export const runChangeHook = (io: CommandIo, words: CommandWords, dir: string): Promise<boolean> =>
   new Promise(fulfil => {
     const [program, ...args] = words
     const child = spawn(program, args, {

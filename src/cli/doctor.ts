@@ -1,6 +1,8 @@
 // `agentca doctor`: what is wrong or soon will be, with the cure of each; as far as it can also without a server.
+
 import { Command } from 'commander'
 import { messageOf } from '../base/errors.ts'
+import { printable } from '../base/printable.ts'
 import type { HomePaths } from '../server/home.ts'
 import { createAdminClient } from './admin-client.ts'
 import { type ConnectionOptions, openConnection } from './connection.ts'
@@ -11,7 +13,7 @@ import { checkUrls, type Named, namedByServer, namedCas } from './doctor-urls.ts
 import { homeOf } from './home.ts'
 import type { CommandIo } from './io.ts'
 import { withConnection } from './online.ts'
-import { members, type OutputOptions, printable, type View, withOutput, writeRows } from './output.ts'
+import { members, type OutputOptions, type View, withOutput, writeRows } from './output.ts'
 import { isOpen, presenceOf } from './presence.ts'
 
 interface DoctorOptions extends ConnectionOptions, OutputOptions {

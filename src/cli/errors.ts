@@ -1,5 +1,6 @@
 // What the command line itself refuses, and the exit code of everything a command can fail with (interfaces.md, Commands).
 import type { AgentErrorCode } from '../agent/errors.ts'
+import { agentExitCodes } from '../agent/exit-codes.ts'
 import type { CheckpointErrorCode } from '../audit/checkpoint.ts'
 import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
 import { exitCodeOf, isProblemCode, type Problem, type ProblemCode } from '../http/problem.ts'
@@ -56,7 +57,6 @@ type LocalCode =
 /** Codes that never cross HTTP; the rest have their exit code in the problem table. */
 const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   usage: 2,
-  file_unreadable: 2,
   file_not_written: 2,
   file_not_permitted: 4,
   file_unusable: 2,
@@ -89,21 +89,7 @@ const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   run_directory_unsafe: 2,
   directory_unusable: 2,
 
-  option_missing: 2,
-  option_invalid: 2,
-  directory_unwritable: 2,
-  directory_malformed: 6,
-  directory_in_use: 6,
-  ca_unreachable: 7,
-  ca_not_verified: 9,
-  ca_fingerprint_not_found: 9,
-  answer_malformed: 1,
-  answer_not_verified: 9,
-  identity_unexpected: 9,
-  identity_expired: 4,
-  identity_closed: 1,
-  revoked: 4,
-  peer_not_verified: 9,
+  ...agentExitCodes,
 
   pkcs11_uri_invalid: 2,
   module_not_loadable: 2,

@@ -1,8 +1,10 @@
 // `agentca init`: a new CA in an empty home. Run again it changes nothing; run after an interruption it goes on.
+
 import { randomBytes } from 'node:crypto'
 import { Command } from 'commander'
 import { systemClock } from '../base/clock.ts'
 import type { Log, LogFields } from '../base/log.ts'
+import { printable } from '../base/printable.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { CeremonyKind } from '../schema/ceremony.ts'
 import type { CeremonyText } from '../server/ceremony/transcript.ts'
@@ -15,7 +17,7 @@ import { CliError } from './errors.ts'
 import { readInput, readInputText } from './files.ts'
 import { homeOf } from './home.ts'
 import type { CommandIo } from './io.ts'
-import { type OutputOptions, printable, withOutput, writeFields, writeJson, writeTable } from './output.ts'
+import { type OutputOptions, withOutput, writeFields, writeJson, writeTable } from './output.ts'
 
 interface InitFlags extends OutputOptions {
   readonly home?: string

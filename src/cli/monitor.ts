@@ -1,5 +1,7 @@
 // `agentca monitor …`: the rules over what agents do, what they found, and whether a file of them would be taken.
+
 import { Command } from 'commander'
+import { printable } from '../base/printable.ts'
 import { SchemaError } from '../schema/errors.ts'
 import { parseMonitor } from '../schema/monitor.ts'
 import type { FindingAnswer, MonitorStatusAnswer, RuleAnswer } from '../schema/monitor-answers.ts'
@@ -7,16 +9,7 @@ import { countArgument } from './arguments.ts'
 import { readInputText } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
-import {
-  members,
-  type OutputOptions,
-  printable,
-  type View,
-  withOutput,
-  writeFields,
-  writeJson,
-  writeRows,
-} from './output.ts'
+import { members, type OutputOptions, type View, withOutput, writeFields, writeJson, writeRows } from './output.ts'
 import { spanText } from './span.ts'
 
 const ruleView: View<Omit<RuleAnswer, 'cooldownSeconds'>> = {

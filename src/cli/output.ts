@@ -1,7 +1,9 @@
 // Data on standard output: tables for people, JSON for programs, names for pipes. Text that others wrote is shown without its
 // control characters, so that a purpose or a log entry cannot drive the operator's terminal.
+
 import { styleText } from 'node:util'
 import { type Command, Option } from 'commander'
+import { printable } from '../base/printable.ts'
 import type { CommandIo } from './io.ts'
 
 export type Format = 'table' | 'json' | 'jsonl' | 'name' | 'pem'
@@ -21,13 +23,6 @@ export const withOutput = (
 
 export const paint = (io: Pick<CommandIo, 'colours'>, colour: Colour, text: string): string =>
   io.colours ? styleText(colour, text, { validateStream: false }) : text
-
-/** Control characters (C0, DEL, C1) and the marks that turn the direction of text, written out. */
-export const printable = (text: string): string =>
-  text.replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, character => {
-    const code = character.codePointAt(0) as number
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u${code.toString(16)}`
-  })
 
 export type Cell = string | number | boolean | null | undefined | readonly string[]
 

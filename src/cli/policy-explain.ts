@@ -1,12 +1,14 @@
 // `agentca policy explain` and `suggest`: why a call is decided as it is, and what an agent would need for what it really does.
+
 import { Command } from 'commander'
+import { printable } from '../base/printable.ts'
 import type { AdminBodyInput } from '../schema/admin-api.ts'
 import type { PolicyExplainAnswer, PolicySuggestAnswer, PolicyWayAnswer } from '../schema/policy-answers.ts'
 import { countArgument, momentArgument, pairArgument } from './arguments.ts'
 import { CliError } from './errors.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
-import { printable, writeFields, writeJson, writeRows } from './output.ts'
+import { writeFields, writeJson, writeRows } from './output.ts'
 
 type Values = Record<string, string | number | boolean>
 

@@ -1,4 +1,5 @@
 // How policies are shown: faults by file and line, cases, who gains and who loses.
+import { printable } from '../base/printable.ts'
 import type {
   PolicyDifferenceAnswer,
   PolicyFaultAnswer,
@@ -6,7 +7,7 @@ import type {
   PolicyVersionAnswer,
 } from '../schema/policy-answers.ts'
 import type { CommandIo } from './io.ts'
-import { type Format, members, paint, printable, type View, writeRows } from './output.ts'
+import { type Format, members, paint, type View, writeRows } from './output.ts'
 
 const place = ({ file, line }: Pick<PolicyFaultAnswer, 'file' | 'line'>): string =>
   line === null ? file : `${file}:${line}`

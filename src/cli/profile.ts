@@ -1,8 +1,10 @@
 // `agentca profile …`: the profiles that are in force, and whether files would be taken.
+
 import { readdirSync, statSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { Command } from 'commander'
 import { messageOf } from '../base/errors.ts'
+import { printable } from '../base/printable.ts'
 import { faultsOfProfile } from '../policy/ceilings.ts'
 import type { ProfileAnswer } from '../schema/admin-answers.ts'
 import { SchemaError } from '../schema/errors.ts'
@@ -10,7 +12,7 @@ import { parseProfile } from '../schema/profile.ts'
 import { readInputText } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
-import { members, type OutputOptions, printable, type View, withOutput, writeOne, writeRows } from './output.ts'
+import { members, type OutputOptions, type View, withOutput, writeOne, writeRows } from './output.ts'
 
 const profileView: View<ProfileAnswer> = {
   columns: members<ProfileAnswer>('name', 'kind', 'lifetimeSeconds', 'hash'),

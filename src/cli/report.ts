@@ -1,8 +1,10 @@
 // How a failure is told: what, why, and the next command, on standard error; with `-o json` as one problem document.
+
 import { type AgentCaError, isAgentCaError, messageOf } from '../base/errors.ts'
+import { printable } from '../base/printable.ts'
 import { ServerRefusal } from './errors.ts'
 import type { CommandIo } from './io.ts'
-import { paint, printable } from './output.ts'
+import { paint } from './output.ts'
 
 /** `-o json` as it stands in the arguments: a command line that could not be parsed has no options yet. */
 export const wantsJson = (argv: readonly string[]): boolean =>

@@ -1,9 +1,11 @@
 // `agentca why AGENT SERVICE [ACTION]`: may it call, and if not, what stands in the way.
+
 import { Command } from 'commander'
+import { printable } from '../base/printable.ts'
 import type { WhyAnswer, WhyCheck } from '../schema/policy-answers.ts'
 import type { CommandIo } from './io.ts'
 import { online } from './online.ts'
-import { members, printable, type View, writeJson, writeRows } from './output.ts'
+import { members, type View, writeJson, writeRows } from './output.ts'
 
 const view: View<WhyCheck> = { columns: members<WhyCheck>('check', 'result', 'detail'), name: row => row.check }
 

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { resolve } from 'node:path'
+import { type CommandWords, commandWords } from '../../base/command-words.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import type { DaemonIo } from './io.ts'
@@ -12,17 +13,12 @@ import { invalid, textOf, type Values } from './options.ts'
 /** Longer than any reload. */
 const hookDeadlineMs = 60_000
 
-type Words = readonly [string, ...string[]]
-
-/** Words as a person types them: separated by blanks, kept together by single or double quotes. @throws AgentError `option_invalid` */
-export const wordsOf = (option: string, text: string): Words => {
-  const form = /(?:[^\s'"]|'[^']*'|"[^"]*")+/g
-  const [program, ...args] = [...text.matchAll(form)].map(([word]) =>
-    word.replaceAll(/'([^']*)'|"([^"]*)"/g, (_, single?: string, double?: string) => single ?? double ?? ''),
-  )
-  if (program === undefined || program === '' || text.replaceAll(form, '').trim() !== '')
+/** @throws AgentError `option_invalid` */
+export const wordsOf = (option: string, text: string): CommandWords => {
+  const words = commandWords(text)
+  if (words === null)
     throw invalid(`--${option} is no command: ${text}`, `--${option} 'systemctl reload nginx'; a pipe needs sh -c '…'`)
-  return [program, ...args]
+  return words
 }
 
 interface SignalTo {
@@ -31,14 +27,14 @@ interface SignalTo {
 }
 
 export interface Hooks {
-  readonly onChange: Words | null
-  readonly onRevoked: Words | null
+  readonly onChange: CommandWords | null
+  readonly onRevoked: CommandWords | null
   readonly signalTo: SignalTo | null
 }
 
 /** @throws AgentError `option_invalid` */
 export const hooksOf = (io: DaemonIo, values: Values): Hooks => {
-  const command = (option: string): Words | null => {
+  const command = (option: string): CommandWords | null => {
     const text = textOf(values, option)
     return text === undefined ? null : wordsOf(option, text)
   }
@@ -55,7 +51,7 @@ export const hooksOf = (io: DaemonIo, values: Values): Hooks => {
   }
 }
 
-const runCommand = (io: DaemonIo, log: Log, [program, ...args]: Words, directory: string): Promise<boolean> =>
+const runCommand = (io: DaemonIo, log: Log, [program, ...args]: CommandWords, directory: string): Promise<boolean> =>
   new Promise(fulfil => {
     const child = spawn(program, args, {
       cwd: io.cwd,

@@ -1,7 +1,9 @@
 // The daemon's surroundings as one value, and how it tells a failure: what, why, and the next command, with an exit code that scripts
 // can rely on (interfaces.md, Commands).
 import { isAgentCaError, messageOf } from '../../base/errors.ts'
+import { printable } from '../../base/printable.ts'
 import { AgentError, type AgentErrorCode } from '../errors.ts'
+import { agentExitCodes } from '../exit-codes.ts'
 
 export interface DaemonIo {
   /** Data only. */
@@ -12,38 +14,15 @@ export interface DaemonIo {
   readonly cwd: string
 }
 
-const exitCodes: Readonly<Record<AgentErrorCode, number>> = {
-  option_missing: 2,
-  option_invalid: 2,
-  file_unreadable: 2,
-  directory_unwritable: 2,
-  directory_malformed: 6,
-  directory_in_use: 6,
-  ca_unreachable: 7,
-  ca_not_verified: 9,
-  ca_fingerprint_not_found: 9,
-  answer_malformed: 1,
-  answer_not_verified: 9,
-  identity_unexpected: 9,
-  identity_expired: 4,
-  identity_closed: 1,
-  revoked: 4,
-  peer_not_verified: 9,
-}
-
 const exitByStatus: Readonly<Record<number, number>> = { 401: 4, 403: 4, 404: 3, 408: 7, 409: 6, 429: 7 }
 
 /** @returns 1 for what nobody foresaw */
 export const exitCodeOf = (error: unknown): number => {
   if (!(error instanceof AgentError)) return 1
-  if (error.origin === 'agent') return exitCodes[error.code as AgentErrorCode] ?? 1
+  if (error.origin === 'agent') return agentExitCodes[error.code as AgentErrorCode] ?? 1
   const status = error.status ?? 0
   return exitByStatus[status] ?? (status >= 500 ? 7 : 2)
 }
-
-/** Text that a server or a file had a hand in must not drive the terminal. */
-export const printable = (text: string): string =>
-  text.replace(/[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, '\ufffd')
 
 export const reportError = (io: Pick<DaemonIo, 'err'>, error: unknown, format: 'text' | 'json'): void => {
   const { message, hint, code, facts } = isAgentCaError(error)

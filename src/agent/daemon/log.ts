@@ -1,6 +1,7 @@
 // The daemon's log: one line an event on standard error, for people or as JSON. Under systemd each line says how grave it is.
 import type { Log, LogFields } from '../../base/log.ts'
-import { type DaemonIo, printable } from './io.ts'
+import { printable } from '../../base/printable.ts'
+import type { DaemonIo } from './io.ts'
 
 type Level = 'debug' | 'info' | 'warn' | 'error'
 

@@ -2,31 +2,26 @@
 // shell: nothing that was fetched becomes part of a command.
 import { spawn } from 'node:child_process'
 import type { Timing } from '../../agent/backoff.ts'
+import { type CommandWords, commandWords } from '../../base/command-words.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { usage } from './errors.ts'
-
-export type Words = readonly [string, ...string[]]
 
 /** Longer than any reload; one that hangs must not be the last. */
 const deadlineMs = 60_000
 const retryMs = [1000, 2000, 5000, 10_000, 30_000]
 const maxOutput = 2000
 
-const word = /(?:[^\s'"]|'[^']*'|"[^"]*")+/g
-
-/** Words by blanks, kept together by quotes. @throws SidecarError `usage` */
-export const wordsOf = (text: string): Words => {
-  const [program, ...args] = [...text.matchAll(word)].map(([each]) =>
-    each.replaceAll(/'([^']*)'|"([^"]*)"/g, (_, single?: string, double?: string) => single ?? double ?? ''),
-  )
-  if (program === undefined || program === '' || text.replaceAll(word, '').trim() !== '')
+/** @throws SidecarError `usage` */
+export const wordsOf = (text: string): CommandWords => {
+  const words = commandWords(text)
+  if (words === null)
     throw usage(`--on-change is no command: ${text}`, "for example 'nginx -s reload'; a pipe needs sh -c '…'")
-  return [program, ...args]
+  return words
 }
 
 /** @returns null: it ended well; else why not */
-const runOnce = ([program, ...args]: Words, signal: AbortSignal): Promise<string | null> =>
+const runOnce = ([program, ...args]: CommandWords, signal: AbortSignal): Promise<string | null> =>
   new Promise(resolve => {
     let said = ''
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: deadlineMs, signal })
@@ -45,7 +40,7 @@ export interface ChangeHook extends AsyncDisposable {
   changed(): void
 }
 
-export const createChangeHook = (words: Words, timing: Pick<Timing, 'idle'>, log: Log): ChangeHook => {
+export const createChangeHook = (words: CommandWords, timing: Pick<Timing, 'idle'>, log: Log): ChangeHook => {
   const ended = new AbortController()
   const { signal } = ended
   // Owned by this closure: changes since the last good run began, and the loop that works them off.

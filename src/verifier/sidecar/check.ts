@@ -1,8 +1,10 @@
 // `agentca-verify check`: judges one certificate from a file as a backend would, step by step, and says what would be refused and why. It
 // asks nobody: what it judges by are the files that it is given.
+
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { isAgentCaError } from '../../base/errors.ts'
+import { printable } from '../../base/printable.ts'
 import { type Certificate, parseCertificate } from '../../pki/certificate.ts'
 import { type Crl, parseCrl } from '../../pki/crl.ts'
 import { nameToString } from '../../pki/names.ts'
@@ -107,9 +109,6 @@ const sourcesOf = (given: GivenOptions, { cwd, env }: CheckIo): Sources => {
 }
 
 const marks: Readonly<Record<CheckStep['outcome'], string>> = { ok: 'ok', refused: 'REFUSED', skipped: '-' }
-
-/** Control characters of a certificate's names must not drive a terminal. */
-const printable = (text: string): string => text.replaceAll(/[\p{Cc}\u2028-\u202e\u2066-\u2069]/gu, '?')
 
 const textOf = (leaf: Certificate, { accepted, rule, steps, hint }: CheckVerdict): string => {
   const lines = [
