@@ -50,37 +50,40 @@ const toolsFor = (): McpServer => {
 interface Session {
   readonly owner: string
   readonly transport: StreamableHTTPServerTransport
+  readonly end: () => void
 }
 const sessions = new Map<string, Session>()
 
-const open = async (agent: RequestAgent): Promise<StreamableHTTPServerTransport> => {
+const open = async (agent: RequestAgent): Promise<Session> => {
   const transport = new StreamableHTTPServerTransport({
     sessionIdGenerator: randomUUID,
     onsessioninitialized: id => {
-      sessions.set(id, { owner: agent.spiffeId, transport })
+      sessions.set(id, session)
       say('session opened', { session: id, agent: agent.spiffeId })
     },
   })
-  const server = toolsFor()
+  const session: Session = { owner: agent.spiffeId, transport, end: () => void transport.close() }
   transport.onclose = () => {
+    agent.signal.removeEventListener('abort', session.end)
     const id = transport.sessionId
     if (id !== undefined && sessions.delete(id)) say('session ended', { session: id, agent: agent.spiffeId })
   }
-  await server.connect(transport as never)
-  return transport
+  await toolsFor().connect(transport as never)
+  return session
 }
 
 const handle = async (request: Request, response: Response): Promise<void> => {
   const agent = request.agent!
   const id = request.headers['mcp-session-id']
-  const session = typeof id === 'string' ? sessions.get(id) : undefined
-  if (id !== undefined && session?.owner !== agent.spiffeId) {
+  const known = typeof id === 'string' ? sessions.get(id) : undefined
+  if (id !== undefined && known?.owner !== agent.spiffeId) {
     // Another agent's session looks like none.
     response.status(404).json({ jsonrpc: '2.0', error: { code: -32001, message: 'session not found' }, id: null })
     return
   }
-  const transport = session?.transport ?? (await open(agent))
-  agent.signal.addEventListener('abort', () => void transport.close(), { once: true })
+  const { transport, end } = known ?? (await open(agent))
+  // The same signal for every call of this agent: the listener is there once, and the session ends whatever connection is open then.
+  agent.signal.addEventListener('abort', end, { once: true })
   const auth = { token: '', clientId: agent.spiffeId, scopes: [...agent.scopes], extra: { agent } }
   await transport.handleRequest(Object.assign(request, { auth }), response, request.body)
 }

@@ -59,7 +59,7 @@ export interface Line {
 
 export interface Speaker {
   readonly child: ChildProcess
-  /** The next line for which this holds. @throws when the program ends before */
+  /** The next line for which this holds. @throws when the program ends before, or says nothing of the kind for a minute */
   next(wanted: (line: Line) => boolean): Promise<Line>
   stop(): Promise<void>
 }
@@ -94,13 +94,25 @@ export const speak = (
   }
   child.once('error', error => end(error.message))
   child.once('close', (code, signal) => end(String(signal ?? `exit code ${code}`)))
+  const next: Speaker['next'] = wanted =>
+    new Promise((resolve, reject) => {
+      if (ended !== null) return reject(new Error(`${args[0]} ended: ${ended}; see ${options.logFile}`))
+      const silent = setTimeout(() => {
+        waiting.delete(waiter)
+        reject(new Error(`${args[0]} did not say what was expected within a minute; see ${options.logFile}`))
+      }, 60_000)
+      const settle =
+        <T>(settled: (value: T) => void) =>
+        (value: T): void => {
+          clearTimeout(silent)
+          settled(value)
+        }
+      const waiter = { wanted, resolve: settle(resolve), reject: settle(reject) }
+      waiting.add(waiter)
+    })
   return {
     child,
-    next: wanted =>
-      new Promise((resolve, reject) => {
-        if (ended !== null) reject(new Error(`${args[0]} ended: ${ended}; see ${options.logFile}`))
-        else waiting.add({ wanted, resolve, reject })
-      }),
+    next,
     stop: async () => {
       if (ended !== null) return
       const gone = new Promise(resolve => child.once('close', resolve))

@@ -11,6 +11,7 @@ import type { CallRequest, Demand, Judging } from './judgement.ts'
 import type { Keeper } from './keeper.ts'
 import type { VerifierSettings } from './options.ts'
 import type { Proofs } from './proof.ts'
+import { createWatchedCallers } from './watched-callers.ts'
 
 export type JudgedRequest = Pick<IncomingMessage, 'socket'> & CallRequest & { readonly upgrade?: boolean }
 
@@ -24,12 +25,14 @@ export interface CallJudge {
   verifyOver(connection: Connection | null, request: CallRequest, demand: Demand): VerifiedPeer
   /** @throws as verifyRequest; PkiError for bytes that are no certificate */
   verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest): VerifiedPeer
-  /** Aborts when the caller of a request that was let in may not call any more. */
+  /** Aborts when the caller of a request that was let in may not call any more, whether or not its connection is still there. */
   signalOf(request: IncomingMessage): AbortSignal
   /** Whether a trusted proxy is at the other end. */
   isFromProxy(socket: Socket): boolean
   /** Cuts what may not call any more. */
   cutAll(): void
+  /** What connections prove to those whose anchors have changed. */
+  reprove(): void
   /** Refuses everybody from now on. */
   close(): void
 }
@@ -94,7 +97,9 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
   }
 
   const cut = createCutting(deps, deciding)
+  const watched = createWatchedCallers()
   const cutAll = (): void => {
+    watched.judge(peer => void decide(peer, noDemand))
     for (const connection of [...connections.all()]) cut(connection)
   }
 
@@ -106,17 +111,14 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
       judging.judge({ demand, request: request ?? null }, () => deps.proofs.of(chain, keeper.now()).peer, decide),
     signalOf: ({ socket, headers }) => {
       const connection = connections.of(socket)
-      const peer = callerOf(connection, headers)
-      const watched = connection!.watched
-      const controller = watched.get(peer) ?? new AbortController()
-      watched.set(peer, controller)
-      return controller.signal
+      return watched.signalOf(callerOf(connection, headers), connection!)
     },
     isFromProxy: socket => {
       const proof = connections.of(socket)?.proof
       return proof !== undefined && 'peer' in proof && isTrustedProxy(proof.peer)
     },
     cutAll,
+    reprove: () => connections.reprove(keeper.now(), watched.lose),
     close: () => {
       close()
       // Whoever is connected would be cut by nobody any more.
@@ -164,15 +166,8 @@ const createDeciding = ({ settings, keeper, proofs }: CallJudgeDeps) => {
 const createCutting =
   ({ settings, clock }: CallJudgeDeps, { decide, decideProxy, isTrustedProxy }: ReturnType<typeof createDeciding>) =>
   (connection: Connection): void => {
-    const { proof, socket, openedAt, lasting, watched } = connection
+    const { proof, socket, openedAt, lasting } = connection
     if ('refused' in proof) return
-    for (const [peer, controller] of watched)
-      try {
-        decide(peer, noDemand)
-      } catch (error) {
-        watched.delete(peer)
-        controller.abort(error)
-      }
     try {
       if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
       if (isTrustedProxy(proof.peer)) decideProxy(proof.peer)

@@ -31,8 +31,6 @@ export interface Connection {
   standing: Standing | null
   /** null: its requests are judged one by one. */
   lasting: Lasting | null
-  /** Callers whose handlers want to hear when they may not call any more; a proxy's connection has many. */
-  readonly watched: Map<Peer, AbortController>
 }
 
 /** The peer at the other end, valid at `wall`. @throws CallRefused `identity_missing`; VerifyError */
@@ -65,8 +63,8 @@ export interface Connections {
   of(socket: Socket): Connection | null
   /** By its ends, for those who do not give the socket away. null: of none, or of several: who calls cannot be told then. */
   between(ends: Ends): Connection | null
-  /** What the handshakes prove to those whose anchors have changed: who proves nothing any more is cut. */
-  reprove(wall: number): void
+  /** What the handshakes prove to those whose anchors have changed: who proves nothing any more is cut, and told to `lost`. */
+  reprove(wall: number, lost: (connection: Connection, reason: unknown) => void): void
   all(): Iterable<Connection>
   readonly size: number
 }
@@ -107,7 +105,6 @@ export const createConnections = (trust: () => Trust): Connections => {
         proof: prove(socket, trust(), wall),
         standing: null,
         lasting: null,
-        watched: new Map(),
       }
       ;(socket as Marked).agentcaConnection = connection
       open.add(connection)
@@ -127,14 +124,14 @@ export const createConnections = (trust: () => Trust): Connections => {
       const [first = null, ...others] = text === null ? [] : (byEnds.get(text) ?? [])
       return others.length === 0 ? first : null
     },
-    reprove: wall => {
+    reprove: (wall, lost) => {
       for (const connection of open) {
         const before = connection.proof
         connection.proof = prove(connection.socket, trust(), wall)
         connection.standing = null
         if (!('peer' in before && 'refused' in connection.proof)) continue
         connection.socket.destroy()
-        for (const controller of connection.watched.values()) controller.abort(connection.proof.refused)
+        lost(connection, connection.proof.refused)
       }
     },
     all: () => open,

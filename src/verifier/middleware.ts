@@ -19,8 +19,9 @@ export interface RequestAgent {
   readonly scopes: readonly string[]
   readonly attributes: Readonly<Record<string, string>>
   /**
-   * Aborted when the caller may not call any more, with the refusal as its reason: for work that takes long, and for sessions. Silent after
-   * the connection is closed. Behind a proxy it ends the work, not the proxy's connection.
+   * Aborted when the caller may not call any more, with the refusal as its reason: for work that takes long, and for sessions, which may
+   * outlive their connections. The same one for all calls of a caller, until the last certificate it called with ends: work that is done
+   * takes its listener away. Behind a proxy it ends the work, not the proxy's connection.
    */
   readonly signal: AbortSignal
 }

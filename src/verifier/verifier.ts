@@ -173,7 +173,7 @@ export const agentVerifier = async (
   }
   const anchorsChanged = (): void => {
     proofs.forget()
-    connections.reprove(keeper.now())
+    calls.reprove()
     showOurs()
   }
   const unfollow = identity.onChange(() => {

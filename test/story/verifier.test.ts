@@ -165,6 +165,17 @@ describe('a backend behind the verifier', () => {
     kept.destroy()
   })
 
+  it('tells a handler that its caller was revoked, although the caller had hung up before', async () => {
+    const hasty = await agentOf('hasty')
+    const events = await connected(hasty, Number(new URL(url).port))
+    events.write('GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    expect(await firstLine(events)).toBe('HTTP/1.1 200 OK')
+    events.destroy()
+    await until(() => Promise.resolve(verifier.status().connections === 0))
+    await ca.agentcaJson('revoke', '--agent', 'hasty', '--reason', 'keyCompromise', '--yes', '--confirm', '1')
+    await until(() => Promise.resolve(ended.includes('hasty certificate_revoked')))
+  })
+
   it('refuses a held agent and lets it in again after its release', async () => {
     const pausing = await agentOf('pausing')
     expect(await call(pausing)).toBe('200 pausing')
