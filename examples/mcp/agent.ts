@@ -16,7 +16,9 @@ const fetch = (to: string | URL, init?: RequestInit) => identity.fetch(to, { ...
 await client.connect(new StreamableHTTPClientTransport(new URL(url), { fetch }) as never)
 
 const call = async (name: string, input: Record<string, unknown>): Promise<void> => {
-  const answer = await client.callTool({ name, arguments: input })
+  // An answer that was cut off never comes: whoever is revoked need not wait for it.
+  const options = { signal: identity.signal, timeout: 10_000 }
+  const answer = await client.callTool({ name, arguments: input }, undefined, options)
   const [first] = answer.content as readonly { readonly text: string }[]
   say('answered', { tool: name, isError: answer.isError === true, text: first?.text })
 }
