@@ -71,3 +71,42 @@ export const lineOf = (figure: Figure): string =>
   `${`${figure.bench}/${figure.metric}`.padEnd(31)} ${short(figure.value).padStart(8)} ${figure.unit.padEnd(8)} = ` +
   `${short(figure.ratio)} × ${figure.limit} (${short(figure.limitValue)}); ` +
   `${figure.runs} runs, ${short(figure.min)} to ${short(figure.max)}`
+
+/** The last figure of each metric in a file of JSON lines, by `bench/metric`. @throws Error that names the line that is no figure */
+export const readFigures = (text: string): ReadonlyMap<string, Figure> => {
+  const figures = new Map<string, Figure>()
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '') continue
+    const figure = parseFigure(line)
+    if (figure === null) throw new Error(`line ${index + 1} is no figure of a benchmark`)
+    figures.set(`${figure.bench}/${figure.metric}`, figure)
+  }
+  return figures
+}
+
+const parseFigure = (line: string): Figure | null => {
+  try {
+    const figure = JSON.parse(line) as Partial<Figure>
+    const { bench, metric, value, ratio } = figure
+    const isFigure = [typeof bench, typeof metric, typeof value, typeof ratio].join() === 'string,string,number,number'
+    return isFigure ? (figure as Figure) : null
+  } catch {
+    return null
+  }
+}
+
+const percent = (share: number): string => `${share < 0 ? '−' : '+'}${Math.abs(share * 100).toFixed(1)} %`
+
+/**
+ * The change since an earlier run, for people: of the ratio, since the machine may be another or busier today; the value's beside it.
+ * null: it was not measured then.
+ */
+export const changeOf = (figure: Figure, earlier: Figure | undefined): string | null => {
+  if (earlier === undefined) return null
+  const machine =
+    earlier.cores === figure.cores && earlier.node === figure.node ? '' : ` (${earlier.cores} cores, ${earlier.node})`
+  return (
+    `ratio ${percent(figure.ratio / earlier.ratio - 1)}, value ${percent(figure.value / earlier.value - 1)} ` +
+    `since ${earlier.at}${machine}`
+  )
+}

@@ -1,6 +1,6 @@
-// `npm run bench [-- NAME…] [--json FILE] [--list] [--quick] [--full]`: runs the benchmarks, one line for people each figure, and the
-// same as JSON lines appended to a file.
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
+// `npm run bench [-- NAME…] [--json FILE] [--compare FILE] [--list] [--quick] [--full]`: runs the benchmarks, one line for people each
+// figure, its change since an earlier run, and the same as JSON lines appended to a file.
+import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -9,7 +9,7 @@ import type { Bench, BenchContext } from './bench.ts'
 import { crl } from './crl.ts'
 import { cut } from './cut.ts'
 import { feed } from './feed.ts'
-import { figureOf, lineOf } from './figure.ts'
+import { changeOf, type Figure, figureOf, lineOf, readFigures } from './figure.ts'
 import { issue } from './issue.ts'
 import { ledger } from './ledger.ts'
 import { ocsp } from './ocsp.ts'
@@ -20,7 +20,7 @@ import { verify } from './verify.ts'
 
 const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify, agentRenew, refused, cut]
 
-const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--list] [--quick] [--full]'
+const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--compare FILE] [--list] [--quick] [--full]'
 
 const print = (text: string): void => {
   process.stdout.write(`${text}\n`)
@@ -28,7 +28,12 @@ const print = (text: string): void => {
 
 const runBench = async (
   bench: Bench,
-  options: { readonly json: string | undefined; quick: boolean; full: boolean },
+  options: {
+    readonly json: string | undefined
+    readonly earlier: ReadonlyMap<string, Figure>
+    quick: boolean
+    full: boolean
+  },
 ) => {
   const directory = mkdtempSync(join(tmpdir(), 'agentca-bench-'))
   const context: BenchContext = {
@@ -38,6 +43,8 @@ const runBench = async (
     found: measured => {
       const figure = figureOf(bench.name, measured)
       print(lineOf(figure))
+      const change = changeOf(figure, options.earlier.get(`${figure.bench}/${figure.metric}`))
+      if (change !== null) print(`  ${change}`)
       if (options.json !== undefined) appendFileSync(options.json, `${JSON.stringify(figure)}\n`)
     },
     say: text => print(`  ${text}`),
@@ -54,6 +61,7 @@ const main = async (): Promise<number> => {
     allowPositionals: true,
     options: {
       json: { type: 'string' },
+      compare: { type: 'string' },
       list: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
       full: { type: 'boolean', default: false },
@@ -70,10 +78,19 @@ const main = async (): Promise<number> => {
     )
     return 2
   }
+  let earlier: ReadonlyMap<string, Figure> = new Map()
+  try {
+    if (values.compare !== undefined) earlier = readFigures(readFileSync(values.compare, 'utf8'))
+  } catch (error) {
+    process.stderr.write(
+      `--compare ${values.compare}: ${(error as Error).message}; expected a file that --json wrote\n`,
+    )
+    return 2
+  }
   // A configuration of the person who runs this must not decide what is measured.
   for (const name of Object.keys(process.env)) if (name.startsWith('AGENTCA_')) delete process.env[name]
   for (const bench of benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name)))
-    await runBench(bench, { json: values.json, quick: values.quick, full: values.full })
+    await runBench(bench, { json: values.json, earlier, quick: values.quick, full: values.full })
   return 0
 }
 

@@ -1,8 +1,8 @@
 // Benchmark figures: what is told is a ratio to a limit of the same run, under the names that others read.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { figureOf, lineOf, medianRun } from '../../scripts/bench/figure.ts'
+import { changeOf, figureOf, lineOf, medianRun, readFigures } from '../../scripts/bench/figure.ts'
 
 const main = join(import.meta.dirname, '../../scripts/bench/main.ts')
 
@@ -40,6 +40,30 @@ describe('a figure', () => {
     expect(line).toBe(
       'issue/cpuPerCertificate              500 µs       = 2.50 × the cryptography (200); 3 runs, 100 to 900',
     )
+  })
+})
+
+describe('a comparison', () => {
+  const measured = { metric: 'cpuPerCertificate', unit: 'µs', limit: 'the cryptography' }
+  const earlier = figureOf('issue', { ...measured, runs: [{ value: 500, limitValue: 200 }] })
+  const figure = figureOf('issue', { ...measured, runs: [{ value: 440, limitValue: 220 }] })
+
+  it('is of the ratio first, with the last figure of the file', () => {
+    const lines = [figure, earlier].map(each => JSON.stringify(each)).join('\n')
+    const found = readFigures(`${lines}\n`).get('issue/cpuPerCertificate')
+    expect(changeOf(figure, found)).toBe(`ratio −20.0 %, value −12.0 % since ${earlier.at}`)
+  })
+
+  it('says on which machine the earlier run was, and nothing of what was not measured then', () => {
+    expect(changeOf(figure, { ...earlier, cores: 64, node: 'v1.0.0' })).toMatch(/ \(64 cores, v1\.0\.0\)$/)
+    expect(changeOf(figure, undefined)).toBe(null)
+  })
+
+  it('names the line that is no figure', () => {
+    expect(() => readFigures(`${JSON.stringify(figure)}\n{"bench":"issue"}\n`)).toThrow(/line 2 is no figure/)
+    const none = spawnSync(process.execPath, [main, 'issue', '--compare', main], { encoding: 'utf8' })
+    expect([none.status, none.stdout]).toEqual([2, ''])
+    expect(none.stderr).toMatch(/line 1 is no figure .*expected a file that --json wrote/)
   })
 })
 
