@@ -1,15 +1,15 @@
-// The CRLs of every CA above a certificate, as one PEM file for programs that check revocation by OpenSSL. Lists are signed, so they
-// come over plain HTTP; what does not verify against the chain is not handed on, because it would make such programs refuse everybody.
-// Lists of other CAs go along as they are: during a rotation peers come with certificates of both issuing CAs, and programs that meet
-// them want a list of each. Whoever uses such a list checks its signature, and nobody's list is another CA's.
+// The CRLs of the CAs that peers may come from, as one PEM file for programs that check revocation by OpenSSL. Lists are signed, so they
+// come over plain HTTP. Those of the own chain are verified by it, those of others (during a rotation peers have certificates of both
+// issuing CAs) by CAs that lead to the same roots. A list that nobody known signed is left out: programs could not tell it from one of
+// theirs, and whoever is on the way could fill their memory with it.
 import { request } from 'undici'
 import { isAgentCaError, messageOf } from '../base/errors.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { type Crl, parseCrlInSlices } from '../pki/crl.ts'
-import { equalNames } from '../pki/names.ts'
+import { equalNames, nameToString, parseName } from '../pki/names.ts'
 import { encodePem, parsePem } from '../pki/pem.ts'
 import { checkSignature } from '../pki/signature.ts'
-import { parseCertificates } from './chain.ts'
+import { checkChain, parseCertificates } from './chain.ts'
 import type { Credential } from './credential.ts'
 import { AgentError } from './errors.ts'
 
@@ -60,46 +60,130 @@ const parseInSlices = async (der: Uint8Array): Promise<Crl> => {
   }
 }
 
+const isSignedBy = ({ spki }: Certificate, crl: Crl): boolean => {
+  try {
+    checkSignature(spki, crl.signatureAlgorithm, crl.tbs, crl.signature)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const signerOf = (crl: Crl, issuers: readonly Certificate[]): Certificate | undefined =>
+  issuers.find(issuer => equalNames(issuer.subjectDer, crl.issuerName) && isSignedBy(issuer, crl))
+
 /** @returns false for a list of another CA */
-const checkCrl = (crl: Crl, issuers: readonly Certificate[], now: number): boolean => {
-  const named = issuers.filter(issuer => equalNames(issuer.subjectDer, crl.issuerName))
-  if (named.length === 0) return false
-  const signed = named.some(({ spki }) => {
-    try {
-      checkSignature(spki, crl.signatureAlgorithm, crl.tbs, crl.signature)
-      return true
-    } catch {
-      return false
-    }
-  })
-  if (!signed)
+const checkOwn = (crl: Crl, chain: readonly Certificate[], now: number): boolean => {
+  if (!chain.some(issuer => equalNames(issuer.subjectDer, crl.issuerName))) return false
+  if (signerOf(crl, chain) === undefined)
     throw AgentError.of('answer_not_verified', 'a revocation list is not by the CA of this chain that it names')
   if (crl.nextUpdate !== null && crl.nextUpdate <= now)
     throw AgentError.of('answer_not_verified', `a revocation list ended at ${new Date(crl.nextUpdate).toISOString()}`)
   return true
 }
 
+export interface FetchedCrls {
+  /** PEM, those of the chain first. */
+  readonly pem: string
+  readonly lists: readonly Crl[]
+  /** Who signed them. */
+  readonly issuers: readonly Certificate[]
+  /** CAs whose lists nobody can verify here. */
+  readonly leftOut: readonly string[]
+}
+
+/** For every list that is left out. */
+export const unverifiedHint =
+  "none of its CA's certificates leads to a root that is trusted here: compare agentca ca list with /aia/bundle.pem beside the lists"
+
+interface Asked {
+  readonly credential: Credential
+  readonly now: number
+  readonly signal: AbortSignal
+  /** Certificates that may be those of other CAs; they count only where they lead to a root of the credential. */
+  readonly candidates: readonly Certificate[]
+}
+
+/** Beside the lists lie the certificates of all CAs (the contract's /aia). What an older CA has not, it has not. */
+const fetchCandidates = async (lists: URL, signal: AbortSignal): Promise<readonly Certificate[]> => {
+  try {
+    return parseCertificates(await download(new URL('../aia/bundle.pem', lists), signal))
+  } catch (error) {
+    signal.throwIfAborted()
+    if (isAgentCaError(error)) return []
+    throw error
+  }
+}
+
+const thatLeadToRoots = (candidates: readonly Certificate[], { credential, now }: Asked): readonly Certificate[] => {
+  const roots = parseCertificates(credential.bundlePem)
+  return candidates.filter(candidate => {
+    if (candidate.basicConstraints?.isCa !== true || candidate.keyUsage?.includes('cRLSign') === false) return false
+    try {
+      checkChain({ leaf: candidate, intermediates: candidates, roots, now })
+      return true
+    } catch (error) {
+      if (isAgentCaError(error)) return false
+      throw error
+    }
+  })
+}
+
+const nameOf = ({ issuerName }: Crl): string => {
+  try {
+    return nameToString(parseName(issuerName))
+  } catch {
+    return 'a CA whose name cannot be read'
+  }
+}
+
+/** Lists of CAs that are not in the chain: those that are verified, and the names of the others. */
+const sortOthers = async (crls: readonly Crl[], url: URL, asked: Asked) => {
+  let known = crls.length === 0 ? [] : thatLeadToRoots(asked.candidates, asked)
+  if (crls.some(crl => signerOf(crl, known) === undefined))
+    known = [...known, ...thatLeadToRoots(await fetchCandidates(url, asked.signal), asked)]
+  const verified: Crl[] = []
+  const issuers: Certificate[] = []
+  const leftOut: string[] = []
+  for (const crl of crls) {
+    const signer = signerOf(crl, known)
+    if (signer === undefined) leftOut.push(nameOf(crl))
+    else {
+      verified.push(crl)
+      issuers.push(signer)
+    }
+  }
+  return { verified, issuers, leftOut }
+}
+
 /**
- * @returns PEM of the lists, those of the chain verified and first; null for a certificate that names none
+ * @returns null for a certificate that names no lists
  * @throws AgentError `ca_unreachable`, `answer_malformed`, `answer_not_verified`; the signal's reason
  */
-export const fetchCrls = async (credential: Credential, now: number, signal: AbortSignal): Promise<string | null> => {
+export const fetchCrls = async (
+  credential: Credential,
+  now: number,
+  signal: AbortSignal,
+  candidates: readonly Certificate[] = [],
+): Promise<FetchedCrls | null> => {
   const leaf = parseCertificate(parsePem(credential.certificatePem, 'CERTIFICATE')[0]!)
   const url = crlBundleUrl(leaf)
   if (url === null) return null
   const text = await download(url, signal)
-  const issuers = parseCertificates(credential.chainPem + credential.bundlePem)
+  const chain = parseCertificates(credential.chainPem + credential.bundlePem)
   try {
-    const [ofChain, others]: [Uint8Array[], Uint8Array[]] = [[], []]
-    let ofLeaf = false
+    const [own, others]: [Crl[], Crl[]] = [[], []]
     for (const der of parsePem(text, 'X509 CRL', maxBytes)) {
       const crl = await parseInSlices(der)
-      if (checkCrl(crl, issuers, now)) ofChain.push(der)
-      else others.push(der)
-      ofLeaf ||= equalNames(crl.issuerName, leaf.issuerDer)
+      if (checkOwn(crl, chain, now)) own.push(crl)
+      else others.push(crl)
     }
-    if (!ofLeaf) throw AgentError.of('answer_not_verified', 'the revocation list of the issuing CA is missing')
-    return [...ofChain, ...others].map(der => encodePem('X509 CRL', der)).join('')
+    if (!own.some(crl => equalNames(crl.issuerName, leaf.issuerDer)))
+      throw AgentError.of('answer_not_verified', 'the revocation list of the issuing CA is missing')
+    const { verified, issuers, leftOut } = await sortOthers(others, url, { credential, now, signal, candidates })
+    const lists = [...own, ...verified]
+    const pem = lists.map(({ der }) => encodePem('X509 CRL', der)).join('')
+    return { pem, lists, issuers: [...chain, ...issuers], leftOut }
   } catch (error) {
     if (error instanceof AgentError || !isAgentCaError(error)) throw error
     throw AgentError.of('answer_malformed', `the revocation lists from ${url} cannot be read: ${error.message}`, {

@@ -5,7 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { defaultPatienceSeconds, type Patience, systemTiming, untilAnswered } from '../agent/backoff.ts'
 import type { Credential } from '../agent/credential.ts'
 import { type CredentialDirectory, openCredentialDirectory } from '../agent/credential-directory.ts'
-import { fetchCrls } from '../agent/crl-fetch.ts'
+import { fetchCrls, unverifiedHint } from '../agent/crl-fetch.ts'
 import { checkCa, type Enrolment, enrol, evidenceHash } from '../agent/enrol.ts'
 import { AgentError } from '../agent/errors.ts'
 import type { TrustAnchors } from '../agent/trust-anchors.ts'
@@ -105,8 +105,10 @@ const openDirectory = async (dir: string, options: EnrollOptions): Promise<Crede
 /** The identity is good without them: whoever wants to check revocation by files fetches them again. */
 const writeCrls = async (io: CommandIo, directory: CredentialDirectory, credential: Credential): Promise<void> => {
   try {
-    const pem = await fetchCrls(credential, Date.now(), never)
-    if (pem !== null) await directory.saveCrls(pem)
+    const fetched = await fetchCrls(credential, Date.now(), never)
+    if (fetched === null) return
+    for (const issuer of fetched.leftOut) io.err(`the list of ${issuer} is left out of crl.pem: ${unverifiedHint}\n`)
+    await directory.saveCrls(fetched.pem)
   } catch (error) {
     io.err(`crl.pem stays empty: ${messageOf(error)}\n`)
   }

@@ -3,8 +3,9 @@
 import { createHash } from 'node:crypto'
 import { utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
-import type { Issuers } from '../ca/issuers.ts'
+import type { Issuers, IssuerView } from '../ca/issuers.ts'
 import type { CrlSource } from '../ca/status-answers.ts'
+import { encodePem } from '../pki/pem.ts'
 import { type Content, type Representation, represent } from './representation.ts'
 import { encodeSpiffeBundle, refreshHintSeconds } from './spiffe-bundle.ts'
 
@@ -72,6 +73,9 @@ const crlContent = (type: string, bytes: Uint8Array, { sha256: tag, thisUpdate, 
 
 const pemType = 'application/x-pem-file'
 
+const certificatesOf = (all: readonly IssuerView[]): string =>
+  all.map(({ certificate }) => encodePem('CERTIFICATE', certificate.der)).join('')
+
 const stateContent = (name: string, { bytes, immutable }: StateFile): Content =>
   immutable
     ? { ...plain('application/jsonl', bytes, immutableMaxAgeSeconds, name), directives: 'immutable' }
@@ -124,6 +128,8 @@ export const createResources = (deps: ResourcesDeps): Resources => {
         bundle => crlContent(pemType, bundle.pem, bundle),
       ),
     ],
+    // Whoever reads the bundle of lists verifies each with one of these.
+    ['/aia/bundle.pem', resource(issuers.all, all => plain(pemType, utf8(certificatesOf(all)), maxAgeSeconds))],
     ['/bundle', resource(issuers.bundlePem, pem => plain(pemType, utf8(pem), maxAgeSeconds))],
     [
       '/bundle.json',

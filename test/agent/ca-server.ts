@@ -121,14 +121,17 @@ export interface CaServer extends AsyncDisposable {
   readonly forget: () => void
   /** What the status listener gives for the bundle of revocation lists. */
   readonly publish: (crls: () => Promise<string>) => void
+  /** The same for the certificates of all CAs. */
+  readonly publishCertificates: (pem: () => string) => void
   /** Method and path of every request so far. */
   readonly seen: string[]
 }
 
 /** Where certificates say that their revocation list is, and beside it the bundle of all lists. */
-const createStatusServer = async (crls: () => Promise<string>) => {
+const createStatusServer = async (crls: () => Promise<string>, certificates: () => string) => {
   const server = createPlainServer((request, response) => {
     if (request.url === '/crl/bundle.pem') crls().then(pem => response.end(pem))
+    else if (request.url === '/aia/bundle.pem') response.end(certificates())
     else response.writeHead(404).end()
   })
   server.listen(0, '127.0.0.1')
@@ -136,10 +139,19 @@ const createStatusServer = async (crls: () => Promise<string>) => {
   return { server, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` }
 }
 
-export const createCaServer = async (): Promise<CaServer> => {
-  const front = await createTestFront()
+/** @param more issuing CAs that another one has taken over from, with keys that still sign lists */
+export const createCaServer = async (more: readonly `issuing-${number}`[] = []): Promise<CaServer> => {
+  const front = await createTestFront(undefined, more)
   let crls = async () => encodePem('X509 CRL', (await front.ca.publishCrl()).der)
-  const status = await createStatusServer(() => crls())
+  let allCas = (): string =>
+    front.deps.issuers
+      .all()
+      .map(({ certificate }) => encodePem('CERTIFICATE', certificate.der))
+      .join('')
+  const status = await createStatusServer(
+    () => crls(),
+    () => allCas(),
+  )
   // Before the first certificate: what all have in common is encoded once.
   ;(front.ca.issuer as { crlDistributionPoint: string | null }).crlDistributionPoint = `${status.url}/crl/issuing-1.crl`
   const directory = mkdtempSync(join(tmpdir(), 'agentca-agent-'))
@@ -195,6 +207,9 @@ export const createCaServer = async (): Promise<CaServer> => {
     },
     publish: instead => {
       crls = instead
+    },
+    publishCertificates: instead => {
+      allCas = instead
     },
     seen,
     [Symbol.asyncDispose]: async () => {

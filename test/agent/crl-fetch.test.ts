@@ -20,8 +20,12 @@ const signal = new AbortController().signal
 let ca: CaServer
 let credential: Credential
 const published = async () => encodePem('X509 CRL', (await ca.front.ca.publishCrl()).der)
+const publishedBySibling = async () => {
+  const sibling = ca.front.deps.issuers.online().find(({ name }) => name === 'issuing-2')!
+  return encodePem('X509 CRL', (await ca.front.ca.publishCrlOf(sibling)).der)
+}
 beforeAll(async () => {
-  ca = await createCaServer()
+  ca = await createCaServer(['issuing-2'])
   const options = { url: ca.url, caFile: ca.caFile, tokenFile: await ca.tokenFile('reader') }
   const id = await agentIdentity(options, { env: {}, timing: createTiming() })
   credential = id.current()
@@ -88,15 +92,20 @@ describe('the revocation lists of an identity', () => {
     ca.publish(crls)
     expect(await codeOf(fetchCrls(credential, Date.now(), signal))).toBe(code)
     ca.publish(published)
-    expect(await fetchCrls(credential, Date.now(), signal)).toContain('BEGIN X509 CRL')
+    expect((await fetchCrls(credential, Date.now(), signal))?.pem).toContain('BEGIN X509 CRL')
   })
 
-  it('are followed by those of other CAs, whose certificates peers have during a rotation', async () => {
-    const [own, foreign] = [await published(), await madeCrl()]
-    for (const text of [own + foreign, foreign + own]) {
+  it('are followed by those of other CAs that lead to the same roots, and by none that nobody known signed', async () => {
+    const [own, sibling, foreign] = [await published(), await publishedBySibling(), await madeCrl()]
+    for (const text of [own + foreign + sibling, sibling + foreign + own]) {
       ca.publish(async () => text)
-      expect(await fetchCrls(credential, Date.now(), signal)).toBe(own + foreign)
+      const fetched = await fetchCrls(credential, Date.now(), signal)
+      expect([fetched?.pem, fetched?.leftOut]).toEqual([own + sibling, ['CN=throw-away root']])
     }
+    // The name of a CA that is known does not make its list.
+    ca.publish(async () => own + tampered(sibling))
+    const forged = await fetchCrls(credential, Date.now(), signal)
+    expect([forged?.pem, forged?.leftOut]).toEqual([own, ['CN=agentca test issuing 2']])
     ca.publish(published)
   })
 

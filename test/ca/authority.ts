@@ -265,6 +265,20 @@ export const createTestAuthority = async (
     )
     return hash
   }
+  const publishCrlOf = async (of: CrlIssuer) => {
+    const deps = {
+      clock: systemClock,
+      revocations: ledger.revocations,
+      status: ledger.status,
+      signer: signer.client,
+      published: () => leaf('crl_published'),
+      lifetimeSeconds: 86_400,
+      regularIntervalSeconds: 43_200,
+      signDeadlineMs: 5000,
+      reached: noSteps,
+    }
+    return (await issueCrl(deps, of)).crl
+  }
   const context = (who: string) => ({ requestId: randomBytes(8).toString('hex'), who, source: '127.0.0.1' })
   return {
     directory,
@@ -295,23 +309,9 @@ export const createTestAuthority = async (
     /** The sweep as it would run long after every deadline. */
     sweepAll: () =>
       ledger.issuance.sweepIntents({ now: Date.now() + day, epoch, leaf: () => leaf('certificate_orphaned') }),
-    publishCrl: async () =>
-      (
-        await issueCrl(
-          {
-            clock: systemClock,
-            revocations: ledger.revocations,
-            status: ledger.status,
-            signer: signer.client,
-            published: () => leaf('crl_published'),
-            lifetimeSeconds: 86_400,
-            regularIntervalSeconds: 43_200,
-            signDeadlineMs: 5000,
-            reached: noSteps,
-          },
-          active,
-        )
-      ).crl,
+    publishCrl: () => publishCrlOf(active),
+    /** Of another one of the CAs that have a key here. */
+    publishCrlOf,
     /** Runs openssl on files written from these bytes. */
     openssl: (args: readonly string[], files: Readonly<Record<string, string | Uint8Array>> = {}): string => {
       for (const [name, content] of Object.entries(files)) writeFileSync(join(directory, name), content)

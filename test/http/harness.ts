@@ -166,11 +166,11 @@ const generous: LimitRates = { anonymousPerMinute: 1_000_000, identityPerMinute:
 export type TestFront = Awaited<ReturnType<typeof createTestFront>>
 
 /** @param pace of issuance; default: none */
-export const createTestFront = async (pace?: IssuancePace) => {
+export const createTestFront = async (pace?: IssuancePace, more: readonly `issuing-${number}`[] = []) => {
   // Both the front and the issuance read this clock, so that a certificate can be looked at after its end.
   const time = { offset: 0 }
   const clock = { now: () => Date.now() + time.offset, monotonic: systemClock.monotonic }
-  const ca = await createTestAuthority(path => openSqliteLedger(path, { clock, log: silentLog }), [], clock, pace)
+  const ca = await createTestAuthority(path => openSqliteLedger(path, { clock, log: silentLog }), more, clock, pace)
   const { ledger } = ca
   const { metrics } = createCountingMetrics()
   const deps = {

@@ -54,6 +54,8 @@ describe('what is published', () => {
     const crls = await status.ask('/crl/bundle.pem')
     expect(crls.headers['content-type']).toBe('application/x-pem-file')
     expect(parsePem(crls.body.toString(), 'X509 CRL')).toHaveLength(2)
+    const authorities = await status.ask('/aia/bundle.pem')
+    expect(parsePem(authorities.body.toString(), 'CERTIFICATE')).toEqual([root.der, issuing.der])
     for (const [name, { der }] of [
       ['root-1', root],
       ['issuing-1', issuing],

@@ -1,12 +1,12 @@
 // The revocation lists of the CA as one PEM file for servers that read such files: asked for every second by a HEAD that costs next to
-// nothing, fetched when they changed, verified against the chain, never backwards, and put in place by rename.
+// nothing, fetched when they changed, each verified by its CA's key or left out, never backwards, and put in place by rename.
 import { access, constants, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import type { Timing } from '../../agent/backoff.ts'
 import { parseCertificates } from '../../agent/chain.ts'
 import type { Credential } from '../../agent/credential.ts'
-import { crlBundleUrl, fetchCrls } from '../../agent/crl-fetch.ts'
+import { crlBundleUrl, fetchCrls, unverifiedHint } from '../../agent/crl-fetch.ts'
 import { isAgentCaError, messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { createPublishedFile } from '../../base/published-file.ts'
@@ -99,13 +99,22 @@ export const keepCrlFile = async (deps: CrlFileDeps): Promise<CrlFile> => {
   let failing = false
   const waiting = Promise.withResolvers<void>()
 
+  /** Once for each, as long as it stays so. */
+  let told: readonly string[] = []
+  const tellLeftOut = (names: readonly string[]): void => {
+    for (const issuer of names)
+      if (!told.includes(issuer))
+        log.warn({ path, issuer, hint: unverifiedHint }, 'the list of a CA is left out: nobody known here signed it')
+    told = names
+  }
+
   const take = async (): Promise<void> => {
-    const credential = identity.current()
-    const pem = await fetchCrls(credential, timing.clock.now(), signal)
-    if (pem === null) return
-    const bytes = new TextEncoder().encode(pem)
-    const lists = await listsOf(pem)
-    const remember = floors.check(lists, issuersNow())
+    const fetched = await fetchCrls(identity.current(), timing.clock.now(), signal, floors.issuers())
+    if (fetched === null) return
+    const { lists, issuers, leftOut } = fetched
+    tellLeftOut(leftOut)
+    const bytes = new TextEncoder().encode(fetched.pem)
+    const remember = floors.check(lists, issuers)
     if (file.shows(bytes)) return
     // Before they are in place: a crash in between must not forget what readers may have seen.
     await remember()

@@ -11,11 +11,13 @@ import { SidecarError } from './errors.ts'
 
 export interface CrlFloors {
   /**
-   * @param issuers CAs that are known otherwise, of the own chain
+   * @param issuers CAs that are known otherwise: of the own chain, and those that lead to its roots
    * @returns how to remember these lists: durable once it resolves
    * @throws Error for a list that is older than one that was taken, or not by the CA that it names
    */
   check(lists: readonly Crl[], issuers: readonly Certificate[]): () => Promise<void>
+  /** CAs whose lists were taken. */
+  issuers(): readonly Certificate[]
 }
 
 interface Floor {
@@ -91,6 +93,7 @@ export const openCrlFloors = async (path: string): Promise<CrlFloors> => {
     return issuer
   }
   return {
+    issuers: () => [...floors.values()].map(({ issuer }) => issuer),
     check: (lists, issuers) => {
       const next = new Map(floors)
       for (const crl of lists) {

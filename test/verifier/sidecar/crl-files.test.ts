@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { parseCertificates } from '../../../src/agent/chain.ts'
 import type { Credential } from '../../../src/agent/credential.ts'
 import { agentIdentity } from '../../../src/agent/identity.ts'
@@ -17,7 +17,7 @@ import { createTiming } from '../../agent/timing.ts'
 let ca: CaServer
 let credential: Credential
 beforeAll(async () => {
-  ca = await createCaServer()
+  ca = await createCaServer(['issuing-2'])
   const options = { url: ca.url, caFile: ca.caFile, tokenFile: await ca.tokenFile('server') }
   const id = await agentIdentity(options, { env: {}, timing: createTiming() })
   credential = id.current()
@@ -32,6 +32,11 @@ const directoryFor = (name: string): string => {
   return ca.scratch(name)
 }
 const nextList = async (): Promise<string> => encodePem('X509 CRL', (await ca.front.ca.publishCrl()).der)
+const nextListOfSibling = async (): Promise<string> => {
+  const sibling = ca.front.deps.issuers.online().find(({ name }) => name === 'issuing-2')!
+  return encodePem('X509 CRL', (await ca.front.ca.publishCrlOf(sibling)).der)
+}
+const patience = { timeout: 25_000, interval: 5 }
 /** The last octet of the signature is another. */
 const tampered = (pem: string): string => {
   const der = Buffer.from(pem.replaceAll(/-----.*-----|\n/g, ''), 'base64')
@@ -43,6 +48,8 @@ interface Kept extends AsyncDisposable {
   readonly file: CrlFile
   readonly changes: () => number
   readonly warnings: string[]
+  /** CAs whose lists were told to be left out. */
+  readonly leftOut: string[]
   readonly looks: () => number
 }
 
@@ -50,6 +57,9 @@ interface Kept extends AsyncDisposable {
 const keep = async (path: string): Promise<Kept> => {
   let [changes, looks] = [0, 0]
   const warnings: string[] = []
+  const leftOut: string[] = []
+  const warn = (fields: Readonly<Record<string, unknown>>): void =>
+    void (fields.issuer === undefined ? warnings.push(String(fields.reason)) : leftOut.push(String(fields.issuer)))
   const file = await keepCrlFile({
     identity: { current: () => credential },
     path,
@@ -61,7 +71,7 @@ const keep = async (path: string): Promise<Kept> => {
         return sleep(5, undefined, { signal })
       },
     },
-    log: { ...silentLog, warn: fields => void warnings.push(String(fields.reason)) },
+    log: { ...silentLog, warn },
     changed: () => {
       changes++
     },
@@ -71,6 +81,7 @@ const keep = async (path: string): Promise<Kept> => {
     changes: () => changes,
     looks: () => looks,
     warnings,
+    leftOut,
     [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
   }
 }
@@ -121,7 +132,7 @@ describe('the file of revocation lists', () => {
     expect(readFileSync(path, 'utf8')).toBe(newest)
   })
 
-  it('counts no number of a list that no known CA signed', async () => {
+  it('has no list that no known CA signed, counts no number of it, and says whose was left out', async () => {
     const path = join(directoryFor('forged'), 'crls.pem')
     const [older, newer] = [await nextList(), await nextList()]
     // As a CA that is not in the chain would publish it, with the greatest number there is: nobody signed it.
@@ -137,12 +148,28 @@ describe('the file of revocation lists', () => {
     ca.publish(async () => older + forged(older, true))
     const first = await keep(path)
     await first.file.ready()
+    expect(readFileSync(path, 'utf8')).toBe(older)
+    expect(first.leftOut).toEqual(['CN=agentca test issuing 0'])
     await first[Symbol.asyncDispose]()
     await using second = await keep(path)
     ca.publish(async () => newer + forged(newer, false))
-    const wanted = newer + forged(newer, false)
-    while (readFileSync(path, 'utf8') !== wanted) await sleep(5)
-    expect(second.warnings).toEqual([])
+    await vi.waitFor(() => expect(readFileSync(path, 'utf8')).toBe(newer), patience)
+    await afterTwoLooks(second)
+    expect([second.warnings, second.leftOut]).toEqual([[], ['CN=agentca test issuing 0']])
+  })
+
+  it('has the list of another issuing CA below the same root, also while nobody says any more whose key signed it', async () => {
+    const path = join(directoryFor('sibling'), 'crls.pem')
+    const lists = [await nextList(), await nextList()]
+    const siblings = [await nextListOfSibling(), await nextListOfSibling()]
+    ca.publish(async () => lists[0]! + siblings[0]!)
+    await using kept = await keep(path)
+    await kept.file.ready()
+    expect(readFileSync(path, 'utf8')).toBe(lists[0]! + siblings[0]!)
+    ca.publishCertificates(() => '')
+    ca.publish(async () => lists[1]! + siblings[1]!)
+    await vi.waitFor(() => expect(readFileSync(path, 'utf8')).toBe(lists[1]! + siblings[1]!), patience)
+    expect([kept.warnings, kept.leftOut]).toEqual([[], []])
   })
 
   it('knows the number of a list that was left out, and of a CA that is in the chain no more', async () => {
