@@ -69,6 +69,7 @@ const decidedInLedger: Readonly<Record<IssuanceRefusalCode, boolean>> = {
   certificate_held: true,
   key_in_use: true,
   key_revoked: true,
+  key_not_bound: true,
   key_reuse_not_allowed: true,
   lineage_conflict: true,
   recovery_not_allowed: true,
@@ -128,18 +129,28 @@ const createIssue = (deps: AgentIssuanceDeps) => {
     }
   }
 
-  return async (response: Response, asked: Asked): Promise<void> => {
+  return (response: Response, asked: Asked): Promise<IssuedCertificate> => {
     const { operation, evidence, csr, holder, idempotencyKey } = asked
     const request = { operation, evidence, csr, context: contextOf(response) }
-    const issued = await deps.inFlight.run(() =>
+    return deps.inFlight.run(() =>
       idempotency.run(holder, idempotencyKey, csr, () => measured(operation, () => deps.issuance.issue(request))),
     )
-    sendJson(response, issued.answer === 'new' ? 201 : 200, identityAnswer(issued, deps, deps.clock.now()))
   }
 }
 
 /** One for a server: it remembers proofs and idempotency keys. */
-export type AgentIssuance = Readonly<Record<'enrol' | 'renew' | 'recover', RequestHandler>>
+export interface AgentIssuance extends Readonly<Record<'enrol' | 'renew' | 'recover', RequestHandler>> {
+  /** For other protocols, which read requests and write answers of their own: evidence and DER in, a certificate out. */
+  byToken(response: Response, asked: TokenRequest): Promise<IssuedCertificate>
+  /** By the certificate of the connection. @throws HttpError client_certificate_missing */
+  byCertificate(response: Response, csr: Uint8Array): Promise<IssuedCertificate>
+}
+
+export interface TokenRequest {
+  readonly token: string
+  readonly csr: Uint8Array
+  readonly idempotencyKey?: string | undefined
+}
 
 export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
   const issue = createIssue(deps)
@@ -184,25 +195,35 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
     return certificate
   }
 
+  const answer = (response: Response, issued: IssuedCertificate): void =>
+    sendJson(response, issued.answer === 'new' ? 201 : 200, identityAnswer(issued, deps, deps.clock.now()))
+
+  const byToken: AgentIssuance['byToken'] = (response, { token: text, csr, idempotencyKey }) => {
+    const tokenHash = hash('sha256', text, 'hex')
+    const token = deps.tokens.byHash(tokenHash)
+    if (token !== null)
+      setCall(response, {
+        ...callOf(response),
+        evidence: { who: `token:${token.id}`, registrationId: token.registrationId },
+      })
+    const evidence = { kind: 'token', tokenHash } as const
+    return issue(response, { operation: 'enrol', evidence, csr, holder: `token ${tokenHash}`, idempotencyKey })
+  }
+
+  const renewOf = (response: Response, serial: string, csr: Uint8Array, idempotencyKey: string | undefined) => {
+    const evidence = { kind: 'renewal', presentedSerial: serial } as const
+    return issue(response, { operation: 'renew', evidence, csr, holder: `serial ${serial}`, idempotencyKey })
+  }
+
   return {
+    byToken,
+    byCertificate: (response, csr) => renewOf(response, shownSerial(response), csr, undefined),
     enrol: async (request, response) => {
       checkEvidenceType(request.body)
       const body = parseWith(enrolBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
-      const tokenHash = hash('sha256', body.evidence.token, 'hex')
-      const token = deps.tokens.byHash(tokenHash)
-      if (token !== null)
-        setCall(response, {
-          ...callOf(response),
-          evidence: { who: `token:${token.id}`, registrationId: token.registrationId },
-        })
-      await issue(response, {
-        operation: 'enrol',
-        evidence: { kind: 'token', tokenHash },
-        csr,
-        holder: `token ${tokenHash}`,
-        idempotencyKey: body.idempotencyKey,
-      })
+      const { idempotencyKey } = body
+      answer(response, await byToken(response, { token: body.evidence.token, csr, idempotencyKey }))
     },
     renew: async (request, response) => {
       const body = parseWith(renewBody, request.body, 'body')
@@ -211,20 +232,14 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
       const shown = proof === null ? shownSerial(response) : ''
       const csr = parseCsrText(body.csr)
       const serial = proof === null ? shown : (await prove(response, proof, { path: renewPath, csr })).serial
-      await issue(response, {
-        operation: 'renew',
-        evidence: { kind: 'renewal', presentedSerial: serial },
-        csr,
-        holder: `serial ${serial}`,
-        idempotencyKey: body.idempotencyKey,
-      })
+      answer(response, await renewOf(response, serial, csr, body.idempotencyKey))
     },
     recover: async (request, response) => {
       checkEvidenceType(request.body)
       const body = parseWith(recoverBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
       const { keyHash } = await prove(response, body.jws, { path: recoverPath, csr })
-      await issue(response, {
+      const issued = await issue(response, {
         operation: 'recover',
         evidence: {
           kind: 'recovery',
@@ -235,6 +250,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
         holder: `key ${keyHash}`,
         idempotencyKey: undefined,
       })
+      answer(response, issued)
     },
   }
 }

@@ -43,6 +43,10 @@ export const oidOf = {
   challengePassword: '1.2.840.113549.1.9.7',
   unstructuredName: '1.2.840.113549.1.9.2',
 
+  // Content types: RFC 5652.
+  pkcs7Data: '1.2.840.113549.1.7.1',
+  pkcs7SignedData: '1.2.840.113549.1.7.2',
+
   // Extensions: RFC 5280 §4.2 and §5.2, RFC 9608.
   subjectKeyIdentifier: '2.5.29.14',
   keyUsage: '2.5.29.15',
@@ -69,6 +73,7 @@ export const oidOf = {
   noRevAvail: '2.5.29.56',
   expiredCertsOnCrl: '2.5.29.60',
   authorityInfoAccess: '1.3.6.1.5.5.7.1.1',
+  acmeIdentifier: '1.3.6.1.5.5.7.1.31', // RFC 8737 §3
 
   // Access methods and OCSP: RFC 5280 §4.2.2.1, RFC 6960.
   ocspAccess: '1.3.6.1.5.5.7.48.1',
