@@ -52,6 +52,7 @@ const table: Readonly<Record<string, Row>> = {
   status: { imports: ['base', 'pki', 'ca', 'store'], packages: [], effects: 'allowed' },
   jws: { imports: ['base'], packages: ['jose'], effects: 'allowed' },
   enrol: { imports: ['base', 'pki', 'jws', 'ca', 'store', 'audit'], packages: [], effects: 'allowed' },
+  acme: { imports: ['base', 'pki', 'jws', 'ca', 'store', 'audit'], packages: [], effects: 'allowed' },
   events: { imports: ['base', 'audit', 'store'], packages: [], effects: 'allowed' },
   feed: { imports: ['base', 'pki', 'verify', 'audit', 'store'], packages: [], effects: 'allowed' },
   monitor: { imports: ['base', 'pki', 'schema', 'audit', 'store'], packages: [], effects: 'pure' },
