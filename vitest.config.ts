@@ -5,6 +5,7 @@ import { defineConfig } from 'vitest/config'
 const startProcesses = [
   'test/story/**',
   'test/cli/**',
+  'test/compat/**',
   'test/setup/**',
   'test/server/{init,ceremony}*.test.ts',
   'test/signer/{process,succession}.test.ts',

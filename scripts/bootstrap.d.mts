@@ -16,6 +16,8 @@ export interface SetupFacts {
   readonly rsyslog: boolean
   /** Those that are installed. */
   readonly proxies: readonly string[]
+  /** Debian packages of `foreignPackages` whose programs are all here. */
+  readonly foreign: readonly string[]
   readonly installed: boolean
 }
 export type SetupPlan =
@@ -31,6 +33,9 @@ export type SetupPurpose = 'run' | 'test'
 export const planSetup: (facts: SetupFacts, purpose: SetupPurpose) => SetupPlan
 export const gatherFacts: () => SetupFacts
 export const packagesWithInstallScripts: readonly string[]
+/** Debian package to the programs that the compatibility suite needs from it. */
+export const foreignPackages: Readonly<Record<string, readonly string[]>>
+export const hiddenPlaces: () => readonly string[]
 export const root: string
 /** Directory with the pinned runtime's headers. */
 export const nodeHeaders: () => string | undefined

@@ -4,7 +4,8 @@
 // `planSetup` decides from facts and is pure; `bootstrap` gathers the facts and carries the plan out. Idempotent.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -17,6 +18,40 @@ export class SetupProblem extends Error {}
 
 /** Proxies whose recipes in docs/integrations are tried in them; not every distribution has each of them. */
 const proxies = ['nginx', 'haproxy', 'caddy']
+
+/**
+ * Programs of test/compat, by the first of their commands that is not there, and the Debian package that brings it. Compilers of an old
+ * distribution may be too old: then the suite skips what needs them, by name and version.
+ */
+export const foreignPackages = {
+  apache2: ['apache2'],
+  certbot: ['certbot'],
+  lego: ['lego'],
+  'redis-server': ['redis-server', 'redis-cli'],
+  postgresql: ['postgres', 'initdb', 'psql'],
+  'golang-go': ['go'],
+  'default-jdk-headless': ['java', 'javac', 'keytool'],
+  cargo: ['cargo'],
+}
+
+/** Where distributions and installers put what is not on everybody's PATH; test/compat looks there too. */
+export const hiddenPlaces = () => [
+  '/usr/local/bin',
+  '/usr/sbin',
+  '/usr/local/sbin',
+  ...postgresPlaces(),
+  '/usr/local/go/bin',
+  join(homedir(), '.cargo/bin'),
+]
+
+/** Of several versions the newest. */
+const postgresPlaces = () => {
+  const place = '/usr/lib/postgresql'
+  if (!existsSync(place)) return []
+  return readdirSync(place)
+    .toSorted((a, b) => Number(b) - Number(a))
+    .map(version => join(place, version, 'bin'))
+}
 
 /** The install scripts that may run, by name; everything else a package wants to run at installation is not run. */
 export const packagesWithInstallScripts = ['node', 'pkcs11js']
@@ -53,12 +88,15 @@ export const planSetup = (facts, purpose) => {
 const wantedBy = (facts, purpose) => {
   if (purpose !== 'test' || !facts.isRoot || !facts.hasApt) return []
   const missing = proxies.filter(name => !facts.proxies.includes(name))
+  missing.push(...Object.keys(foreignPackages).filter(name => !facts.foreign.includes(name)))
   if (!facts.pythonRequests) missing.push('python3-requests')
   if (!facts.rsyslog) missing.push('rsyslog', 'rsyslog-gnutls')
   return missing
 }
 
 const onPath = name => (process.env.PATH ?? '').split(delimiter).some(directory => existsSync(join(directory, name)))
+
+const isSomewhere = name => onPath(name) || hiddenPlaces().some(place => existsSync(join(place, name)))
 
 const lockHash = () =>
   createHash('sha256')
@@ -91,6 +129,7 @@ export const gatherFacts = () => ({
   gnutls: onPath('gnutls-cli') && onPath('certtool'),
   proxies: proxies.filter(name => onPath(name) || existsSync(join('/usr/sbin', name))),
   rsyslog: existsSync('/usr/sbin/rsyslogd'),
+  foreign: Object.keys(foreignPackages).filter(name => foreignPackages[name].every(isSomewhere)),
   /** Looked at by tests alone: it takes a while. */
   get pythonRequests() {
     return spawnSync('python3', ['-c', 'import requests'], { stdio: 'ignore' }).status === 0

@@ -3,7 +3,14 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { gatherFacts, packagesWithInstallScripts, planSetup, root, type SetupFacts } from '../../scripts/bootstrap.mjs'
+import {
+  foreignPackages,
+  gatherFacts,
+  packagesWithInstallScripts,
+  planSetup,
+  root,
+  type SetupFacts,
+} from '../../scripts/bootstrap.mjs'
 import { cleanEnv } from './checkout-copy.ts'
 
 const ready: SetupFacts = {
@@ -22,6 +29,7 @@ const ready: SetupFacts = {
   proxies: ['nginx', 'haproxy', 'caddy'],
   pythonRequests: true,
   rsyslog: true,
+  foreign: Object.keys(foreignPackages),
   installed: true,
 }
 const bare: SetupFacts = {
@@ -34,6 +42,7 @@ const bare: SetupFacts = {
   curl: false,
   gnutls: false,
   proxies: [],
+  foreign: [],
   installed: false,
 }
 
@@ -70,6 +79,9 @@ describe('the plan of the set-up', () => {
     expect(planSetup(facts, 'run')).toMatchObject({ wanted: [] })
     expect(planSetup({ ...ready, pythonRequests: false, rsyslog: false }, 'test')).toMatchObject({
       wanted: ['python3-requests', 'rsyslog', 'rsyslog-gnutls'],
+    })
+    expect(planSetup({ ...ready, foreign: ['cargo'] }, 'test')).toMatchObject({
+      wanted: Object.keys(foreignPackages).filter(name => name !== 'cargo'),
     })
   })
 

@@ -1,0 +1,65 @@
+// docs/compatibility.md against the suite, and how it is made.
+import { describe, expect, it } from 'vitest'
+import { textOf } from '../setup/documents.ts'
+import { declaredChecks } from './declared.ts'
+import { type CheckResult, keyOf, mergeResults, pageFile, parsePage, renderPage } from './page.ts'
+import { isAtLeast, versionIn } from './subject.ts'
+
+const row = (check: string, more: Partial<CheckResult> = {}): CheckResult => ({
+  subject: 'nginx',
+  version: '1.22.1',
+  from: 'Debian: nginx',
+  check,
+  result: 'passed',
+  ...more,
+})
+
+describe('docs/compatibility.md', () => {
+  it('has every check of the suite and no other; npm run test:compat -- --write mends it', { timeout: 180_000 }, () => {
+    const page = parsePage(textOf(pageFile)).map(keyOf)
+    expect(page.toSorted()).toEqual([...new Set(declaredChecks().map(keyOf))].toSorted())
+  })
+
+  it('has none that failed or never ran', () => {
+    const open = parsePage(textOf(pageFile)).filter(({ result }) => result !== 'passed' && result !== 'skipped')
+    expect(open.map(keyOf)).toEqual([])
+  })
+})
+
+describe('the page', () => {
+  it('is read back as it was made', () => {
+    const results = [row('accepts `a | b`'), row('refuses', { subject: 'OpenSSL', version: '', result: 'skipped' })]
+    expect(parsePage(renderPage(results))).toEqual(results)
+  })
+
+  it('takes what ran now, keeps what did not, and drops what the suite has no more', () => {
+    const declared = [
+      row('one', { result: 'not run' }),
+      row('two', { result: 'not run' }),
+      row('three', { result: 'not run' }),
+    ]
+    const before = [row('one', { version: '1.18' }), row('two', { version: '1.18' }), row('gone')]
+    expect(mergeResults(declared, [row('one'), row('two', { result: 'not run' })], before)).toEqual([
+      row('one'),
+      row('two', { version: '1.18' }),
+      row('three', { result: 'not run' }),
+    ])
+  })
+})
+
+describe('a version', () => {
+  it.each([
+    ['nginx version: nginx/1.22.1', '1.22.1'],
+    ['go version go1.26.8 linux/amd64', '1.26.8'],
+    ['Redis server v=7.0.15 sha=00000000:0', '7.0.15'],
+    ['OpenSSL 3.0.17 1 Jul 2025', '3.0.17'],
+    ['none', ''],
+  ])('is found in %s', (text, version) => expect(versionIn(text)).toBe(version))
+
+  it('is compared number by number', () => {
+    expect(isAtLeast('1.26.8', '1.21')).toBe(true)
+    expect(isAtLeast('1.19', '1.21')).toBe(false)
+    expect(isAtLeast('1.21', '1.21.0')).toBe(true)
+    expect(isAtLeast('0.66.0', '1.71')).toBe(false)
+  })
+})
