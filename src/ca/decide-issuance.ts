@@ -9,6 +9,7 @@ import {
   enrolAgain,
   nameOf,
   refuse,
+  refusedByBoundKey,
   refusedByInstance,
   refusedByKey,
   refusedByLoweredQuota,
@@ -99,6 +100,7 @@ const decideEnrolment = (facts: IssuanceFacts, input: DecisionInput): Decision =
   const before = input.operation === 'issue' && instance !== null ? decideOwnKey(facts, input, instance) : null
   return (
     before ??
+    refusedByBoundKey(facts, input) ??
     refusedByKey(facts, null) ??
     refusedByQuota(facts, input) ?? {
       act: 'start',

@@ -24,6 +24,8 @@ export type IssuanceRefusalCode =
   | 'certificate_held'
   | 'key_in_use'
   | 'key_revoked'
+  /** Another key than the one that the registration, or its evidence, names. */
+  | 'key_not_bound'
   | 'key_reuse_not_allowed'
   | 'lineage_conflict'
   | 'recovery_not_allowed'

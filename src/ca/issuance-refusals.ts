@@ -1,7 +1,7 @@
 // Why an issuance is refused, one function a rule, each null where its rule says nothing: registration, instance, key, token, quota. In
 // which order they are asked, and what is granted, is decide-issuance.ts's.
 import type { IssuanceFacts } from '../store/ports.ts'
-import type { CertificateRecord, Instance, Registration } from '../store/records.ts'
+import type { CertificateRecord, Instance, JoinToken, Registration } from '../store/records.ts'
 import type { Decision, DecisionInput } from './decide-issuance.ts'
 import type { IssuanceRefusalCode } from './errors.ts'
 import { instanceStates, registrationStates } from './state-table.ts'
@@ -65,6 +65,16 @@ export const refusedByKey = (facts: IssuanceFacts, lineage: string | null): Deci
   )
 }
 
+/** The registration names the one key that enrols: whoever stole its evidence has not got that. */
+export const refusedByBoundKey = ({ registration }: IssuanceFacts, { keyHash }: DecisionInput): Decision | null => {
+  if (registration === null || registration.boundKeyHash === null || registration.boundKeyHash === keyHash) return null
+  return refuse(
+    'key_not_bound',
+    `${nameOf(registration)} enrols with another key: the one that its registration names`,
+    `ask with that key, or name this one: agentca ${registration.kind} update ${registration.name} --bind-key FILE`,
+  )
+}
+
 /** A key that was certified once is not new, whichever generation it was. Inside its lineage one that came to nothing may ask again. */
 export const refusedByReuse = (facts: IssuanceFacts, input: DecisionInput): Decision | null => {
   const { keySeenWith: seen } = facts
@@ -84,38 +94,39 @@ export const refusedByToken = (facts: IssuanceFacts, input: DecisionInput): Deci
   const { token } = facts
   if (token === null)
     return refuse('token_unknown', 'this join token is not known here', 'agentca token create --agent NAME')
+  const { what, hint } = freshOf(token)
   if (token.audience !== input.caId)
     return refuse(
       'token_wrong_audience',
       'this join token was made for another CA',
       'ask the CA that made it, or at this one: agentca token create --agent NAME',
     )
-  if (token.state === 'revoked')
-    return refuse('token_revoked', 'this join token was revoked', 'agentca token create --agent NAME')
+  if (token.state === 'revoked') return refuse('token_revoked', `${what} was revoked`, hint)
   // A claimed use outlives the token: a client that lost the answer must not depend on how long it took to ask again.
   if (facts.tokenUse !== null) return null
   // Its end was counted from a time that has not come: it would live for as long as the clock was wrong.
   if (token.createdAt > input.now + clockToleranceMs)
     return refuse(
       'token_expired',
-      'this join token was made while the clock of the CA was ahead',
-      'agentca token create --agent NAME, and revoke this one',
+      `${what} was made while the clock of the CA was ahead`,
+      `${hint}, and revoke this one: agentca token revoke ${token.id}`,
       { createdAt: token.createdAt },
     )
   if (token.expiresAt <= input.now)
-    return refuse('token_expired', 'this join token has expired', 'agentca token create --agent NAME', {
+    return refuse('token_expired', `${what} has expired`, hint, {
       expiredAt: token.expiresAt,
     })
   if (token.boundKeyHash !== null && token.boundKeyHash !== input.keyHash)
-    return refuse('token_reuse', 'this join token is bound to another key', 'agentca token create --agent NAME')
-  if (token.usesTaken >= token.uses)
-    return refuse(
-      'token_reuse',
-      'this join token was already used with another key',
-      'agentca token create --agent NAME',
-    )
+    return refuse('token_reuse', `${what} is bound to another key`, hint)
+  if (token.usesTaken >= token.uses) return refuse('token_reuse', `${what} was already used with another key`, hint)
   return null
 }
+
+/** What an operator's token and an attestor's evidence have in common is decided above; what cures a refusal differs. */
+const freshOf = ({ evidence }: JoinToken): { readonly what: string; readonly hint: string } =>
+  evidence === null
+    ? { what: 'this join token', hint: 'agentca token create --agent NAME' }
+    : { what: 'this evidence', hint: `ask again with fresh evidence of attestor ${evidence.attestor}` }
 
 const limitOf = (facts: IssuanceFacts, input: DecisionInput): number =>
   facts.registration?.instanceLimit ?? input.rules.instanceLimit

@@ -109,6 +109,16 @@ const draftOf = (name: string): NewRegistration => ({
 
 /** Of somebody who is not registered yet there is no other. */
 const plannedToken = ({ id }: Registration, at: number, createdBy: string): JoinToken => ({
-  ...{ id: '', hash: '', registrationId: id, audience: '', uses: 1, usesTaken: 0, boundKeyHash: null, state: 'active' },
+  ...{
+    id: '',
+    hash: '',
+    registrationId: id,
+    audience: '',
+    uses: 1,
+    usesTaken: 0,
+    boundKeyHash: null,
+    state: 'active',
+    evidence: null,
+  },
   ...{ expiresAt: at + ttlSeconds * 1000, createdAt: at, createdBy },
 })

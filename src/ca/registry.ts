@@ -47,6 +47,10 @@ export interface NewRegistration extends Subject {
   readonly instanceLimit: number | null
   /** Operators only. */
   readonly operatorRole: OperatorRole | null
+  /** SHA-256 of the only public key that may enrol, hex; left out: none. */
+  readonly boundKeyHash?: string | null
+  /** The declarative set it belongs to; left out: none. */
+  readonly managedBy?: string | null
   /** Milliseconds since the epoch. */
   readonly until: number | null
 }
@@ -105,6 +109,9 @@ const checkValues = (
   if (values.attributes !== undefined) checkAttributes(values.attributes)
   if (values.profile != null) checkProfile(deps, kind, values.profile)
   if (values.until !== undefined) checkUntil(values.until, now)
+  if (values.boundKeyHash != null && !/^[0-9a-f]{64}$/.test(values.boundKeyHash))
+    throw invalidValue('bindKeyHash', 'expected the SHA-256 of a public key, 64 hex digits')
+  if (values.managedBy != null) checkName('managedBy', values.managedBy)
   return values.dnsNames === undefined ? values : { ...values, dnsNames: parseHosts(kind, values.dnsNames) }
 }
 
@@ -142,7 +149,19 @@ const create = async (
 ): Promise<Registration> => {
   const at = deps.clock.now()
   const checked = checkDraft(deps, draft, at)
-  if (dryRun) return { ...checked, id: 0, state: 'active', scopes: [], version: 1, createdAt: at, changedAt: at }
+  const { boundKeyHash = null, managedBy = null } = checked
+  if (dryRun)
+    return {
+      ...checked,
+      boundKeyHash,
+      managedBy,
+      id: 0,
+      state: 'active',
+      scopes: [],
+      version: 1,
+      createdAt: at,
+      changedAt: at,
+    }
   if (checked.owner !== null) await ensureOwner(deps, checked.owner, context, at)
   const { kind, name, owner, profile, roles, operatorRole, until } = checked
   return deps.registrations.create(

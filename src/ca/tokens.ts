@@ -83,7 +83,7 @@ export const createTokenOperations = (deps: TokenOperationsDeps): TokenOperation
       createdAt: at,
       createdBy: context.who,
     }
-    if (dryRun) return { text: null, token: { ...draft, usesTaken: 0, state: 'active' } }
+    if (dryRun) return { text: null, token: { ...draft, usesTaken: 0, state: 'active', evidence: null } }
     const token = await tokens.create(
       draft,
       leaf?.(at, draft) ??

@@ -206,9 +206,11 @@ export interface BlastRadius {
 export interface RegistrationsPort {
   /** @throws StoreError `already_exists` (also when retired: names are never reused), `owner_not_found`, `owner_gone` */
   create(
-    draft: Omit<Registration, 'id' | 'version' | 'state' | 'scopes' | 'createdAt' | 'changedAt'> & {
-      readonly at: number
-    },
+    draft: Omit<
+      Registration,
+      'id' | 'version' | 'state' | 'scopes' | 'createdAt' | 'changedAt' | 'boundKeyHash' | 'managedBy'
+    > &
+      Partial<Pick<Registration, 'boundKeyHash' | 'managedBy'>> & { readonly at: number },
     leaf: LeafDraft,
   ): Promise<Registration>
   find(kind: SubjectKind, name: string): Registration | null
@@ -268,7 +270,11 @@ export interface InstancesPort {
 }
 
 export interface TokensPort {
-  create(token: Omit<JoinToken, 'usesTaken' | 'state'>, leaf: LeafDraft): Promise<JoinToken>
+  /** @throws StoreError `already_exists` (also for a hash that is known) */
+  create(
+    token: Omit<JoinToken, 'usesTaken' | 'state' | 'evidence'> & Partial<Pick<JoinToken, 'evidence'>>,
+    leaf: LeafDraft,
+  ): Promise<JoinToken>
   get(id: string): JoinToken | null
   byHash(hash: string): JoinToken | null
   /** Newest first, those made before the token with this id. */

@@ -30,6 +30,10 @@ export interface Registration {
   /** How many instances may hold a live certificate at once; null: the profile's limit. */
   readonly instanceLimit: number | null
   readonly operatorRole: OperatorRole | null
+  /** SHA-256 of the only public key that may enrol, hex; null: whichever comes with good evidence. */
+  readonly boundKeyHash: string | null
+  /** The declarative set that it belongs to (`agentca apply`); null: none. */
+  readonly managedBy: string | null
   /** End date: at this time the registration is retired by itself. */
   readonly until: number | null
   readonly state: RegistrationState
@@ -55,6 +59,17 @@ export interface Instance {
   readonly changedAt: number
 }
 
+/** Who vouched for the holder, where it was not an operator. */
+export interface TokenEvidence {
+  readonly type: 'jwt' | 'x509'
+  /** Name of the attestor. */
+  readonly attestor: string
+  /** As the evidence has them: who issued it, and about whom. */
+  readonly issuer: string
+  readonly subject: string
+}
+
+/** One or several enrolments: by a join token, or by evidence that an attestor admitted, which is recorded as one of one use. */
 export interface JoinToken {
   readonly id: string
   /** SHA-256 of the token text, hex. The token itself is never stored. */
@@ -70,6 +85,8 @@ export interface JoinToken {
   readonly expiresAt: number
   readonly createdAt: number
   readonly createdBy: string
+  /** null: a join token. */
+  readonly evidence: TokenEvidence | null
 }
 
 /** One claimed use of a token: the key it was bound to and the certificate it led to. */

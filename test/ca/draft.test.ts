@@ -69,6 +69,8 @@ const registrationOf = (more: Partial<Registration> & Pick<Registration, 'kind' 
   roles: [],
   attributes: {},
   scopes: [],
+  boundKeyHash: null,
+  managedBy: null,
   dnsNames: [],
   instanceLimit: null,
   operatorRole: null,

@@ -14,6 +14,8 @@ const registration = (changes: Partial<Registration> = {}): Registration => ({
   roles: [],
   attributes: {},
   scopes: [],
+  boundKeyHash: null,
+  managedBy: null,
   dnsNames: [],
   instanceLimit: null,
   operatorRole: null,

@@ -20,6 +20,7 @@ describe('join tokens', () => {
       audience: 'ca-1',
       uses: 2,
       usesTaken: 0,
+      evidence: null,
       boundKeyHash: null,
       state: 'active',
       expiresAt: now + 600_000,

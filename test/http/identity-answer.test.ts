@@ -72,6 +72,8 @@ const registration: Registration = {
   roles: [],
   attributes: {},
   scopes: [],
+  boundKeyHash: null,
+  managedBy: null,
   dnsNames: [],
   instanceLimit: null,
   operatorRole: null,

@@ -6,9 +6,10 @@ import { schema001 } from './schema-001.ts'
 import { schema002 } from './schema-002.ts'
 import { schema003 } from './schema-003.ts'
 import { schema004 } from './schema-004.ts'
+import { schema005 } from './schema-005.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
-const migrations: readonly string[] = [schema001, schema002, schema003, schema004]
+const migrations: readonly string[] = [schema001, schema002, schema003, schema004, schema005]
 
 export const currentVersion = migrations.length
 

@@ -61,11 +61,14 @@ const ownerIdOf = ({ db }: Parts, name: string | null): number | null => {
   return owner.id
 }
 
+const keyBlob = (hash: string | null): Uint8Array | null => (hash === null ? null : codes.blobOf(hash))
+
 const insert = ({ db }: Parts, draft: Parameters<RegistrationsPort['create']>[0], ownerId: number | null): number => {
   try {
     return db.run(
       `INSERT INTO registration(kind, name, owner_id, purpose, profile, roles, attributes, dns_names, instance_limit,
-         operator_role, until_at, state, version, created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 1, ?, ?)`,
+         operator_role, bound_key_hash, managed_by, until_at, state, version, created_at, changed_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 1, ?, ?)`,
       codes.subjectKinds.code(draft.kind),
       draft.name,
       ownerId,
@@ -76,6 +79,8 @@ const insert = ({ db }: Parts, draft: Parameters<RegistrationsPort['create']>[0]
       JSON.stringify(draft.dnsNames),
       draft.instanceLimit,
       draft.operatorRole,
+      keyBlob(draft.boundKeyHash ?? null),
+      draft.managedBy ?? null,
       draft.until,
       draft.at,
       draft.at,
@@ -151,7 +156,7 @@ export const applyChange = (
       : ownerIdOf(parts, after.owner)
   db.run(
     `UPDATE registration SET owner_id = ?, purpose = ?, profile = ?, roles = ?, attributes = ?, dns_names = ?, instance_limit = ?,
-       operator_role = ?, until_at = ?, state = ?, attested_at = coalesce(?, attested_at), version = version + 1,
+       operator_role = ?, bound_key_hash = ?, managed_by = ?, until_at = ?, state = ?, attested_at = coalesce(?, attested_at), version = version + 1,
        changed_at = ? WHERE id = ?`,
     ownerId,
     after.purpose,
@@ -161,6 +166,8 @@ export const applyChange = (
     JSON.stringify(after.dnsNames),
     after.instanceLimit,
     after.operatorRole,
+    keyBlob(after.boundKeyHash),
+    after.managedBy,
     after.until,
     codes.registrationStates.code(change.state),
     change.attestedAt ?? null,

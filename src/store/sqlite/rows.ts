@@ -29,6 +29,8 @@ export interface RegistrationRow {
   dns_names: string
   instance_limit: number | null
   operator_role: Registration['operatorRole']
+  bound_key_hash: Uint8Array | null
+  managed_by: string | null
   until_at: number | null
   state: number
   version: number
@@ -56,6 +58,8 @@ export const registrationOf = (row: RegistrationRow): Registration => ({
   dnsNames: JSON.parse(row.dns_names),
   instanceLimit: row.instance_limit,
   operatorRole: row.operator_role,
+  boundKeyHash: row.bound_key_hash === null ? null : codes.hexOf(row.bound_key_hash),
+  managedBy: row.managed_by,
   until: row.until_at,
   state: codes.registrationStates.name(row.state),
   scopes: row.scopes === '[]' ? noScopes : JSON.parse(row.scopes),
@@ -158,6 +162,7 @@ export interface TokenRow {
   expires_at: number
   created_at: number
   created_by: string
+  evidence: string | null
 }
 
 export const tokenOf = (row: TokenRow): JoinToken => ({
@@ -172,6 +177,7 @@ export const tokenOf = (row: TokenRow): JoinToken => ({
   expiresAt: row.expires_at,
   createdAt: row.created_at,
   createdBy: row.created_by,
+  evidence: row.evidence === null ? null : JSON.parse(row.evidence),
 })
 
 export interface CertificateRow {

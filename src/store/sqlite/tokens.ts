@@ -18,7 +18,7 @@ export const createTokens = (parts: Parts): TokensPort => {
         try {
           db.run(
             `INSERT INTO token(id, hash, registration_id, audience, uses, uses_taken, bound_key_hash, state, expires_at,
-               created_at, created_by) VALUES (?, ?, ?, ?, ?, 0, ?, 0, ?, ?, ?)`,
+               created_at, created_by, evidence) VALUES (?, ?, ?, ?, ?, 0, ?, 0, ?, ?, ?, ?)`,
             token.id,
             codes.blobOf(token.hash),
             token.registrationId,
@@ -28,6 +28,7 @@ export const createTokens = (parts: Parts): TokensPort => {
             token.expiresAt,
             token.createdAt,
             token.createdBy,
+            token.evidence == null ? null : JSON.stringify(token.evidence),
           )
         } catch (error) {
           if (isUniqueViolation(error)) throw new StoreError('already_exists', `token ${token.id} exists already`)
