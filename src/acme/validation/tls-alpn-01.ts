@@ -60,27 +60,28 @@ const shownCertificate = ({
       rejectUnauthorized: false,
     })
     let connected = false
-    const settle = (act: () => void): void => {
+    const fail = (error: unknown): void => {
       signal.removeEventListener('abort', aborted)
-      act()
       socket.destroy()
+      reject(error)
     }
-    const aborted = (): void => settle(() => reject(signal.reason))
+    const aborted = (): void => fail(signal.reason)
     if (signal.aborted) return aborted()
     signal.addEventListener('abort', aborted, { once: true })
     socket.once('connect', () => {
       connected = true
     })
-    socket.on('error', error => settle(() => reject(handshakeFailure(error, connected, where))))
-    socket.once('close', () => settle(() => reject(new ProbeFailure('tls', `${where}: the handshake was cut`))))
-    socket.once('secureConnect', () =>
-      settle(() => {
-        const der = shownBy(socket)
-        if (socket.alpnProtocol !== protocol) reject(new ProbeFailure('tls', `${where}: ${protocol} was not chosen`))
-        else if (der === undefined) reject(new ProbeFailure('tls', `${where}: no certificate was shown`))
-        else resolve(der)
-      }),
-    )
+    socket.on('error', error => fail(handshakeFailure(error, connected, where)))
+    socket.once('close', () => fail(new ProbeFailure('tls', `${where}: the handshake was cut`)))
+    socket.once('secureConnect', () => {
+      const der = shownBy(socket)
+      if (socket.alpnProtocol !== protocol) return fail(new ProbeFailure('tls', `${where}: ${protocol} was not chosen`))
+      if (der === undefined) return fail(new ProbeFailure('tls', `${where}: no certificate was shown`))
+      signal.removeEventListener('abort', aborted)
+      resolve(der)
+      // What ends the handshake is still sent: a responder need not see an error.
+      socket.destroySoon()
+    })
   })
 
 const shownBy = (socket: TLSSocket): Uint8Array | undefined => socket.getPeerX509Certificate()?.raw
