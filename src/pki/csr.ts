@@ -12,7 +12,7 @@ import * as ext from './extensions.ts'
 import type { GeneralName } from './general-names.ts'
 import { encodeName, type Name, parseName } from './names.ts'
 import { oidName, oidOf } from './oid.ts'
-import { verifySignature } from './signature.ts'
+import { verifySignatureOnce } from './signature.ts'
 import { parseSubjectPublicKeyInfo, type SubjectPublicKeyInfo } from './spki.ts'
 
 /** An RSA 8192 key with a generous SAN needs 3 KiB. */
@@ -133,7 +133,7 @@ const checkRequestedExtensions = (extensions: readonly ext.Extension[]): void =>
 
 /** Proof of possession. @throws PkiError csr_signature_invalid */
 export const checkCertificationRequestSignature = (csr: CertificationRequest): void => {
-  if (!verifySignature(csr.spki, csr.signatureAlgorithm, csr.info, csr.signature))
+  if (!verifySignatureOnce(csr.spki, csr.signatureAlgorithm, csr.info, csr.signature))
     throw new PkiError('csr_signature_invalid', 'the request is not signed by the key it names', {
       hint: 'sign it with the private key that belongs to its public key',
     })

@@ -1,11 +1,10 @@
 // Verification of signatures, and the two forms of an ECDSA signature: DER in certificates, r||s from HSMs and in JOSE.
 // Signing happens in the HSM, through the signer; this file never sees a private key.
-import { verify } from 'node:crypto'
-import { concatBytes } from '../base/bytes.ts'
+import { type KeyObject, type PublicKeyInput, verify } from 'node:crypto'
 import { keyAlgorithms, type SignatureAlgorithm, signatureAlgorithms } from './algorithms.ts'
 import { DerReader, integer, sequence } from './der.ts'
 import { PkiError } from './errors.ts'
-import { type SubjectPublicKeyInfo, toKeyObject } from './spki.ts'
+import { type SubjectPublicKeyInfo, toKeyInput, toKeyObject } from './spki.ts'
 
 /** r||s of equal halves to ECDSA-Sig-Value. @throws PkiError signature_malformed */
 export const ecdsaSignatureFromRaw = (raw: Uint8Array): Uint8Array => {
@@ -15,21 +14,43 @@ export const ecdsaSignatureFromRaw = (raw: Uint8Array): Uint8Array => {
   return sequence(integer(raw.subarray(0, half)), integer(raw.subarray(half)))
 }
 
-/** Strict ECDSA-Sig-Value to r||s with `fieldBytes` each. @throws PkiError signature_malformed, der_malformed */
-export const ecdsaSignatureToRaw = (der: Uint8Array, fieldBytes: number): Uint8Array => {
+/** r and s of an ECDSA-Sig-Value in its one canonical encoding, without leading zeros. @throws PkiError signature_malformed, der_malformed */
+const readHalves = (der: Uint8Array, fieldBytes: number): readonly [Uint8Array, Uint8Array] => {
   const input = new DerReader(der)
   const body = input.readSequence()
   input.end()
-  const halves = [body.readUnsignedInteger(), body.readUnsignedInteger()]
+  const r = body.readUnsignedInteger()
+  const s = body.readUnsignedInteger()
   body.end()
-  return concatBytes(
-    halves.map(half => {
-      if (half.length > fieldBytes) throw new PkiError('signature_malformed', 'r or s larger than the field')
-      const padded = new Uint8Array(fieldBytes)
-      padded.set(half, fieldBytes - half.length)
-      return padded
-    }),
-  )
+  if (r.length > fieldBytes || s.length > fieldBytes)
+    throw new PkiError('signature_malformed', 'r or s larger than the field')
+  return [r, s]
+}
+
+/** Strict ECDSA-Sig-Value to r||s with `fieldBytes` each. @throws PkiError signature_malformed, der_malformed */
+export const ecdsaSignatureToRaw = (der: Uint8Array, fieldBytes: number): Uint8Array => {
+  const [r, s] = readHalves(der, fieldBytes)
+  const raw = new Uint8Array(2 * fieldBytes)
+  raw.set(r, fieldBytes - r.length)
+  raw.set(s, 2 * fieldBytes - s.length)
+  return raw
+}
+
+const verifyBy = (
+  keyOf: (spki: SubjectPublicKeyInfo) => KeyObject | PublicKeyInput,
+  spki: SubjectPublicKeyInfo,
+  { algorithm, data, signature }: { algorithm: SignatureAlgorithm; data: Uint8Array; signature: Uint8Array },
+): boolean => {
+  const facts = signatureAlgorithms[algorithm]
+  const key = keyAlgorithms[spki.algorithm]
+  if (facts.family !== key.family) return false
+  try {
+    // OpenSSL would take some BER here: the strict reader is what makes signatures unmalleable in their encoding.
+    if (facts.family === 'EC') readHalves(signature, key.fieldBytes)
+    return verify(facts.hash, data, keyOf(spki), signature)
+  } catch {
+    return false
+  }
 }
 
 /**
@@ -41,24 +62,15 @@ export const verifySignature = (
   algorithm: SignatureAlgorithm,
   data: Uint8Array,
   signature: Uint8Array,
-): boolean => {
-  const facts = signatureAlgorithms[algorithm]
-  const key = keyAlgorithms[spki.algorithm]
-  if (facts.family !== key.family) return false
-  try {
-    // OpenSSL would take some BER here: the strict reader is what makes signatures unmalleable in their encoding.
-    if (facts.family === 'EC')
-      return verify(
-        facts.hash,
-        data,
-        { key: toKeyObject(spki), dsaEncoding: 'ieee-p1363' },
-        ecdsaSignatureToRaw(signature, key.fieldBytes),
-      )
-    return verify(facts.hash, data, toKeyObject(spki), signature)
-  } catch {
-    return false
-  }
-}
+): boolean => verifyBy(toKeyObject, spki, { algorithm, data, signature })
+
+/** The same for a key that verifies once and is not seen again: no KeyObject is made for it, which costs 20 µs more under load. */
+export const verifySignatureOnce = (
+  spki: SubjectPublicKeyInfo,
+  algorithm: SignatureAlgorithm,
+  data: Uint8Array,
+  signature: Uint8Array,
+): boolean => verifyBy(toKeyInput, spki, { algorithm, data, signature })
 
 /** @throws PkiError signature_invalid */
 export const checkSignature = (

@@ -1,6 +1,6 @@
 // SubjectPublicKeyInfo (RFC 5280 §4.1.2.7): bytes to a key this project is willing to handle, or a refusal that says why.
 // Points are checked here with integers, because making an OpenSSL key for it costs ten times as much; verifying is signature.ts.
-import { createHash, createPublicKey, hash, type KeyObject } from 'node:crypto'
+import { createHash, createPublicKey, hash, type KeyObject, type PublicKeyInput } from 'node:crypto'
 import { toHex } from '../base/bytes.ts'
 import type { KeyAlgorithm } from './algorithms.ts'
 import { DerReader } from './der.ts'
@@ -145,6 +145,13 @@ export const spkiHashHex = (der: Uint8Array): string => hash('sha256', der, 'hex
 export const keyIdentifier = (spki: SubjectPublicKeyInfo): Uint8Array =>
   new Uint8Array(createHash('sha1').update(spki.keyBytes).digest())
 
+/** The key as node:crypto reads it. */
+export const toKeyInput = ({ der }: SubjectPublicKeyInfo): PublicKeyInput => ({
+  key: Buffer.from(der.buffer, der.byteOffset, der.byteLength),
+  format: 'der',
+  type: 'spki',
+})
+
 // Made once per key: importing costs as much as a third of a verification. Dies with its key.
 const keyObjects = new WeakMap<SubjectPublicKeyInfo, KeyObject>()
 
@@ -153,7 +160,7 @@ export const toKeyObject = (spki: SubjectPublicKeyInfo): KeyObject => {
   const known = keyObjects.get(spki)
   if (known !== undefined) return known
   try {
-    const key = createPublicKey({ key: Buffer.from(spki.der), format: 'der', type: 'spki' })
+    const key = createPublicKey(toKeyInput(spki))
     keyObjects.set(spki, key)
     return key
   } catch (cause) {

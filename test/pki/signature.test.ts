@@ -5,7 +5,13 @@ import { describe, expect, it } from 'vitest'
 import { fromHex } from '../../src/base/bytes.ts'
 import type { SignatureAlgorithm } from '../../src/pki/algorithms.ts'
 import { PkiError } from '../../src/pki/errors.ts'
-import { checkSignature, ecdsaSignatureFromRaw, ecdsaSignatureToRaw, verifySignature } from '../../src/pki/signature.ts'
+import {
+  checkSignature,
+  ecdsaSignatureFromRaw,
+  ecdsaSignatureToRaw,
+  verifySignature,
+  verifySignatureOnce,
+} from '../../src/pki/signature.ts'
 import { parseSubjectPublicKeyInfo, type SubjectPublicKeyInfo } from '../../src/pki/spki.ts'
 import { createTestKey } from './keys.ts'
 import { codeOf } from './refusal.ts'
@@ -54,7 +60,10 @@ const keyOf = (der: Uint8Array): SubjectPublicKeyInfo | null => {
   }
 }
 
-describe('Wycheproof', () => {
+describe.each([
+  ['a key that is kept', verifySignature],
+  ['a key that is met once', verifySignatureOnce],
+])('Wycheproof, %s', (_key, verified) => {
   it.each(files)('%s gives the results of the vectors, except those with a reason', (name, algorithm, form) => {
     const file = readJson<VectorFile>(name)
     const reasons = exceptions[name] ?? {}
@@ -71,7 +80,7 @@ describe('Wycheproof', () => {
         const accepted =
           spki !== null &&
           !wrongLength &&
-          verifySignature(spki, algorithm, bytesOf(test.msg), form === 'p1363' ? ecdsaSignatureFromRaw(raw) : raw)
+          verified(spki, algorithm, bytesOf(test.msg), form === 'p1363' ? ecdsaSignatureFromRaw(raw) : raw)
         // 'acceptable' means a legacy encoding: we are strict and refuse.
         if (accepted !== (test.result === 'valid')) divergences.push(String(test.tcId))
       }
