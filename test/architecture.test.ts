@@ -69,6 +69,7 @@ const portFiles: Readonly<Record<string, readonly string[]>> = {
   signer: ['port.ts', 'errors.ts'],
   store: [
     'ports.ts',
+    'acme-port.ts',
     'orphans-port.ts',
     'policies-port.ts',
     'event-cursors-port.ts',

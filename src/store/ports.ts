@@ -6,6 +6,8 @@
 // - concurrency: `decide`, `leaf` and `change` functions run inside the transaction over facts read under its lock. They are pure,
 //   synchronous and may run more than once (a PostgreSQL store retries on serialisation failures).
 // - reads that decide go to the primary.
+import type { AcmePorts } from './acme-port.ts'
+import type { AuditPort } from './audit-port.ts'
 import type { EventCursorsPort } from './event-cursors-port.ts'
 import type { FeedPort } from './feed-port.ts'
 import type { OrphansPort } from './orphans-port.ts'
@@ -14,14 +16,11 @@ import type {
   CertificateRecord,
   CertificateState,
   CertificateWithBytes,
-  CheckpointRecord,
-  CrlRecord,
   Instance,
   InstanceState,
   Issuer,
   IssuerState,
   JoinToken,
-  Leaf,
   LeafDraft,
   Owner,
   Registration,
@@ -32,9 +31,12 @@ import type {
   SubjectKind,
   TokenUse,
 } from './records.ts'
+import type { StatusPort } from './status-port.ts'
 
+export type { AuditPort } from './audit-port.ts'
 export type { FeedHead, FeedPort, FeedSnapshot } from './feed-port.ts'
 export type { OrphanNotice, OrphansPort, RegistrationFacts } from './orphans-port.ts'
+export type { StatusPort } from './status-port.ts'
 
 /** How the caller proved who it is; decides which facts are read. */
 export type EvidenceQuery =
@@ -42,6 +44,8 @@ export type EvidenceQuery =
   | { readonly kind: 'renewal'; readonly presentedSerial: string }
   | { readonly kind: 'recovery'; readonly provedKeyHash: string; readonly tokenHash: string | null }
   | { readonly kind: 'registration'; readonly subject: SubjectKind; readonly name: string }
+  /** An ACME account, whose key signed the request for this order. */
+  | { readonly kind: 'account'; readonly accountId: string; readonly orderId: string }
 
 export interface IssuanceQuery {
   readonly evidence: EvidenceQuery
@@ -63,9 +67,11 @@ export interface IssuanceFacts {
   readonly instance: Instance | null
   /** The row of `instance.headSerial`. */
   readonly head: CertificateRecord | null
+  /** Of an order: its certificate, or the latest attempt at it. */
+  readonly ordered?: CertificateRecord | null
   /** How often the successor of `presented` was already replaced by another key (0 or 1; voids and orphans do not count). */
   readonly replacements: number
-  /** Who the new key has been seen with: an instance (also through void and orphaned rows), an issuer, or nobody. */
+  /** Who the new key has been seen with: an instance (also through void and orphaned rows), an issuer (or an ACME account: no key of a certificate either), or nobody. */
   readonly keySeenWith: SeenKey | 'issuer' | null
   readonly keyRevoked: boolean
   /** Instances of the registration that are not revoked and have an unexpired certificate or intent. Counted when read: look only where a limit exists, and only inside `decide`. */
@@ -89,6 +95,8 @@ export interface IntentRecord {
   readonly supersedes: string | null
   /** Claim a use of this token for `keyHash`. */
   readonly tokenId: string | null
+  /** The order that this certificate is for. */
+  readonly orderId?: string
   /** Count a recovery of the instance. */
   readonly recovery: boolean
   readonly keyHash: string
@@ -332,38 +340,11 @@ export interface RevocationsPort {
   prune(step: RevocationPruning): Promise<{ readonly removed: number; readonly next: string | null }>
 }
 
-export interface StatusPort {
-  /** OCSP: the stored state of each serial of this issuer; null where it was never recorded. */
-  states(
-    issuerId: number,
-    serials: readonly string[],
-  ): readonly (Pick<CertificateRecord, 'serial' | 'state' | 'notAfter' | 'revokedAt' | 'reason'> | null)[]
-  /** Number = max(last + 1, now in milliseconds), under the ledger's lock; burnt even if the CRL is never published. */
-  reserveCrlNumber(issuerId: number, now: number): Promise<bigint>
-  /** @throws StoreError `crl_number_regressed` when a number at or above is already recorded */
-  recordCrl(crl: CrlRecord, leaf: LeafDraft): Promise<void>
-  latestCrl(issuerId: number): CrlRecord | null
-}
-
 export interface IssuersPort {
   add(issuer: Omit<Issuer, 'id'>, leaf: LeafDraft): Promise<Issuer>
   list(): readonly Issuer[]
   /** Activating one retires no other by itself; exactly one issuing CA is active at a time (`conflict` otherwise). */
   setState(id: number, state: IssuerState, at: number, leaf: LeafDraft, retire: number | null): Promise<Issuer>
-}
-
-export interface AuditPort {
-  append(leaves: readonly LeafDraft[]): Promise<{ readonly size: number; readonly head: Uint8Array }>
-  head(): { readonly size: number; readonly head: Uint8Array }
-  read(from: number, limit: number): readonly Leaf[]
-  /** Newest first, for `audit tail`. */
-  tail(filter: { readonly subject?: string; readonly event?: string; readonly limit: number }): readonly Leaf[]
-  /** Of the leaves in [from, to) those of these events, without their hashes: for whoever follows a log that is mostly of others. */
-  ofEvents(from: number, to: number, events: readonly string[]): readonly LeafDraft[]
-  /** As RevocationsPort.onChange, after a commit that appended leaves. */
-  onAppend(listener: () => void): () => void
-  recordCheckpoint(checkpoint: CheckpointRecord): Promise<void>
-  checkpoints(filter: { readonly upToSize?: number; readonly limit: number }): readonly CheckpointRecord[]
 }
 
 /** Small facts of this ledger. Keys are fixed; values are text. */
@@ -399,6 +380,7 @@ export interface Ledger extends AsyncDisposable {
   readonly feed: FeedPort
   readonly orphans: OrphansPort
   readonly eventCursors: EventCursorsPort
+  readonly acme: AcmePorts
   readonly meta: MetaPort
   /** Waits for what was already asked, then closes. */
   close(): Promise<void>

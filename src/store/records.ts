@@ -53,6 +53,8 @@ export interface Instance {
   /** The newest certificate of the lineage (intent or issued); null when the only one became void. */
   readonly headSerial: string | null
   readonly lockReason: string | null
+  /** Since when it gets no certificate any more, though those it has go on: its ACME account was deactivated. */
+  readonly closedAt?: number
   /** Times of recoveries, newest last, for the profile's count and window. */
   readonly recoveries: readonly number[]
   readonly createdAt: number

@@ -13,6 +13,8 @@ interface Origin {
   readonly token: rows.TokenRow | null
   readonly use: { readonly certificate: number; readonly counted: number } | null
   readonly presented: rows.CertificateRow | null
+  /** Of an ACME account: its instance, and what its order has so far. */
+  readonly account?: { readonly instance: number; readonly ordered: rows.CertificateRow | null }
 }
 
 const nobody: Origin = { registrationId: null, token: null, use: null, presented: null }
@@ -48,7 +50,8 @@ export const readFacts = (
   const claim = claimOf(db, query, origin)
   const key = keyFactsOf(db, keyHash)
   const { seen } = key
-  const lineage = origin.presented?.instance ?? claim.instance ?? ownKeyOf(query, registration, seen)
+  const lineage =
+    origin.account?.instance ?? origin.presented?.instance ?? claim.instance ?? ownKeyOf(query, registration, seen)
   const instance = lineage === null ? undefined : rows.instanceRowBySeq(db, lineage)
   const head = instance?.head == null ? undefined : rows.certificateByRow(db, instance.head)
   const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
@@ -66,6 +69,7 @@ export const readFacts = (
     presented,
     instance: instance === undefined ? null : rows.instanceOf(instance),
     head: newest,
+    ...(origin.account === undefined ? {} : { ordered: record(origin.account.ordered) }),
     replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
     keySeenWith: seen?.key ?? (key.ofIssuer ? 'issuer' : null),
     keyRevoked: key.revoked,
@@ -115,6 +119,7 @@ const selectTokenAndUse = `SELECT t.*,
 const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Origin => {
   const { evidence } = query
   if (evidence.kind === 'registration') return nobody
+  if (evidence.kind === 'account') return originOfAccount(db, evidence)
   if (evidence.kind === 'token') {
     const shown = tokenAndUseOf(db, evidence.tokenHash, keyHash)
     return { ...nobody, registrationId: shown.token?.registration_id ?? null, ...shown }
@@ -128,6 +133,21 @@ const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Or
   const beside = evidence.kind === 'recovery' ? evidence.tokenHash : null
   const shown = beside === null ? null : tokenAndUseOf(db, beside, keyHash)
   return { ...nobody, ...shown, registrationId: presented.registration_id, presented }
+}
+
+const selectAccount = `SELECT i.seq, i.registration_id, o.certificate FROM instance i
+   JOIN acme_account a ON a.instance = i.seq JOIN acme_order o ON o.account = i.seq WHERE i.id = +? AND o.id = +?`
+
+const originOfAccount = (db: Connection, evidence: { accountId: string; orderId: string }): Origin => {
+  const found = db.get<{ seq: number; registration_id: number; certificate: Uint8Array | null }>(
+    selectAccount,
+    evidence.accountId,
+    evidence.orderId,
+  )
+  if (found === undefined) return nobody
+  const serial = found.certificate === null ? null : codes.hexOf(found.certificate)
+  const ordered = serial === null ? null : (rows.certificateBySerial(db, serial) ?? null)
+  return { ...nobody, registrationId: found.registration_id, account: { instance: found.seq, ordered } }
 }
 
 const tokenAndUseOf = (db: Connection, tokenHash: string, keyHash: Uint8Array): Pick<Origin, 'token' | 'use'> => {
@@ -184,14 +204,15 @@ const ownKeyOf = (
 
 interface KeyFacts {
   readonly seen: { readonly key: SeenKey; readonly instance: number } | null
-  /** A CA's own key. */
+  /** A CA's own key, or one of an ACME account (RFC 8555 §11.1). */
   readonly ofIssuer: boolean
   readonly revoked: boolean
 }
 
 // One look-up, in which an aggregate takes the place of an order: a sorter is set up even for no row. The other columns are those of the
 // row that has the maximum (SQLite's documentation of SELECT, "Bare columns in an aggregate query").
-const selectKeyFacts = `SELECT EXISTS (SELECT 1 FROM issuer WHERE spki_hash = +?) AS issuer,
+const selectKeyFacts = `SELECT EXISTS (SELECT 1 FROM issuer WHERE spki_hash = +?)
+     OR EXISTS (SELECT 1 FROM acme_key WHERE key_hash = +?) AS issuer,
    EXISTS (SELECT 1 FROM revoked_key WHERE key_hash = +?) AS revoked,
    max(c.issued_at IS NOT NULL) AS released, c.instance, c.registration_id
    FROM certificate c WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?`
@@ -203,7 +224,7 @@ const keyFactsOf = (db: Connection, keyHash: Uint8Array): KeyFacts => {
     released: number | null
     instance: number | null
     registration_id: number | null
-  }>(selectKeyFacts, keyHash, keyHash, keyHash.subarray(0, 8), keyHash)!
+  }>(selectKeyFacts, keyHash, keyHash, keyHash, keyHash.subarray(0, 8), keyHash)!
   const barred = { ofIssuer: issuer === 1, revoked: revoked === 1 }
   if (released === null || instance === null || registration_id === null) return { ...barred, seen: null }
   const { id } = db.get<{ id: string }>('SELECT id FROM instance WHERE seq = +?', instance)!

@@ -137,6 +137,8 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
       instance,
     )
   if (intent.recovery) countRecovery(parts, instance, intent.createdAt)
+  if (intent.orderId !== undefined)
+    db.run('UPDATE acme_order SET certificate = ? WHERE id = +?', codes.blobOf(intent.serial), intent.orderId)
 }
 
 /** RFC 5280 §4.1.2.2: at most 20 octets. */

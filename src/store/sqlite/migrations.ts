@@ -7,9 +7,10 @@ import { schema002 } from './schema-002.ts'
 import { schema003 } from './schema-003.ts'
 import { schema004 } from './schema-004.ts'
 import { schema005 } from './schema-005.ts'
+import { schema006 } from './schema-006.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
-const migrations: readonly string[] = [schema001, schema002, schema003, schema004, schema005]
+const migrations: readonly string[] = [schema001, schema002, schema003, schema004, schema005, schema006]
 
 export const currentVersion = migrations.length
 

@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.ts'
 import type { Log } from '../../base/log.ts'
 import { StoreError } from '../errors.ts'
 import type { Ledger } from '../ports.ts'
+import { createAcme } from './acme.ts'
 import { createAudit } from './audit.ts'
 import { createCertificates } from './certificates.ts'
 import { createCommitWatch, feedPosition, logPosition, statusRevision } from './commit-watch.ts'
@@ -93,6 +94,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     feed: createFeed(parts),
     orphans: createOrphans(parts),
     eventCursors: createEventCursors(parts),
+    acme: createAcme(parts),
     meta: createMeta(parts),
     close,
     [Symbol.asyncDispose]: close,

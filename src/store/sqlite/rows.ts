@@ -121,6 +121,7 @@ export interface InstanceRow {
   head: number | null
   head_serial: Uint8Array | null
   lock_reason: string | null
+  closed_at: number | null
   recoveries: string | null
   created_at: number
   changed_at: number
@@ -135,6 +136,7 @@ export const instanceOf = (row: InstanceRow): Instance => ({
   state: codes.instanceStates.name(row.state),
   headSerial: row.head_serial === null ? null : codes.hexOf(row.head_serial),
   lockReason: row.lock_reason,
+  ...(row.closed_at === null ? {} : { closedAt: row.closed_at }),
   recoveries: row.recoveries === null ? [] : JSON.parse(row.recoveries),
   createdAt: row.created_at,
   changedAt: row.changed_at,

@@ -1,0 +1,119 @@
+// Orders of ACME over SQLite. Their certificate is set by issuance (issuance.ts), in the transaction that records the intent.
+import type { AcmeOrder, AcmeOrdersPort } from '../acme-port.ts'
+import { StoreError } from '../errors.ts'
+import * as codes from './codes.ts'
+import { isUniqueViolation } from './connection.ts'
+import type { Parts } from './parts.ts'
+
+interface OrderRow {
+  id: string
+  account_id: string
+  profile: string
+  authorizations: string
+  not_before: number | null
+  not_after: number | null
+  replaces: Uint8Array | null
+  certificate: Uint8Array | null
+  error: string | null
+  expires_at: number
+  created_at: number
+}
+
+const selectOrder = 'SELECT o.*, i.id AS account_id FROM acme_order o JOIN instance i ON i.seq = o.account'
+
+const serialOf = (blob: Uint8Array | null): string | null => (blob === null ? null : codes.hexOf(blob))
+const blobOf = (serial: string | null): Uint8Array | null => (serial === null ? null : codes.blobOf(serial))
+
+const orderOf = (row: OrderRow): AcmeOrder => ({
+  id: row.id,
+  account: row.account_id,
+  profile: row.profile,
+  authorizations: JSON.parse(row.authorizations),
+  notBefore: row.not_before,
+  notAfter: row.not_after,
+  replaces: serialOf(row.replaces),
+  certificate: serialOf(row.certificate),
+  error: row.error === null ? null : JSON.parse(row.error),
+  expiresAt: row.expires_at,
+  createdAt: row.created_at,
+})
+
+const alreadyReplaced = (error: unknown): unknown =>
+  isUniqueViolation(error) ? new StoreError('conflict', 'another order replaces this certificate already') : error
+
+export const createAcmeOrders = ({ db, commit, journal }: Parts): AcmeOrdersPort => {
+  const get = (id: string): AcmeOrder | null => {
+    const row = db.get<OrderRow>(`${selectOrder} WHERE o.id = ?`, id)
+    return row === undefined ? null : orderOf(row)
+  }
+
+  const insert = (order: AcmeOrder): void => {
+    const account = db.get<{ seq: number }>('SELECT seq FROM instance WHERE id = ?', order.account)
+    if (account === undefined) throw new StoreError('not_found', `no account has id ${order.account}`)
+    try {
+      db.run(
+        `INSERT INTO acme_order(id, account, profile, authorizations, not_before, not_after, replaces, expires_at, created_at)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        order.id,
+        account.seq,
+        order.profile,
+        JSON.stringify(order.authorizations),
+        order.notBefore,
+        order.notAfter,
+        blobOf(order.replaces),
+        order.expiresAt,
+        order.createdAt,
+      )
+    } catch (error) {
+      throw alreadyReplaced(error)
+    }
+  }
+
+  return {
+    create: (order, leaf) =>
+      commit.write(() => {
+        insert(order)
+        journal.leaf(leaf)
+        return order
+      }),
+    get,
+    list: ({ account, before, limit }) => {
+      const older = before === undefined ? '' : 'AND o.seq < (SELECT seq FROM acme_order WHERE id = ?)'
+      const sql = `${selectOrder} WHERE o.account = (SELECT seq FROM instance WHERE id = ?) ${older}
+        ORDER BY o.seq DESC LIMIT ?`
+      return db.all<OrderRow>(sql, account, ...(before === undefined ? [] : [before]), limit).map(orderOf)
+    },
+    open: (account, now) =>
+      db.get<{ n: number }>(
+        `SELECT count(*) AS n FROM acme_order WHERE account = (SELECT seq FROM instance WHERE id = ?)
+           AND certificate IS NULL AND error IS NULL AND expires_at > ?`,
+        account,
+        now,
+      )!.n,
+    change: (id, change, leaf) =>
+      commit.write(() => {
+        const before = get(id)
+        if (before === null) throw new StoreError('not_found', `no order has id ${id}`)
+        const after = change(before)
+        if (after === before) return before
+        db.run(
+          'UPDATE acme_order SET authorizations = ?, error = ?, expires_at = ? WHERE id = ?',
+          JSON.stringify(after.authorizations),
+          after.error === null ? null : JSON.stringify(after.error),
+          after.expiresAt,
+          id,
+        )
+        if (leaf !== null) journal.leaf(leaf(after))
+        return after
+      }),
+    prune: (before, limit) =>
+      commit.write(
+        () =>
+          db.run(
+            'DELETE FROM acme_order WHERE seq IN (SELECT seq FROM acme_order WHERE expires_at < ? ORDER BY expires_at LIMIT ?)',
+            before,
+            limit,
+          ).changes,
+      ),
+  }
+}
