@@ -70,7 +70,6 @@ const decidedInLedger: Readonly<Record<IssuanceRefusalCode, boolean>> = {
   key_in_use: true,
   key_revoked: true,
   key_not_bound: true,
-  key_not_bound: true,
   key_reuse_not_allowed: true,
   lineage_conflict: true,
   recovery_not_allowed: true,
