@@ -20,7 +20,8 @@ import {
 } from './issuance-refusals.ts'
 
 export interface DecisionInput {
-  readonly operation: 'enrol' | 'renew' | 'recover' | 'issue'
+  /** `order`: of an ACME account. */
+  readonly operation: 'enrol' | 'renew' | 'recover' | 'issue' | 'order'
   readonly keyHash: string
   readonly caId: string
   readonly now: number
@@ -286,6 +287,32 @@ const refusedByRoom = (facts: IssuanceFacts, input: DecisionInput, head: Certifi
   head.notAfter <= input.now ? refusedByQuota(facts, input) : refusedByLoweredQuota(facts, input, head)
 
 /**
+ * An ACME account is its instance, and its key the evidence: after the end of its last certificate too. The order has its certificate
+ * already, or the lineage goes on from the newest one.
+ */
+const decideOrder = (facts: IssuanceFacts, input: DecisionInput): Decision => {
+  const { instance, head, ordered } = facts
+  if (instance === null)
+    return refuse('certificate_unknown', 'no such account has this order', 'agentca acme eab create')
+  const stopped = refusedByRegistration(facts, input.now) ?? refusedByInstance(instance)
+  if (stopped !== null) return stopped
+  const given = ordered != null && (ordered.state === 'intent' || ordered.issuedAt !== null)
+  if (given) return answerAgain(ordered, facts, input.now)
+  // One lineage has one intent at a time.
+  if (head?.state === 'intent') return { act: 'pending', serial: head.serial }
+  const refused =
+    head === null
+      ? (refusedByBoundKey(facts, input) ?? refusedByQuota(facts, input))
+      : refusedByRoom(facts, input, head)
+  return (
+    refused ??
+    refusedByKey(facts, instance.id) ??
+    refusedByReuse(facts, input) ??
+    continueLineage(facts.registration as Registration, instance, { predecessor: head })
+  )
+}
+
+/**
  * Decides about one request for a certificate.
  * @param facts read by the store for this request, in one transaction
  * @returns what to record, which earlier answer to repeat, or the refusal and whether the lineage must be locked
@@ -299,5 +326,7 @@ export const decideIssuance = (facts: IssuanceFacts, input: DecisionInput): Deci
       return decideRenewal(facts, input)
     case 'recover':
       return decideRecovery(facts, input)
+    case 'order':
+      return decideOrder(facts, input)
   }
 }

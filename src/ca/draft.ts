@@ -17,7 +17,7 @@ import type { IssuanceProfile } from '../policy/issuance-profile.ts'
 import { lintTbs } from '../policy/lint.ts'
 import type { Registration } from '../store/records.ts'
 import { CaError } from './errors.ts'
-import type { Drafter, IssuingKey } from './issuance.ts'
+import type { Drafter, IssuanceTerms, IssuingKey } from './issuance.ts'
 
 /** The issuing CA at work, with its certificate and the URLs that leaves name. */
 export interface ActiveIssuer extends IssuingKey {
@@ -60,10 +60,10 @@ interface HostNames {
 const noHostNames: HostNames = { dnsNames: [], ipAddresses: [] }
 
 /** @throws CaError `name_not_granted` for registered names that no certificate of this kind can carry */
-const hostNamesOf = (registration: Registration): HostNames => {
+const hostNamesOf = (registration: Registration, hosts: readonly string[] = registration.dnsNames): HostNames => {
   const dnsNames = new Set<string>()
   const ipAddresses = new Map<string, Uint8Array>()
-  for (const text of registration.dnsNames) {
+  for (const text of hosts) {
     const address = parseIpAddress(text)
     const name = text.toLowerCase()
     if (address !== null && registration.kind === 'service') ipAddresses.set(ipAddressText(address), address)
@@ -134,8 +134,7 @@ interface Validity {
 const validityOf = (
   profile: IssuanceProfile,
   issuer: Certificate,
-  registration: Registration,
-  now: number,
+  { registration, now, terms }: { registration: Registration; now: number; terms?: IssuanceTerms | undefined },
 ): Validity => {
   const second = Math.floor(now / 1000) * 1000
   const floor = second + minLifetimeSeconds * 1000
@@ -152,8 +151,9 @@ const validityOf = (
     })
   return {
     // A leaf is not older than its issuer, unless that one is valid only from the future.
-    notBefore: Math.max(second - profile.backdateSeconds * 1000, Math.min(issuer.notBefore, second)),
-    notAfter: Math.min(second + profile.lifetimeSeconds * 1000, issuer.notAfter, until),
+    notBefore:
+      terms?.notBefore ?? Math.max(second - profile.backdateSeconds * 1000, Math.min(issuer.notBefore, second)),
+    notAfter: Math.min(second + profile.lifetimeSeconds * 1000, issuer.notAfter, until, terms?.notAfter ?? until),
   }
 }
 
@@ -192,8 +192,8 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
   }
 
   /** A profile is for one kind: an agent under a service's profile would become a server. */
-  const profileOf = (registration: Registration): IssuanceProfile => {
-    const profile = deps.profile(registration.profile)
+  const profileOf = (registration: Registration, name: string = registration.profile): IssuanceProfile => {
+    const profile = deps.profile(name)
     if (profile.kind === registration.kind) return profile
     throw new CaError(
       'profile_unknown',
@@ -205,16 +205,16 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
   }
 
   return {
-    rules: registration => profileOf(registration).rules,
+    rules: (registration, profile) => profileOf(registration, profile).rules,
     issuerOf: deps.issuerOf,
-    draft: ({ registration, instanceId, csr, now }) => {
-      const profile = profileOf(registration)
+    draft: ({ registration, instanceId, csr, now, terms }) => {
+      const profile = profileOf(registration, terms?.profile)
       const issuer = deps.activeIssuer()
       checkKey(csr, profile)
       const spiffeId = spiffeIdOf(deps.trustDomain, registration, instanceId)
-      const hosts = profile.dnsNames === 'registration' ? hostNamesOf(registration) : noHostNames
+      const hosts = profile.dnsNames === 'registration' ? hostNamesOf(registration, terms?.hosts) : noHostNames
       checkRequestedNames(csr, spiffeId, hosts)
-      const validity = validityOf(profile, issuer.certificate, registration, now)
+      const validity = validityOf(profile, issuer.certificate, { registration, now, terms })
       const serial = encodeSerial({ prefix: deps.serialPrefix, nowMs: now, random10: deps.randomBytes(10) })
       const tbs = templateFor(issuer, profile).encode({
         serial,

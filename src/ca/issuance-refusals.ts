@@ -39,6 +39,10 @@ export const refusedByRegistration = (facts: IssuanceFacts, now: number): Decisi
 }
 
 export const refusedByInstance = (instance: Instance): Decision | null => {
+  if (instance.closedAt !== undefined)
+    return refuse('instance_revoked', `the ACME account of instance ${instance.id} was deactivated`, enrolAgain, {
+      instance: instance.id,
+    })
   if (instance.state === 'locked')
     return refuse(
       'instance_locked',

@@ -20,12 +20,24 @@ export interface RequestContext {
   readonly source: string
 }
 
+/** What an ACME order agreed on instead of what the registration has by itself: within the profile, and granted or proved before. */
+export interface IssuanceTerms {
+  readonly profile: string
+  /** DNS names and addresses, all that the certificate is to have. */
+  readonly hosts: readonly string[]
+  /** Milliseconds since the epoch; null: the profile's. */
+  readonly notBefore: number | null
+  readonly notAfter: number | null
+}
+
 export interface IssuanceRequest {
   readonly operation: IssuanceOperation
   readonly evidence: EvidenceQuery
   /** DER of the certification request; not looked at before the evidence is known to exist. */
   readonly csr: Uint8Array
   readonly context: RequestContext
+  /** Left out: everything comes from the registration. */
+  readonly terms?: IssuanceTerms
 }
 
 /** Steps 2 and 3: what a registration gets under its profile. Pure but for the serial's random octets. */
@@ -52,8 +64,8 @@ export interface IssuingKey {
 }
 
 export interface Drafter {
-  /** The present rules of the registration's profile. @throws when the profile does not exist */
-  rules(registration: Registration): DecisionRules
+  /** The present rules of a profile, the registration's unless another is named. @throws when the profile does not exist */
+  rules(registration: Registration, profile?: string): DecisionRules
   /**
    * @throws CaError `name_not_granted`, `key_not_accepted`, `profile_unknown`, `registration_ended`, `no_active_issuer`;
    * PolicyError `profile_unknown`, `lint_failed`
@@ -63,6 +75,7 @@ export interface Drafter {
     readonly instanceId: string
     readonly csr: CertificationRequest
     readonly now: number
+    readonly terms?: IssuanceTerms | undefined
   }): LintedDraft
   /** The key that signed a recorded certificate. */
   issuerOf(issuerId: number): IssuingKey

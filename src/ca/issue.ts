@@ -64,6 +64,7 @@ export interface IssuanceDeps {
 const priorityOf: Readonly<Record<IssuanceOperation, SignPriority>> = {
   enrol: 'enrol',
   issue: 'enrol',
+  order: 'enrol',
   renew: 'renew',
   recover: 'renew',
 }
@@ -105,15 +106,16 @@ type Binding = IssuanceDecision<IssuanceRefusal>
 export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const { issuance, certificates, signer, drafter, events } = deps
 
-  const rulesOf = ({ registration }: IssuanceFacts): DecisionRules =>
-    registration === null ? nobodysRules : drafter.rules(registration)
+  const rulesOf = ({ registration }: IssuanceFacts, { terms }: IssuanceRequest): DecisionRules =>
+    registration === null ? nobodysRules : drafter.rules(registration, terms?.profile)
 
   const decide = (request: IssuanceRequest, facts: IssuanceFacts, keyHash: string, now: number): Decision => {
     const { operation } = request
-    const decision = decideIssuance(facts, { operation, keyHash, caId: deps.caId, now, rules: rulesOf(facts) })
+    const decision = decideIssuance(facts, { operation, keyHash, caId: deps.caId, now, rules: rulesOf(facts, request) })
     if (decision.act !== 'start' && decision.act !== 'continue') return decision
     const { registration } = decision
-    const refusal = deps.policy.refusal({ operation, registration, source: request.context.source, facts, now })
+    const { context, terms } = request
+    const refusal = deps.policy.refusal({ operation, registration, terms, source: context.source, facts, now })
     return refusal === null ? decision : { act: 'refuse', refusal, lock: null }
   }
 
@@ -135,7 +137,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   ) => {
     const { refusal, lock } = decision
     const { registration } = facts
-    const under = registration === null ? null : { registration, profileHash: rulesOf(facts).profileHash }
+    const under = registration === null ? null : { registration, profileHash: rulesOf(facts, request).profileHash }
     return {
       act: 'refuse' as const,
       refusal,
@@ -205,6 +207,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
       supersedes: continued?.supersedes ?? null,
       tokenId: decision.tokenId,
       recovery: continued?.recovery ?? false,
+      ...(request.evidence.kind === 'account' ? { orderId: request.evidence.orderId } : {}),
       keyHash: query.keyHash,
       tbs: draft.tbs,
       profile: draft.profile,
@@ -365,7 +368,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     checkSigner()
     return deps.pace.run(early, async () => {
       // Step 3.
-      const draft = drafter.draft({ registration: early.registration, instanceId: instanceOf(early), csr, now })
+      const { terms } = request
+      const draft = drafter.draft({ registration: early.registration, instanceId: instanceOf(early), csr, now, terms })
       deps.reached('issuance 3')
       // Step 4.
       const { decision, facts: binding } = await commit(prepared, { draft, decision: early })

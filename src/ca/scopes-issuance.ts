@@ -6,16 +6,18 @@ import { ownActions } from '../policy/cedar-schema.ts'
 import type { IssuanceFacts } from '../store/ports.ts'
 import type { Registration } from '../store/records.ts'
 import type { IssuanceRefusal } from './errors.ts'
-import type { IssuanceOperation } from './issuance.ts'
+import type { IssuanceOperation, IssuanceTerms } from './issuance.ts'
 import { isOwnService } from './own-service.ts'
 import { type ActivePolicies, policyPrincipal } from './scopes.ts'
 
 export interface IssuanceQuestion {
   readonly operation: IssuanceOperation
   readonly registration: Registration
+  /** Left out: the registration's own. */
+  readonly terms?: Pick<IssuanceTerms, 'profile'> | undefined
   /** Of the request; what is no address counts as unknown. */
   readonly source: string | undefined
-  readonly facts: Pick<IssuanceFacts, 'liveInstances'>
+  readonly facts: Pick<IssuanceFacts, 'liveInstances'> & Partial<Pick<IssuanceFacts, 'head'>>
   readonly now: number
 }
 
@@ -27,6 +29,8 @@ export interface IssuancePolicy {
 const actionOf: Readonly<Record<IssuanceOperation, (typeof ownActions)[keyof typeof ownActions]>> = {
   enrol: ownActions.enroll,
   issue: ownActions.enroll,
+  /** The first one of an account; the others are renewals. */
+  order: ownActions.enroll,
   renew: ownActions.renew,
   recover: ownActions.renew,
 }
@@ -41,9 +45,10 @@ export const addressOf = (source: string | undefined): string | null => {
 export const noIssuancePolicy: IssuancePolicy = { refusal: () => null }
 
 export const createIssuancePolicy = (active: () => Pick<ActivePolicies, 'evaluator'> | null): IssuancePolicy => ({
-  refusal: ({ operation, registration, source, facts, now }) => {
+  refusal: ({ operation, registration, terms, source, facts, now }) => {
     const evaluator = active()?.evaluator
-    const action = actionOf[operation]
+    const renews = operation === 'order' && facts.head != null
+    const action = renews ? ownActions.renew : actionOf[operation]
     if (evaluator === undefined || !evaluator.governs(action)) return null
     // Who could lock operators out by a statement could not be undone by one, and this CA needs its own certificate.
     if (registration.kind === 'operator' || isOwnService(registration)) return null
@@ -54,7 +59,7 @@ export const createIssuancePolicy = (active: () => Pick<ActivePolicies, 'evaluat
       at: now,
       source: addressOf(source),
       rate: null,
-      context: { profile: registration.profile, instances: facts.liveInstances },
+      context: { profile: terms?.profile ?? registration.profile, instances: facts.liveInstances },
     })
     if (decision === 'allow') return null
     return {
