@@ -20,7 +20,7 @@ export type CastName = (typeof castNames)[number]
 
 export interface CompatWorld {
   readonly ca: ServedCa
-  /** Stands for /etc/agentca of the pages: `orders/`, `crls.pem`, `good/` and the others. */
+  /** `orders/`, `good/` and the others; `crls.pem` as it is now, and `crls.before.pem`, when nobody was revoked yet. */
   readonly etc: string
   /** @returns its directory */
   agent(name: string): Promise<string>
@@ -104,6 +104,8 @@ const createWorld = async (): Promise<CompatWorld> => {
     world.agent('revoked'),
     foreignAgent(once),
   ])
+  await world.fetchLists()
+  renameSync(join(etc, 'crls.pem'), join(etc, 'crls.before.pem'))
   await expiredTwin(ca, join(etc, 'good'), join(etc, 'expired'))
   await world.revoke('revoked')
   await world.fetchLists()
