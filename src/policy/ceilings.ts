@@ -9,10 +9,13 @@ const day = 24 * hour
 
 /** Longest life by kind, in seconds, counted from issuance. */
 export const maxLifetimeSeconds: Readonly<Record<PrincipalKind, number>> = {
-  agent: day,
+  agent: 7 * day,
   service: 90 * day,
   operator: 90 * day,
 }
+
+/** Of agents that enrol natively: their programs renew by themselves. Timers of ACME clients run twice a day, so theirs may live longer. */
+const maxNativeAgentSeconds = day
 
 /** Below this nobody has the time to renew before the end: half of it, less a retry or two. */
 export const minLifetimeSeconds = 300
@@ -36,7 +39,7 @@ export const faultsOfProfile = (profile: Profile): readonly Fault[] => {
   const fault = (path: string, problem: string): void => {
     faults.push({ path, problem })
   }
-  const longest = maxLifetimeSeconds[kind]
+  const longest = kind === 'agent' && profile.acme === undefined ? maxNativeAgentSeconds : maxLifetimeSeconds[kind]
   if (lifetime < minLifetimeSeconds) fault('lifetime', `expected at least ${minLifetimeSeconds}s, got ${lifetime}s`)
   if (lifetime > longest)
     fault('lifetime', `expected at most ${longest}s for a profile of kind ${kind}, got ${lifetime}s`)

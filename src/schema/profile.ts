@@ -30,6 +30,15 @@ const schema = z.strictObject({
       window: duration.default(86_400),
     })
     .prefault({}),
+  /** Where it is there, ACME clients may order under this profile; a profile without it is for enrolment. */
+  acme: z
+    .strictObject({
+      /** What the directory says of it. */
+      description: z.string().min(1).max(500),
+      /** How names that were not granted may be proved; none: such names are rejected. */
+      challenges: z.array(z.enum(['http-01', 'dns-01', 'tls-alpn-01'])).default([]),
+    })
+    .optional(),
 })
 
 export type Profile = Readonly<z.output<typeof schema>> & {

@@ -54,7 +54,7 @@ export interface SignerConfig {
 const day = 86_400
 
 export const defaultCeilings: KeyCeilings = {
-  maxLeafSeconds: { agent: day, service: 90 * day, operator: 90 * day },
+  maxLeafSeconds: { agent: 7 * day, service: 90 * day, operator: 90 * day },
   maxResponderSeconds: 45 * day,
   maxCrlSeconds: 10 * day,
   maxOcspSeconds: 10 * day,

@@ -68,9 +68,11 @@ describe('the directory of profiles', () => {
     expect(faultsOf(join(directoryOf({}), 'missing'))).toEqual([''])
   })
 
-  it('of ca-config has the five profiles of a new installation', () => {
+  it('of ca-config has the seven profiles of a new installation', () => {
     const book = loadProfiles(join(import.meta.dirname, '../../ca-config/profiles'))
     expect(book.list().map(({ name, kind, lifetimeSeconds }) => [name, kind, lifetimeSeconds])).toEqual([
+      ['acme', 'agent', 604_800],
+      ['acme-service', 'service', 604_800],
       ['agent', 'agent', 3600],
       ['agent-short', 'agent', 600],
       ['api', 'service', 30 * 86_400],
