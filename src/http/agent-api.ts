@@ -5,11 +5,12 @@ import { type AgentIssuance, type AgentIssuanceDeps, recoverPath, renewPath } fr
 import { sendJson, sendPem } from './answer.ts'
 import { capabilities } from './capabilities.ts'
 import { HttpError } from './errors.ts'
+import { estPaths } from './est-answer.ts'
 import { peerOf } from './front.ts'
 import { selfAnswer } from './self-answer.ts'
 
 /** Renewal's own decision answers for every state of its caller (ca/decide-issuance.ts), and audits what it refuses. */
-export const decidedLater: ReadonlySet<string> = new Set([renewPath])
+export const decidedLater: ReadonlySet<string> = new Set([renewPath, estPaths.simplereenroll])
 
 /** All without parameters; in the order in which they are tried, the hot ones first. */
 export const agentPaths = {

@@ -12,6 +12,7 @@ import { sendProblem } from './answer.ts'
 import { maxDiscardedBytes } from './body.ts'
 import { type Caller, callOf, contextOf } from './call.ts'
 import { HttpError } from './errors.ts'
+import { isEstPath, sendEstProblem } from './est-answer.ts'
 import { newRequestId } from './front.ts'
 import { type Problem, problemOf, retryAfterSeconds } from './problem.ts'
 
@@ -107,5 +108,6 @@ export const createErrorAnswer =
     const wait = retryAfterSeconds(problem, deps.random)
     if (wait !== null) response.setHeader('Retry-After', wait)
     if (closesConnection(request, problem)) response.setHeader('Connection', 'close')
-    sendProblem(response, problem.status, problem)
+    if (isEstPath(request.path)) sendEstProblem(request, response, problem)
+    else sendProblem(response, problem.status, problem)
   }

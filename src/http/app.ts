@@ -11,6 +11,8 @@ import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
 import { createJsonBody, createRawBody, maxPoliciesBodyBytes } from './body.ts'
 import { decisionPaths, mountDecisions } from './decisions.ts'
 import { HttpError } from './errors.ts'
+import { type EstDeps, mountEst } from './est.ts'
+import { estPaths } from './est-answer.ts'
 import { feedPaths, mountFeed } from './feed-routes.ts'
 import { createFront, type FrontDeps, localFront } from './front.ts'
 import { createHotRoutes } from './hot-routes.ts'
@@ -23,6 +25,8 @@ export type AppDeps = FrontDeps &
   ErrorAnswerDeps & {
     /** undefined: this server has no feed. */
     readonly feed?: Pick<Feed, 'subscribe' | 'acknowledge' | 'leave'> | undefined
+    /** undefined: this server does not speak EST. */
+    readonly est?: EstDeps['est'] | undefined
     /** undefined: nobody is watched. */
     readonly monitor?: Pick<Monitor, 'report'> | undefined
     /** undefined: no identity provider is heard. */
@@ -51,7 +55,7 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.enable('strict routing')
 
   const jsonBody = createJsonBody(bodyDeadlineMs)
-  const knownPaths = { ...agentPaths, ...feedPaths, ...decisionPaths, ...policyPaths, ...leaverPaths }
+  const knownPaths = { ...agentPaths, ...feedPaths, ...decisionPaths, ...policyPaths, ...leaverPaths, ...estPaths }
   const meter = createMeter(deps, new Set<string>(Object.values(knownPaths)))
   const front = face === 'tls' ? createFront(deps, decidedLater) : localFront
   const answerError = createErrorAnswer(deps)
@@ -59,6 +63,7 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.use(meter)
   app.use(front)
   if (issuance !== null) mountAgentApi(app, deps, issuance, jsonBody)
+  if (issuance !== null && deps.est !== undefined) mountEst(app, { ...deps, est: deps.est }, issuance, bodyDeadlineMs)
   if (face === 'tls' && deps.feed !== undefined) mountFeed(app, deps.feed, jsonBody)
   if (face === 'tls' && deps.monitor !== undefined) mountDecisions(app, deps.monitor, jsonBody)
   if (face === 'tls' && deps.policies !== undefined) mountPolicies(app, deps.policies)

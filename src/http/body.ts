@@ -1,5 +1,5 @@
-// Request bodies: JSON in UTF-8 and nothing else, bounded in length and in the time they may take. What a body must contain is
-// schema's business.
+// Request bodies: JSON in UTF-8, unless a route says otherwise, bounded in length and in the time they may take. What a body must contain
+// is schema's business.
 
 import type { IncomingMessage } from 'node:http'
 import type { RequestHandler } from 'express'
@@ -12,7 +12,16 @@ export const maxPoliciesBodyBytes = 1_572_864
 export const maxDiscardedBytes = 4_194_304
 export const bodyDeadlineMs = 10_000
 
-const jsonType = /^application\/json\s*(?:;\s*charset="?utf-8"?\s*)?$/i
+/** What a body has to be sent as. */
+export interface MediaType {
+  readonly name: string
+  readonly pattern: RegExp
+}
+
+const json: MediaType = {
+  name: 'application/json',
+  pattern: /^application\/json\s*(?:;\s*charset="?utf-8"?\s*)?$/i,
+}
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 const tooLarge = (maxBytes: number): HttpError =>
@@ -66,11 +75,11 @@ const readArrived = async (request: IncomingMessage, maxBytes: number): Promise<
   return bytes
 }
 
-const checkHeaders = (request: IncomingMessage, maxBytes: number): void => {
+const checkHeaders = (request: IncomingMessage, maxBytes: number, expected: MediaType = json): void => {
   const { 'content-type': type, 'content-encoding': encoding, 'content-length': length } = request.headers
-  if (type === undefined || !jsonType.test(type) || (encoding !== undefined && encoding !== 'identity'))
-    throw new HttpError('content_type_not_supported', 'expected a body of application/json, not encoded', {
-      hint: 'Content-Type: application/json',
+  if (type === undefined || !expected.pattern.test(type) || (encoding !== undefined && encoding !== 'identity'))
+    throw new HttpError('content_type_not_supported', `expected a body of ${expected.name}, not encoded`, {
+      hint: `Content-Type: ${expected.name}`,
     })
   if (length !== undefined && Number(length) > maxDiscardedBytes) throw tooLarge(maxBytes)
 }
@@ -85,11 +94,11 @@ export const parseJson = (bytes: Uint8Array): unknown => {
   }
 }
 
-/** Leaves the bytes as they came in `request.body`: a signature is over them. */
+/** Leaves the bytes as they came in `request.body`: a signature is over them, or they are not JSON. */
 export const createRawBody =
-  (deadlineMs: number = bodyDeadlineMs, maxBytes: number = maxBodyBytes): RequestHandler =>
+  (deadlineMs: number = bodyDeadlineMs, maxBytes: number = maxBodyBytes, expected: MediaType = json): RequestHandler =>
   async (request, _response, next) => {
-    checkHeaders(request, maxBytes)
+    checkHeaders(request, maxBytes, expected)
     request.body = await readBody(request, deadlineMs, maxBytes)
     next()
   }

@@ -21,6 +21,8 @@ export type HttpErrorCode =
   | 'socket_only'
   | 'idempotency_key_reused'
   | 'evidence_type_not_supported'
+  | 'basic_credentials_missing'
+  | 'basic_credentials_mismatched'
   | 'jws_malformed'
   | 'jws_signature_invalid'
   | 'jws_not_current'

@@ -53,6 +53,8 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 const signerStartMs = 10_000
+/** Clients of EST come back when they are told to; one that has waited for so long waits for a slow HSM. */
+const estPatienceMs = 2_000
 
 const listenOn = async (listener: Listener, name: string, address: Address): Promise<number> => {
   try {
@@ -173,6 +175,14 @@ const composeServer = async (
     publicUrl: core.publicUrls.api,
     logIdentity: { caId: core.caId, logKey: logKeyPem },
     feed: core.feed,
+    est: {
+      keyAlgorithmsOf: (name: string) =>
+        core
+          .profiles()
+          .list()
+          .find(profile => profile.name === name)?.keyAlgorithms ?? null,
+      patienceMs: estPatienceMs,
+    },
     monitor: monitoring.monitor,
     policies: core.policies,
     leaver: {
