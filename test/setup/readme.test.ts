@@ -26,6 +26,7 @@ const sessions: readonly (readonly string[])[] = [
   ['docs/operations.md'],
   ['docs/agents.md'],
   ['docs/policies.md'],
+  ['docs/est.md'],
 ]
 
 const isNotHere = ({ file, text }: Block): boolean =>
