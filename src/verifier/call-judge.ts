@@ -3,34 +3,44 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
 import { CallRefused, checkDemand, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { PrincipalKind } from '../verify/feed-event.ts'
+import { type Answer, type Answered, answerOf, ofSocket } from './answers.ts'
 import { type Connection, type Connections, peerOf } from './connections.ts'
 import { readForwardedChain } from './forwarded.ts'
-import type { CallRequest, Demand, Judging } from './judgement.ts'
+import type { Call, CallRequest, Demand, Judging } from './judgement.ts'
 import type { Keeper } from './keeper.ts'
 import type { VerifierSettings } from './options.ts'
+import { ruleOf } from './problem.ts'
 import type { Proofs } from './proof.ts'
+import { createStandingCalls, type StandingCall } from './standing-calls.ts'
 import { createWatchedCallers } from './watched-callers.ts'
 
-export type JudgedRequest = Pick<IncomingMessage, 'socket'> & CallRequest & { readonly upgrade?: boolean }
+export type JudgedRequest = Pick<IncomingMessage, 'socket'> & CallRequest & Pick<Answered, 'upgrade' | 'stream'>
 
 export interface CallJudge {
   /**
-   * @param lasting for a connection that carries no other call from now on: it is cut once this is not met any more. An upgraded one has to
-   *   go on to meet `demand` @throws CallRefused, VerifyError: the rule that was broken
+   * What answers it is ended once `demand` is not met any more.
+   * @param lasting what it has to meet instead from now on. Where it is not known what answers it (no request of these servers, no
+   *   `stream`), that is the whole connection, which must carry no other call @throws CallRefused, VerifyError: the rule that was broken
    */
   verifyRequest(request: JudgedRequest, demand?: Demand, lasting?: () => Demand): VerifiedPeer
-  /** @throws as verifyRequest */
-  verifyOver(connection: Connection | null, request: CallRequest, demand: Demand): VerifiedPeer
+  /** @param answer is ended once `demand` is not met any more @throws as verifyRequest */
+  verifyOver(connection: Connection | null, request: CallRequest, demand: Demand, answer: Answer): VerifiedPeer
   /** @throws as verifyRequest; PkiError for bytes that are no certificate */
   verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest): VerifiedPeer
-  /** Aborts when the caller of a request that was let in may not call any more, whether or not its connection is still there. */
-  signalOf(request: IncomingMessage): AbortSignal
+  /**
+   * Aborts when the caller of a request that was let in may not call any more or does not meet the demand any more, whether or not its
+   * connection is still there. What is conditional of the demand counts for as long as the request is being answered.
+   */
+  signalOf(request: IncomingMessage, peer: Peer, demand: Demand): AbortSignal
   /** Whether a trusted proxy is at the other end. */
   isFromProxy(socket: Socket): boolean
-  /** Cuts what may not call any more. */
+  /** Cuts what may not call any more, and ends answers whose calls would be refused now. */
   cutAll(): void
+  /** Answers that were ended so while their connections went on, and connections that were cut. */
+  readonly ended: { readonly answers: number; readonly connections: number }
   /** What connections prove to those whose anchors have changed. */
   reprove(): void
   /** Refuses everybody from now on. */
@@ -44,6 +54,7 @@ export interface CallJudgeDeps {
   readonly connections: Connections
   readonly proofs: Proofs
   readonly judging: Judging
+  readonly log: Log
 }
 
 /** Ends of certificates and of what vouches for the state are noticed so late at most. */
@@ -87,37 +98,50 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
     )
   }
 
+  const stand = createStanding(deciding)
   const verifyRequest: CallJudge['verifyRequest'] = (request, demand = noDemand, lasting) => {
     const connection = connections.of(request.socket as Socket)
     const peer = judgeRequest(connection, request, demand)
-    // node:http sets it where it gives the connection away: no request will be judged on it after this one.
-    const held = lasting ?? (request.upgrade === true ? () => demand : null)
-    if (held !== null && connection !== null) connection.lasting = { peer, demand: held }
+    if (connection !== null) stand(connection, peer, { demand, request }, lasting ?? null, answerOf(request))
     return peer
   }
 
-  const cut = createCutting(deps, deciding)
   const watched = createWatchedCallers()
+  const cutting = createCutting(deps, deciding)
   const cutAll = (): void => {
-    watched.judge(peer => void decide(peer, noDemand))
-    for (const connection of [...connections.all()]) cut(connection)
+    watched.judge((peer, demand) => void decide(peer, demand))
+    for (const connection of [...connections.all()]) cutting.cut(connection)
   }
 
   return {
     verifyRequest,
-    verifyOver: (connection, request, demand) =>
-      judging.judge({ demand, request }, () => callerOf(connection, request.headers), decide),
+    verifyOver: (connection, request, demand, answer) => {
+      const peer = judging.judge({ demand, request }, () => callerOf(connection, request.headers), decide)
+      if (connection !== null) stand(connection, peer, { demand, request }, null, answer)
+      return peer
+    },
     verifyChain: (chain, demand = noDemand, request) =>
       judging.judge({ demand, request: request ?? null }, () => deps.proofs.of(chain, keeper.now()).peer, decide),
-    signalOf: ({ socket, headers }) => {
-      const connection = connections.of(socket)
-      return watched.signalOf(callerOf(connection, headers), connection!)
+    signalOf: (request, peer, demand) => {
+      const connection = connections.of(request.socket)
+      try {
+        decide(peer, demand)
+      } catch (reason) {
+        // Between the judgement and the question.
+        return AbortSignal.abort(reason)
+      }
+      const ofCaller = watched.signalOf(peer, demand, connection!)
+      const ofCall = demand.conditional === undefined ? null : (connection?.calls?.signalOf(request) ?? null)
+      return ofCall === null ? ofCaller : AbortSignal.any([ofCaller, ofCall])
     },
     isFromProxy: socket => {
       const proof = connections.of(socket)?.proof
       return proof !== undefined && 'peer' in proof && isTrustedProxy(proof.peer)
     },
     cutAll,
+    get ended() {
+      return cutting.ended()
+    },
     reprove: () => connections.reprove(keeper.now(), watched.lose),
     close: () => {
       close()
@@ -162,18 +186,56 @@ const createDeciding = ({ settings, keeper, proofs }: CallJudgeDeps) => {
   }
 }
 
-/** A connection that never proved anything is not cut: its requests hear why. */
-const createCutting =
-  ({ settings, clock }: CallJudgeDeps, { decide, decideProxy, isTrustedProxy }: ReturnType<typeof createDeciding>) =>
-  (connection: Connection): void => {
-    const { proof, socket, openedAt, lasting } = connection
-    if ('refused' in proof) return
+/** What the connection itself is cut for needs no watching of its own, and most calls are over at once. */
+const createStanding =
+  ({ isTrustedProxy }: ReturnType<typeof createDeciding>) =>
+  (
+    connection: Connection,
+    peer: VerifiedPeer,
+    call: Call,
+    lasting: (() => Demand) | null,
+    known: Answer | null,
+  ): void => {
+    const { roles = none, scopes = none, conditional } = call.demand
+    const isDemanding = roles.length > 0 || scopes.length > 0 || conditional !== undefined || lasting !== null
+    const isOwn = 'peer' in connection.proof && !isTrustedProxy(connection.proof.peer)
+    if (!isDemanding && isOwn) return
+    const answer = known ?? (lasting === null ? null : ofSocket(connection.socket))
+    if (answer === null) return
+    connection.calls ??= createStandingCalls()
+    connection.calls.add({ peer, call, lasting, answer })
+  }
+
+const createCutting = (
+  { settings, clock, judging, log }: CallJudgeDeps,
+  { decide, decideProxy, isTrustedProxy }: ReturnType<typeof createDeciding>,
+) => {
+  let answers = 0
+  let cuts = 0
+  const stillMay = ({ peer, call, lasting }: StandingCall): void => {
+    const now = lasting === null ? call : { ...call, demand: lasting() }
     try {
-      if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
-      if (isTrustedProxy(proof.peer)) decideProxy(proof.peer)
-      else decide(proof.peer, noDemand)
-      if (lasting !== null) decide(lasting.peer, lasting.demand())
-    } catch {
-      socket.destroy()
+      judging.again(decide(peer, now.demand), now)
+    } catch (error) {
+      log.info({ peer: peer.spiffeId, rule: ruleOf(error) }, 'an answer is ended: the call would be refused now')
+      throw error
     }
   }
+  return {
+    ended: () => ({ answers, connections: cuts }),
+    /** A connection that never proved anything is not cut: its requests hear why. */
+    cut: ({ proof, socket, openedAt, calls }: Connection): void => {
+      if ('refused' in proof) return
+      try {
+        if (clock.monotonic() - openedAt > settings.maxConnectionAgeMs) throw new Error('the connection is too old')
+        if (isTrustedProxy(proof.peer)) decideProxy(proof.peer)
+        else decide(proof.peer, noDemand)
+      } catch {
+        cuts++
+        socket.destroy()
+        return
+      }
+      if (calls !== null) answers += calls.judge(stillMay)
+    },
+  }
+}

@@ -5,7 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import { CallRefused, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import { checkPathAt } from '../verify/path.ts'
 import { type Proof, proveChain, type Trust } from '../verify/verify-peer.ts'
-import type { Demand } from './judgement.ts'
+import type { StandingCalls } from './standing-calls.ts'
 
 /** A decision that holds while the keeper's version is the same, and not for long. */
 export interface Standing {
@@ -13,12 +13,6 @@ export interface Standing {
   readonly version: number
   /** Monotonic. */
   readonly until: number
-}
-
-/** What a connection that carries one call for as long as it lives has to meet all that time. */
-export interface Lasting {
-  readonly peer: Peer
-  readonly demand: () => Demand
 }
 
 /** One connection and what its handshake proved. */
@@ -29,8 +23,8 @@ export interface Connection {
   proof: Proof | { readonly refused: unknown }
   /** What was decided of its peer a moment ago; null: it is to be decided. */
   standing: Standing | null
-  /** null: its requests are judged one by one. */
-  lasting: Lasting | null
+  /** Calls that are being answered and could be refused while the connection may go on; null: there never was one. */
+  calls: StandingCalls | null
 }
 
 /** The peer at the other end, valid at `wall`. @throws CallRefused `identity_missing`; VerifyError */
@@ -104,7 +98,7 @@ export const createConnections = (trust: () => Trust): Connections => {
         openedAt,
         proof: prove(socket, trust(), wall),
         standing: null,
-        lasting: null,
+        calls: null,
       }
       ;(socket as Marked).agentcaConnection = connection
       open.add(connection)

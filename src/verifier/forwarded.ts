@@ -1,11 +1,12 @@
 // The caller's certificate behind a proxy that terminates TLS (RFC 9440): `Client-Cert` and `Client-Cert-Chain`, believed only from a
 // peer that came over mTLS and is named; from everybody else they are taken off before a handler sees them, whatever a server behind
 // this one might take for the same name included. Who may send them is decided in verifier.ts.
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Server as TlsServer } from 'node:tls'
 import { fromBase64 } from '../base/bytes.ts'
 import { CallRefused } from '../verify/decision.ts'
+import { pairAnswer } from './answers.ts'
 
 const certificateField = 'client-cert'
 const chainField = 'client-cert-chain'
@@ -106,8 +107,11 @@ const requestEvents: ReadonlySet<unknown> = new Set([
 
 type Emit = (event: string | symbol, ...args: unknown[]) => boolean
 
+/** With a response beside the request. */
+const answeredEvents: ReadonlySet<unknown> = new Set(['request', 'checkContinue', 'checkExpectation'])
+
 /**
- * Before every listener of a server, those that never ask the verifier included. Around `emit`, because a listener of our own for
+ * Before every listener of a server, those that never ask the verifier included; and what answers a request is paired with it. Around `emit`, because a listener of our own for
  * `upgrade` or `checkContinue` would tell node:http that somebody answers them.
  */
 export const stripBefore = (server: TlsServer, isProxy: (socket: IncomingMessage['socket']) => boolean): void => {
@@ -120,6 +124,7 @@ export const stripBefore = (server: TlsServer, isProxy: (socket: IncomingMessage
   }
   server.emit = ((event, ...args) => {
     if (requestEvents.has(event)) stripRequest(args[0] as IncomingMessage)
+    if (answeredEvents.has(event)) pairAnswer(args[0] as IncomingMessage, args[1] as ServerResponse)
     else if (event === 'stream') stripStream(args[0] as ServerHttp2Stream, args[1] as HeaderObject, args[3])
     return emit(event, ...args)
   }) as Emit as typeof server.emit

@@ -3,6 +3,7 @@
 import type { Duplex } from 'node:stream'
 import { createServer, type TLSSocket, type TlsOptions, type Server as TlsServer } from 'node:tls'
 import type { VerifiedPeer } from '../verify/decision.ts'
+import type { Answer } from './answers.ts'
 import type { Connection, Ends } from './connections.ts'
 import type { CallRequest, Demand } from './judgement.ts'
 import { refusalAnswer } from './problem.ts'
@@ -42,7 +43,7 @@ export interface GrpcDeps {
   readonly tlsOptions: () => TlsOptions
   readonly attach: (server: TlsServer) => void
   readonly find: (ends: Ends) => Connection | null
-  readonly verify: (connection: Connection | null, request: CallRequest, demand: Demand) => VerifiedPeer
+  readonly verify: (connection: Connection | null, request: CallRequest, demand: Demand, answer: Answer) => VerifiedPeer
 }
 
 export interface Grpc {
@@ -67,19 +68,34 @@ export const createGrpc = (deps: GrpcDeps): Grpc => ({
   grpcInterceptor: <G extends GrpcLike>(grpc: G, demandOf: (path: string) => Demand = () => ({})) => {
     const InterceptingCall = grpc.ServerInterceptingCall as new (call: InterceptedCall, responder: object) => never
     return (method, call) => {
+      let isOver = false
+      const refuse = (reason: unknown): void => {
+        isOver = true
+        const { status, title } = refusalAnswer(reason)
+        call.sendStatus({ code: status === 401 ? unauthenticated : permissionDenied, details: title } as never)
+      }
+      const answer: Answer = { isOver: () => isOver, end: refuse }
       const onReceiveMetadata = (metadata: MetadataLike, pass: Next<MetadataLike>): void => {
         try {
           const ends = call.getConnectionInfo()
           const request = { method: 'POST', url: method.path, socket: { remoteAddress: ends.remoteAddress } }
-          tell(metadata, deps.verify(deps.find(ends), request, demandOf(method.path)))
+          tell(metadata, deps.verify(deps.find(ends), request, demandOf(method.path), answer))
         } catch (error) {
-          const { status, title } = refusalAnswer(error)
-          call.sendStatus({ code: status === 401 ? unauthenticated : permissionDenied, details: title } as never)
+          refuse(error)
           return
         }
         pass(metadata)
       }
-      return new InterceptingCall(call, { start: (next: Next<object>) => next({ onReceiveMetadata }) })
+      const onCancel = (): void => {
+        isOver = true
+      }
+      return new InterceptingCall(call, {
+        start: (next: Next<object>) => next({ onReceiveMetadata, onCancel }),
+        sendStatus: (status: unknown, next: Next<unknown>) => {
+          isOver = true
+          next(status)
+        },
+      })
     }
   },
   grpcListener: (grpc, server) => {

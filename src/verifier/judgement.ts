@@ -54,8 +54,12 @@ export type CallCondition = (peer: VerifiedPeer, call: Call) => void
 export interface JudgementHooks {
   /** @returns the function that ends it */
   observe(observer: JudgementObserver): () => void
-  /** @returns the function that ends it */
-  addCondition(condition: CallCondition): () => void
+  /**
+   * @param again asked of calls that were let in and are still being answered, once a second and whenever something changes; it must have no
+   *   effects. Default: what let them in lets them go on
+   * @returns the function that ends it
+   */
+  addCondition(condition: CallCondition, again?: CallCondition): () => void
 }
 
 export interface Judging extends JudgementHooks {
@@ -64,6 +68,8 @@ export interface Judging extends JudgementHooks {
    * @throws what they and the conditions throw; observers were told then
    */
   judge(call: Call, establish: () => Peer, decide: (peer: Peer, demand: Demand) => VerifiedPeer): VerifiedPeer
+  /** Of a call that was let in before, and may be by what is known now. @throws what the conditions throw */
+  again(peer: VerifiedPeer, call: Call): void
 }
 
 /** null: who calls was not established either. */
@@ -84,6 +90,7 @@ export const createJudging = (clock: { now(): number; monotonic(): number }): Ju
   // Owned by this closure. Arrays, because they are gone through for each call and hardly ever changed.
   let observers: readonly JudgementObserver[] = []
   let conditions: readonly CallCondition[] = []
+  let standing: readonly CallCondition[] = []
 
   const tell = (call: Call, peer: Peer | null, begun: number, error: unknown): void => {
     const judgement: Judgement = {
@@ -104,11 +111,16 @@ export const createJudging = (clock: { now(): number; monotonic(): number }): Ju
         observers = observers.filter(each => each !== observer)
       }
     },
-    addCondition: condition => {
+    addCondition: (condition, again) => {
       conditions = [...conditions, condition]
+      if (again !== undefined) standing = [...standing, again]
       return () => {
         conditions = conditions.filter(each => each !== condition)
+        standing = standing.filter(each => each !== again)
       }
+    },
+    again: (peer, call) => {
+      for (const condition of standing) condition(peer, call)
     },
     judge: (call, establish, decide) => {
       const begun = observers.length === 0 ? 0 : clock.monotonic()

@@ -19,9 +19,11 @@ export interface RequestAgent {
   readonly scopes: readonly string[]
   readonly attributes: Readonly<Record<string, string>>
   /**
-   * Aborted when the caller may not call any more, with the refusal as its reason: for work that takes long, and for sessions, which may
-   * outlive their connections. The same one for all calls of a caller, until the last certificate it called with ends: work that is done
-   * takes its listener away. Behind a proxy it ends the work, not the proxy's connection.
+   * Aborted when the caller may not call any more, or has lost a role or scope that let this request in, with the refusal as its reason:
+   * for work that takes long, and for sessions, which may outlive their answers and connections. The same one for all calls of a caller
+   * with the same demand, until the last certificate it called with ends: work that is done takes its listener away. Of a request that was
+   * let in by conditions (`require(action, describe)`) it is this request's own: they are asked again for as long as it is being answered;
+   * after that only the caller counts. The answer itself is ended by the same rules.
    */
   readonly signal: AbortSignal
 }
@@ -66,7 +68,9 @@ export interface Middleware {
   fastify(demand?: Demand): (request: FastifyRequestLike, reply: FastifyReplyLike) => Promise<void>
 }
 
-type SignalOf = (request: IncomingMessage) => AbortSignal
+const noDemand: Demand = {}
+
+type SignalOf = (request: IncomingMessage, peer: VerifiedPeer, demand: Demand) => AbortSignal
 
 /** One for each request: a class, because an object with a getter of its own costs as much as the judgement. */
 class Caller implements RequestAgent {
@@ -78,11 +82,13 @@ class Caller implements RequestAgent {
   readonly roles: readonly string[]
   readonly scopes: readonly string[]
   readonly attributes: Readonly<Record<string, string>>
+  readonly #peer: VerifiedPeer
   readonly #request: IncomingMessage
+  readonly #demand: Demand
   readonly #signalOf: SignalOf
   #signal: AbortSignal | null = null
 
-  constructor(peer: VerifiedPeer, request: IncomingMessage, signalOf: SignalOf) {
+  constructor(peer: VerifiedPeer, request: IncomingMessage, demand: Demand, signalOf: SignalOf) {
     this.spiffeId = peer.spiffeId
     this.kind = peer.kind
     this.agent = peer.name
@@ -91,13 +97,15 @@ class Caller implements RequestAgent {
     this.roles = peer.roles
     this.scopes = peer.scopes
     this.attributes = peer.attributes
+    this.#peer = peer
     this.#request = request
+    this.#demand = demand
     this.#signalOf = signalOf
   }
 
   /** Most handlers never ask. */
   get signal(): AbortSignal {
-    this.#signal ??= this.#signalOf(this.#request)
+    this.#signal ??= this.#signalOf(this.#request, this.#peer, this.#demand)
     return this.#signal
   }
 }
@@ -105,7 +113,10 @@ class Caller implements RequestAgent {
 const demandFor = (demanded: readonly (string | DescribeCall)[]): ((request: WithAgent) => Demand) => {
   const scopes = demanded.filter(each => typeof each === 'string')
   const describe = demanded.find(each => typeof each === 'function')
-  if (describe === undefined) return () => ({ scopes })
+  if (describe === undefined) {
+    const demand = { scopes }
+    return () => demand
+  }
   const [action] = scopes
   if (action === undefined || scopes.length > 1)
     throw new AgentCaError('option_invalid', 'require: expected one action and how its calls are described')
@@ -120,13 +131,14 @@ const demandFor = (demanded: readonly (string | DescribeCall)[]): ((request: Wit
 
 export const createMiddleware = (
   verify: (request: IncomingMessage, demand?: Demand) => VerifiedPeer,
-  signalOf: (request: IncomingMessage) => AbortSignal,
+  signalOf: SignalOf,
 ): Middleware => {
   const handler =
-    (demandOf: (request: WithAgent) => Demand | undefined): Handler =>
+    (demandOf: (request: WithAgent) => Demand): Handler =>
     (request, response, next) => {
       try {
-        request.agent = new Caller(verify(request, demandOf(request)), request, signalOf)
+        const demand = demandOf(request)
+        request.agent = new Caller(verify(request, demand), request, demand, signalOf)
       } catch (error) {
         const { status, contentType, body } = refusalAnswer(error)
         response.statusCode = status
@@ -137,16 +149,21 @@ export const createMiddleware = (
       next()
     }
   return {
-    express: () => handler(() => undefined),
+    express: () => handler(() => noDemand),
     require: (...demanded: readonly (string | DescribeCall)[]) => handler(demandFor(demanded)),
-    requireRole: (...roles) => handler(() => ({ roles })),
-    fastify: demand => async (request, reply) => {
-      try {
-        ;(request.raw as WithAgent).agent = new Caller(verify(request.raw, demand), request.raw, signalOf)
-      } catch (error) {
-        const { status, contentType, body } = refusalAnswer(error)
-        reply.code(status).type(contentType).send(body)
-      }
+    requireRole: (...roles) => {
+      const demand = { roles }
+      return handler(() => demand)
     },
+    fastify:
+      (demand = noDemand) =>
+      async (request, reply) => {
+        try {
+          ;(request.raw as WithAgent).agent = new Caller(verify(request.raw, demand), request.raw, demand, signalOf)
+        } catch (error) {
+          const { status, contentType, body } = refusalAnswer(error)
+          reply.code(status).type(contentType).send(body)
+        }
+      },
   }
 }

@@ -36,6 +36,8 @@ export interface VerifierStatus {
   /** Serials known to be revoked or held. */
   readonly entries: number
   readonly connections: number
+  /** Since it was made: answers that were ended while their connections went on, and connections that were cut. */
+  readonly ended: { readonly answers: number; readonly connections: number }
 }
 
 /** Once it is disposed of it refuses every call, cuts its connections, and says so to the CA: close the servers first. */
@@ -48,8 +50,10 @@ export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHoo
   attach(server: TlsServer): void
   tlsOptions(): SecureServerOptions
   /**
-   * Judges one request, now. An upgraded connection is cut as soon as its caller has not the demanded roles and scopes any more.
-   * @param lasting what a connection has to meet instead, which carries nothing but this call as long as it lives
+   * Judges one request, now. What answers it is ended as soon as its caller does not meet the demand any more: an upgraded connection, an
+   * answer over HTTP/1.1 with its connection, a stream of HTTP/2 alone. For a bare `stream` give it along.
+   * @param lasting what it has to meet from now on instead. Where it is not known what answers it (no request of these servers), that is
+   *   the whole connection, which must carry nothing else
    * @throws CallRefused, VerifyError: the rule that was broken
    */
   verifyRequest(request: JudgedRequest, demand?: Demand, lasting?: () => Demand): VerifiedPeer
@@ -90,16 +94,29 @@ export const agentVerifier = async (
   const judging = createJudging(clock)
   const conditions =
     options.conditions === true
-      ? await createConditions({ identity, timing, now: keeper.now, log, directory: options.stateDirectory ?? null })
+      ? await createConditions({
+          identity,
+          timing,
+          now: keeper.now,
+          log,
+          directory: options.stateDirectory ?? null,
+          // Calls that are being answered are asked the new ones.
+          changed: () => calls.cutAll(),
+        })
       : null
-  judging.addCondition((peer, { demand: { conditional }, request }) => {
-    if (conditional === undefined) return
-    if (conditions === null)
-      throw new CallRefused('condition_failed', 'this verifier evaluates no policies', { hint: 'conditions: true' })
-    // At the other end is a proxy then: where its caller is nobody knows.
-    const isForwarded = request?.socket !== undefined && calls.isFromProxy(request.socket as Socket)
-    conditions.check(peer, conditional, isForwarded ? null : request)
-  })
+  judging.addCondition(
+    (peer, { demand: { conditional }, request }) => {
+      if (conditional === undefined) return
+      if (conditions === null)
+        throw new CallRefused('condition_failed', 'this verifier evaluates no policies', { hint: 'conditions: true' })
+      // At the other end is a proxy then: where its caller is nobody knows.
+      const isForwarded = request?.socket !== undefined && calls.isFromProxy(request.socket as Socket)
+      conditions.check(peer, conditional, isForwarded ? null : request)
+    },
+    (peer, { demand: { conditional } }) => {
+      if (conditional !== undefined) conditions?.checkAgain(peer, conditional)
+    },
+  )
   const report = options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity, log }, timing)
   if (onRefused !== undefined)
     judging.observe(({ rule, peer }) => {
@@ -110,7 +127,7 @@ export const agentVerifier = async (
   // What was known when this ended the last time; an older version did not keep it.
   if (keeper.state.policies() !== null) hearPolicies()
 
-  const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging })
+  const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging, log })
   const waiting = new Set<() => void>()
   const changed = (): void => {
     calls.cutAll()
@@ -221,6 +238,7 @@ export const agentVerifier = async (
         connected: feed.connected,
         entries: keeper.state.size,
         connections: connections.size,
+        ended: calls.ended,
       }
     },
     [Symbol.asyncDispose]: async () => {

@@ -99,6 +99,7 @@ const serveStreams = async (): Promise<void> => {
     stream.on('error', () => {})
     try {
       const { name } = verifier.verifyRequest({
+        stream,
         socket: stream.session!.socket,
         headers,
         url: headers[':path'],

@@ -46,7 +46,11 @@ const stateDirectory = (): string => {
 /** @param answer what the CA says to each question; it may throw */
 const conditionsBy = async (
   answer: () => unknown,
-  { directory = null, skipMs = () => 0 }: { directory?: string | null; skipMs?: () => number } = {},
+  {
+    directory = null,
+    skipMs = () => 0,
+    changed = () => {},
+  }: { directory?: string | null; skipMs?: () => number; changed?: () => void } = {},
 ) => {
   const timing: Timing = {
     ...systemTiming,
@@ -57,7 +61,7 @@ const conditionsBy = async (
     current: () => ({ trustDomain: 'agentca.local', url: 'https://ca.test' }),
     fetch: async () => new Response(JSON.stringify(answer())),
   } as unknown as AgentIdentity
-  const conditions = await createConditions({ identity, timing, now: Date.now, log: silentLog, directory })
+  const conditions = await createConditions({ identity, timing, now: Date.now, log: silentLog, directory, changed })
   open.push(conditions)
   return conditions
 }
@@ -110,6 +114,35 @@ describe('conditions on a call', () => {
       'condition_failed',
     ])
     expect(outcome(conditions, 1, { ...clerk, name: 'other' })).toBe('allowed')
+  })
+
+  it('are asked again of a call that was let in, with the facts of then: by other policies at once, and by time', async () => {
+    let [skipped, changes] = [0, 0]
+    let policies = served(1, upTo(100))
+    const conditions = await conditionsBy(() => policies, { skipMs: () => skipped, changed: () => changes++ })
+    await conditions.ready()
+    const [small, large] = [10, 100].map(amount => ({ action: 'orders:refund', context: { amount } }))
+    for (const demand of [small!, large!]) conditions.check(clerk, demand, null)
+    const again = (demand: typeof small, peer = clerk): string => {
+      try {
+        conditions.checkAgain(peer, demand!)
+        return 'goes on'
+      } catch (error) {
+        return (error as { code: string }).code
+      }
+    }
+    expect([again(small), again(small, { ...clerk, roles: [] }), again(large)]).toEqual([
+      'goes on',
+      'condition_failed',
+      'goes on',
+    ])
+    const before = changes
+    policies = served(2, upTo(10))
+    conditions.heard(news(2))
+    await expect.poll(() => changes, { timeout: 25_000 }).toBe(before + 1)
+    expect([again(small), again(large)]).toEqual(['goes on', 'condition_failed'])
+    skipped = 5000
+    expect(again(small)).toBe('goes on')
   })
 
   it('refuse everybody until there are policies, and wait for a CA that is away', async () => {

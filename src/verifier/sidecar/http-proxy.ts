@@ -135,7 +135,7 @@ const decide = async (deps: HttpProxyDeps, request: JudgedRequest & IncomingMess
   const call = demandOf(deps, target)
   // By the rules as they are read again later, too.
   const lasting = (): Demand => ({ scopes: scopesDemanded(deps.requirements(), deps.otherwise, target()) })
-  const peer = deps.verifier.verifyRequest(request, call.demand, request.upgrade === true ? lasting : undefined)
+  const peer = deps.verifier.verifyRequest(request, call.demand, lasting)
   return assertionFor(deps, peer, call)
 }
 

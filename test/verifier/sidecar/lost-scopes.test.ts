@@ -1,4 +1,4 @@
-// What the sidecar let in by a scope and never judges again, a TCP connection or a WebSocket, ends with that scope, or with the rule that
+// What the sidecar let in by a scope and goes on for long, a TCP connection, a WebSocket or an event stream, ends with that scope, or with the rule that
 // let it in.
 import { once } from 'node:events'
 import type { Server as HttpsServer } from 'node:https'
@@ -31,10 +31,14 @@ beforeAll(async () => {
   caller = await world.holder('agent', 'caller')
   serving = await serveFeed(world)
   backend.moveTo(serving.port)
-  // Whatever comes goes back; what asks for an upgrade gets it first.
+  // Whatever comes goes back; what asks for an upgrade gets it first, what asks for events gets one.
   upstream = createServer(socket => {
     sockets.add(socket.on('error', () => {}))
     socket.on('data', data => {
+      if (String(data).startsWith('GET /events')) {
+        socket.write('HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: open\n\n')
+        return
+      }
       const isHead = String(data).startsWith('GET ')
       socket.write(
         isHead ? 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n' : data,
@@ -98,11 +102,12 @@ const answer = async (socket: TLSSocket, sent: string): Promise<string> => {
 }
 const overTcp = (): Promise<TLSSocket> =>
   connected(createTcpProxy({ ...shared(), scopes: () => rules.map(({ scope }) => scope) }) as unknown as Server)
-const overWebSocket = async (): Promise<TLSSocket> => {
+const proxy = () => {
   const more = { assert: async () => 'assertion', assertionHeader: 'Agentca-Assertion', now: Date.now }
-  const socket = await connected(
-    createHttpProxy({ ...shared(), ...more, requirements: () => rules, otherwise: 'allow' }),
-  )
+  return createHttpProxy({ ...shared(), ...more, requirements: () => rules, otherwise: 'allow' })
+}
+const overWebSocket = async (): Promise<TLSSocket> => {
+  const socket = await connected(proxy())
   const asked = 'GET /live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
   expect(await answer(socket, asked)).toContain('101')
   return socket
@@ -137,5 +142,25 @@ describe.each([
     // Those that may not go on are cut within a second.
     await new Promise(resolve => setTimeout(resolve, 1200))
     expect(await answer(socket, 'here')).toBe('here')
+  })
+})
+
+describe('an event stream', () => {
+  it('is cut when its caller loses the scope, and not before', async () => {
+    const socket = await connected(proxy())
+    let heard = ''
+    socket.on('data', data => {
+      heard += data
+    })
+    socket.write('GET /events HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until('an event', () => heard.includes(': open'))
+    await grant('orders:use', 'orders:more')
+    const { epoch, n } = world.ledger.feed.head()
+    await until('heard', () => verifier.status().position === `${epoch}.${n}`)
+    expect(socket.destroyed).toBe(false)
+    await grant()
+    await until('the end', () => socket.destroyed)
+    // Its last chunk never came.
+    expect(heard).not.toContain('\r\n0\r\n')
   })
 })
