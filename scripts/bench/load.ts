@@ -91,6 +91,7 @@ const openLines = async (
 const overKeptLines = async (job: Extract<LoadJob, { kind: 'each' | 'repeat' }>): Promise<LoadResult> => {
   const { target, requests, concurrency } = job
   const lines = await openLines(target, concurrency, job)
+  if (job.kind === 'repeat') await acquaint(lines, requests[0] as Uint8Array)
   const watch = createStopwatch(job)
   const next = job.kind === 'each' ? upTo(requests.length) : untilTime(requests.length, job.seconds)
   const rest = job.kind === 'repeat' ? stayAwake() : () => {}
@@ -101,6 +102,11 @@ const overKeptLines = async (job: Extract<LoadJob, { kind: 'each' | 'repeat' }>)
   rest()
   for (const line of lines) line.close()
   return result
+}
+
+/** In TLS 1.3 a client is done before its server has looked at its certificate: with an answer the server is done as well. */
+const acquaint = async (lines: readonly Line[], request: Uint8Array): Promise<void> => {
+  await Promise.all(lines.map(line => line.send(request)))
 }
 
 /**
