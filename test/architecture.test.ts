@@ -51,7 +51,11 @@ const table: Readonly<Record<string, Row>> = {
   ca: { imports: ['base', 'pki', 'verify', 'policy', 'audit', 'signer', 'store'], packages: [], effects: 'allowed' },
   status: { imports: ['base', 'pki', 'ca', 'store'], packages: [], effects: 'allowed' },
   jws: { imports: ['base'], packages: ['jose'], effects: 'allowed' },
-  enrol: { imports: ['base', 'pki', 'jws', 'ca', 'store', 'audit'], packages: [], effects: 'allowed' },
+  enrol: {
+    imports: ['base', 'pki', 'verify', 'schema', 'jws', 'ca', 'store', 'audit'],
+    packages: [],
+    effects: 'allowed',
+  },
   acme: { imports: ['base', 'pki', 'jws', 'ca', 'store', 'audit'], packages: [], effects: 'allowed' },
   events: { imports: ['base', 'audit', 'store'], packages: [], effects: 'allowed' },
   feed: { imports: ['base', 'pki', 'verify', 'audit', 'store'], packages: [], effects: 'allowed' },

@@ -29,6 +29,7 @@ export type CounterName =
   | 'agentca_decisions_dropped_total'
   | 'agentca_monitor_findings_total'
   | 'agentca_leavers_total'
+  | 'agentca_evidence_total'
 
 export type HistogramName =
   | 'agentca_issuance_seconds'

@@ -49,6 +49,7 @@ export const createIssuanceEvents = (admit: Sampler['admit']): IssuanceEvents =>
   intentRecorded: (request, intent, registration) =>
     createLeaf('intent_recorded', contextOf(request, intent.createdAt), subjectOf(registration), {
       op: request.operation,
+      attestor: request.attestor,
       instance: intent.instanceId,
       serial: intent.serial,
       // Revoked with its release: no other leaf says so.

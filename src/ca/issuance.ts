@@ -33,6 +33,8 @@ export interface IssuanceTerms {
 export interface IssuanceRequest {
   readonly operation: IssuanceOperation
   readonly evidence: EvidenceQuery
+  /** Name of the attestor that vouched for it; left out: none did. */
+  readonly attestor?: string | undefined
   /** DER of the certification request; not looked at before the evidence is known to exist. */
   readonly csr: Uint8Array
   readonly context: RequestContext

@@ -17,7 +17,7 @@ export interface IssuanceQuestion {
   readonly terms?: Pick<IssuanceTerms, 'profile'> | undefined
   /** Of the request; what is no address counts as unknown. */
   readonly source: string | undefined
-  readonly facts: Pick<IssuanceFacts, 'liveInstances'> & Partial<Pick<IssuanceFacts, 'head'>>
+  readonly facts: Pick<IssuanceFacts, 'liveInstances'> & Partial<Pick<IssuanceFacts, 'head' | 'token'>>
   readonly now: number
 }
 
@@ -59,7 +59,11 @@ export const createIssuancePolicy = (active: () => Pick<ActivePolicies, 'evaluat
       at: now,
       source: addressOf(source),
       rate: null,
-      context: { profile: terms?.profile ?? registration.profile, instances: facts.liveInstances },
+      context: {
+        profile: terms?.profile ?? registration.profile,
+        instances: facts.liveInstances,
+        ...(facts.token?.evidence == null ? {} : { attestor: facts.token.evidence.attestor }),
+      },
     })
     if (decision === 'allow') return null
     return {

@@ -16,6 +16,8 @@ export interface LoadedConfig {
   readonly profiles: string
   /** Directory of the policies, absolute. */
   readonly policies: string
+  /** Directory of the attestors, absolute; it need not exist. */
+  readonly attestors: string
   /** File of the monitor's rules, absolute; null: none. */
   readonly monitor: string | null
 }
@@ -56,6 +58,7 @@ export const loadConfig = (
     file,
     profiles: resolve(beside, config.profiles),
     policies: resolve(beside, config.policies),
+    attestors: resolve(beside, config.attestors),
     // The usual one may be missing; one that was named may not.
     monitor: config.monitor !== undefined || existsSync(rules) ? rules : null,
   }

@@ -36,7 +36,7 @@ export const serveCommand = (io: CommandIo): Command =>
     .option('--profiles <dir>', "profiles (default: the configuration's)")
     .action(async (options: { home?: string; config?: string; profiles?: string }) => {
       const paths = homeOf(io, options.home)
-      const { config, profiles, monitor } = loadConfig(io, options.config)
+      const { config, profiles, monitor, attestors } = loadConfig(io, options.config)
       if (!isInitialised(paths))
         throw new ServerError('not_initialised', `there is no CA in ${paths.home}`, { hint: 'agentca init' })
       const log = createLog({ level: config.log.level, destination: 2 })
@@ -45,6 +45,7 @@ export const serveCommand = (io: CommandIo): Command =>
         paths,
         profilesDirectory: options.profiles === undefined ? profiles : resolve(io.cwd, options.profiles),
         monitorFile: monitor,
+        attestorsDirectory: attestors,
         clock: systemClock,
         log,
         metrics: createMetrics(),

@@ -8,9 +8,11 @@ import type { Metrics } from '../base/metrics.ts'
 import { CaError, type IssuanceRefusalCode } from '../ca/errors.ts'
 import type { Issuance, IssuanceOperation, IssuedCertificate } from '../ca/issuance.ts'
 import type { Issuers } from '../ca/issuers.ts'
+import { type Admission, hasEvidenceLeaf } from '../enrol/admit.ts'
+import type { WorkloadEvidence } from '../enrol/attestor.ts'
 import { createReplayMemory } from '../jws/replay-memory.ts'
 import { checkProof, proofWindowMs, readProof } from '../jws/verify-proof.ts'
-import { enrolBody, parseWith, recoverBody, renewBody } from '../schema/api-bodies.ts'
+import { type EnrolBody, enrolBody, parseWith, recoverBody, renewBody } from '../schema/api-bodies.ts'
 import type { CertificatesPort, EvidenceQuery, TokensPort } from '../store/ports.ts'
 import type { CertificateRecord, CertificateState } from '../store/records.ts'
 import { sendJson } from './answer.ts'
@@ -34,6 +36,8 @@ export interface AgentIssuanceDeps {
   readonly tokens: Pick<TokensPort, 'byHash'>
   readonly certificates: Pick<CertificatesPort, 'list'>
   readonly inFlight: InFlight
+  /** undefined: no attestors, and evidence is a join token. */
+  readonly admission?: Pick<Admission, 'admit'> | undefined
   /** `publicUrl.api`: what a proof's audience begins with. */
   readonly publicUrl: string
 }
@@ -41,7 +45,7 @@ export interface AgentIssuanceDeps {
 export const recoverPath = '/v1/recover'
 export const renewPath = '/v1/renew'
 /** Evidence that `POST /v1/enroll` takes. */
-export const evidenceTypes: readonly string[] = ['token']
+export const evidenceTypes: readonly string[] = ['token', 'jwt', 'x509']
 
 /** Proofs of known keys that can be in their window at once. */
 const maxProofs = 100_000
@@ -84,20 +88,30 @@ export const hasLeaf = ({ code }: { readonly code: string }): boolean =>
 interface Asked {
   readonly operation: IssuanceOperation
   readonly evidence: EvidenceQuery
+  /** Who vouched for it. */
+  readonly attestor?: string | undefined
   readonly csr: Uint8Array
   /** Whose idempotency key it is. */
   readonly holder: string
   readonly idempotencyKey: string | undefined
 }
 
-/** A kind of evidence that exists elsewhere deserves a better answer than a wrong member. */
-const checkEvidenceType = (body: unknown): void => {
-  const type = (body as { readonly evidence?: { readonly type?: unknown } } | null | undefined)?.evidence?.type
-  if (typeof type !== 'string' || evidenceTypes.includes(type)) return
-  throw new HttpError('evidence_type_not_supported', `expected evidence of type ${evidenceTypes.join(', ')}`, {
-    facts: { supported: evidenceTypes },
+const notSupported = (supported: readonly string[]): HttpError =>
+  new HttpError('evidence_type_not_supported', `expected evidence of type ${supported.join(', ')}`, {
+    facts: { supported },
     hint: 'GET /v1/capabilities lists what this server knows',
   })
+
+/** A kind of evidence that exists elsewhere deserves a better answer than a wrong member. */
+const checkEvidenceType = (body: unknown, supported = evidenceTypes): void => {
+  const type = (body as { readonly evidence?: { readonly type?: unknown } } | null | undefined)?.evidence?.type
+  if (typeof type === 'string' && !supported.includes(type)) throw notSupported(supported)
+}
+
+const workloadEvidence = (evidence: Exclude<EnrolBody['evidence'], { readonly type: 'token' }>): WorkloadEvidence => {
+  if (evidence.type === 'jwt') return evidence
+  if (evidence.jws === undefined) throw notSupported(['token', 'jwt', 'x509 with jws'])
+  return { type: 'x509', jws: evidence.jws }
 }
 
 const shownSerial = (response: Response): string => {
@@ -130,8 +144,8 @@ const createIssue = (deps: AgentIssuanceDeps) => {
   }
 
   return (response: Response, asked: Asked): Promise<IssuedCertificate> => {
-    const { operation, evidence, csr, holder, idempotencyKey } = asked
-    const request = { operation, evidence, csr, context: contextOf(response) }
+    const { operation, evidence, attestor, csr, holder, idempotencyKey } = asked
+    const request = { operation, evidence, attestor, csr, context: contextOf(response) }
     return deps.inFlight.run(() =>
       idempotency.run(holder, idempotencyKey, csr, () => measured(operation, () => deps.issuance.issue(request))),
     )
@@ -215,6 +229,28 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
     return issue(response, { operation: 'renew', evidence, csr, holder: `serial ${serial}`, idempotencyKey })
   }
 
+  const byAttestor = async (
+    response: Response,
+    evidence: WorkloadEvidence,
+    { csr, idempotencyKey }: Pick<TokenRequest, 'csr' | 'idempotencyKey'>,
+  ): Promise<IssuedCertificate> => {
+    if (deps.admission === undefined) throw notSupported(['token'])
+    const token = await deps.admission.admit(evidence, { csr, context: contextOf(response) }).catch(error => {
+      if (hasEvidenceLeaf(error)) markRecorded(error)
+      throw error
+    })
+    const { registrationId } = token
+    setCall(response, { ...callOf(response), evidence: { who: `token:${token.id}`, registrationId } })
+    return issue(response, {
+      operation: 'enrol',
+      evidence: { kind: 'token', tokenHash: token.hash },
+      attestor: token.evidence?.attestor,
+      csr,
+      holder: `token ${token.hash}`,
+      idempotencyKey,
+    })
+  }
+
   return {
     byToken,
     byCertificate: (response, csr) => renewOf(response, shownSerial(response), csr, undefined),
@@ -223,7 +259,13 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
       const body = parseWith(enrolBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
       const { idempotencyKey } = body
-      answer(response, await byToken(response, { token: body.evidence.token, csr, idempotencyKey }))
+      const { evidence } = body
+      answer(
+        response,
+        evidence.type === 'token'
+          ? await byToken(response, { token: evidence.token, csr, idempotencyKey })
+          : await byAttestor(response, workloadEvidence(evidence), { csr, idempotencyKey }),
+      )
     },
     renew: async (request, response) => {
       const body = parseWith(renewBody, request.body, 'body')
@@ -235,7 +277,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
       answer(response, await renewOf(response, serial, csr, body.idempotencyKey))
     },
     recover: async (request, response) => {
-      checkEvidenceType(request.body)
+      checkEvidenceType(request.body, ['token'])
       const body = parseWith(recoverBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
       const { keyHash } = await prove(response, body.jws, { path: recoverPath, csr })

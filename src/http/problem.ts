@@ -2,7 +2,9 @@
 // (RFC 9457) it leads to. What is not in the table reaches a caller as "internal", with a request id only.
 import { isAgentCaError } from '../base/errors.ts'
 import type { CaErrorCode } from '../ca/errors.ts'
+import type { EnrolErrorCode } from '../enrol/errors.ts'
 import type { FeedRefusalCode } from '../feed/errors.ts'
+import type { TokenErrorCode } from '../jws/token-errors.ts'
 import type { PkiErrorCode } from '../pki/errors.ts'
 import type { PolicyErrorCode } from '../policy/errors.ts'
 import type { SchemaErrorCode } from '../schema/errors.ts'
@@ -12,6 +14,8 @@ import type { HttpErrorCode } from './errors.ts'
 
 export type ProblemCode =
   | CaErrorCode
+  | EnrolErrorCode
+  | TokenErrorCode
   | FeedRefusalCode
   | PkiErrorCode
   | PolicyErrorCode
@@ -87,6 +91,22 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   policy_malformed: row(422, 2, 'The policies have faults'),
   policy_call_malformed: row(422, 2, 'The request has faults'),
   policy_engine_missing: internal,
+
+  // Evidence that attestors vouch for.
+  evidence_issuer_unknown: unauthenticated,
+  evidence_not_matched: denied,
+  evidence_certificate_invalid: unauthenticated,
+  attestor_unavailable: unavailable,
+  jwt_malformed: bytes,
+  jwt_algorithm_not_allowed: unauthenticated,
+  jwt_key_unknown: unauthenticated,
+  jwt_signature_invalid: unauthenticated,
+  jwt_wrong_issuer: unauthenticated,
+  jwt_wrong_audience: unauthenticated,
+  jwt_expired: unauthenticated,
+  jwt_not_current: unauthenticated,
+  jwt_life_too_long: unauthenticated,
+  jwks_malformed: unavailable,
 
   // Bytes (pki).
   not_encodable: internal,

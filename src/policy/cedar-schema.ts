@@ -63,7 +63,8 @@ export const cedarSchema = (services: readonly ServiceActions[]): SchemaJson<str
       attributes: Object.assign({}, ...services.map(({ resource }) => attributesOf(resource))),
     },
   }
-  const own = { profile: type('String', true), instances: type('Long', true) }
+  // `attestor`: where one vouched for whoever enrols.
+  const own = { profile: type('String', true), instances: type('Long', true), attestor: type('String') }
   const actions: Record<string, object> = { [`${ownServiceOfActions}:*`]: {} }
   for (const name of Object.values(ownActions)) actions[name] = action(ownServiceOfActions, ['Service'], own)
   for (const { service, actions: verbs, context } of services) {

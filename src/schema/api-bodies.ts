@@ -8,10 +8,15 @@ const csr = z.string().min(1).max(16_384)
 const idempotencyKey = z.string().regex(/^[!-~]{1,128}$/, 'expected 1 to 128 printable characters')
 
 const evidence = z.strictObject({ type: z.literal('token'), token: z.string().min(1).max(512) })
+/** What attestors vouch for. Without `jws` it is the certificate of the connection. */
+const workloadEvidence = [
+  z.strictObject({ type: z.literal('jwt'), jwt: z.string().min(1).max(16_384) }),
+  z.strictObject({ type: z.literal('x509'), jws: z.string().min(1).max(32_768).optional() }),
+] as const
 
 export const enrolBody = z.strictObject({
   csr,
-  evidence,
+  evidence: z.discriminatedUnion('type', [evidence, ...workloadEvidence]),
   idempotencyKey: idempotencyKey.optional(),
 })
 /** Compact JWS by the present, or last registered, key over `{csrHash, aud, iat, jti}`. */

@@ -95,6 +95,8 @@ const schema = z.strictObject({
   profiles: z.string().min(1).default('profiles'),
   /** Directory of policies, from the configuration file's: what `agentca policy` takes when none is named. */
   policies: z.string().min(1).default('policies'),
+  /** Directory of attestors, a file each, from the configuration file's: whose evidence enrols. It need not exist. */
+  attestors: z.string().min(1).default('attestors'),
   /** File of rules over what agents do, from the configuration file's directory; default: monitor.yaml, where there is one. */
   monitor: z.string().min(1).optional(),
   issuance: z

@@ -1,6 +1,8 @@
 // One CA process: the core, its four listeners, its jobs. Status is up before the signer is, and stays up without it; `ready` means that
 // every listener answers, not that the HSM does (that is /readyz).
 import type { RequestListener } from 'node:http'
+import { pooledRandomBytes } from '../base/random.ts'
+import { createAdmission } from '../enrol/admit.ts'
 import { createAdminRouter } from '../http/admin/router.ts'
 import { createApp } from '../http/app.ts'
 import { createInFlight, createLimits } from '../http/limits.ts'
@@ -12,6 +14,7 @@ import type { Address } from '../schema/config.ts'
 import { createStatusServer } from '../status/listener.ts'
 import type { RenderedMetrics } from '../telemetry/metrics.ts'
 import { createApiCertificate } from './api-certificate.ts'
+import { openAttestors } from './attestors.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
 import { ServerError } from './errors.ts'
 import { createCoreEvents } from './events.ts'
@@ -29,6 +32,8 @@ export interface ServerOptions extends Omit<CoreOptions, 'metrics' | 'profiles'>
   readonly profilesDirectory: string
   /** The monitor's rules; without it there are none. */
   readonly monitorFile?: string | null
+  /** Whose evidence enrols, a file each; without it join tokens do. */
+  readonly attestorsDirectory?: string | null
 }
 
 /** What `agentca serve` prints as one JSON line. */
@@ -156,7 +161,16 @@ const composeServer = async (
     activityFile: paths.activity,
   })
   closing.push(monitoring.close)
+  const attestors = openAttestors(options.attestorsDirectory ?? null, {
+    ...{ clock, log: log.child({ part: 'attestors' }), publicUrl: core.publicUrls.api },
+  })
+  closing.push(async () => attestors.close())
+  const admission = createAdmission({
+    ...{ clock, metrics, caId: core.caId, attestors: attestors.current, randomBytes: pooledRandomBytes },
+    ...{ registrations: ledger.registrations, tokens: ledger.tokens, audit: ledger.audit, sampler: core.sampler },
+  })
   const deps = {
+    admission,
     clock,
     log,
     metrics,
@@ -256,12 +270,14 @@ const composeServer = async (
       events.reopen()
       leaverSecret.reload()
       const putRulesInForce = monitoring.prepareReload()
+      const putAttestorsInForce = attestors.prepareReload()
       const before = core.profiles()
       const after = loadProfiles(options.profilesDirectory)
       checkProfilesInUse(ledger.registrations, { before, after, source: options.profilesDirectory })
       await ledger.audit.append(profileChanges(before, after, clock.now()))
       core.setProfiles(after)
       putRulesInForce()
+      putAttestorsInForce()
       log.info({ profiles: after.list().length }, 'profiles reloaded')
     },
     close,

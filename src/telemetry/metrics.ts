@@ -22,6 +22,7 @@ const counters: Readonly<Record<CounterName, Declaration>> = {
   agentca_decisions_dropped_total: metric('Decisions that verifiers had no room to report'),
   agentca_monitor_findings_total: metric('What rules found, and what came of it', 'when', 'outcome'),
   agentca_leavers_total: metric('Owners that the leaver webhook was told of', 'result'),
+  agentca_evidence_total: metric('Evidence that attestors were asked about', 'attestor', 'outcome'),
 }
 
 const histograms: Readonly<Record<HistogramName, Declaration>> = {
