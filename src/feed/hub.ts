@@ -13,9 +13,8 @@ import { createHeartbeats } from './heartbeat.ts'
 import { instancesOf, type OwnStateDeps, ownEvent, ownSnapshot } from './own-state.ts'
 import type { Snapshots } from './snapshot.ts'
 import { createStream, type Stream, type StreamPeer, streamStart } from './stream.ts'
-import type { StreamIndex } from './stream-index.ts'
 import { createStreams, type Streams } from './streams.ts'
-import type { SubscriberIdentity, Subscribers } from './subscribers.ts'
+import type { Subscriber, SubscriberIdentity, Subscribers } from './subscribers.ts'
 
 export interface HubDeps extends OwnStateDeps {
   readonly clock: Clock
@@ -74,10 +73,8 @@ export const createHub = (deps: HubDeps): Hub => {
     const { epoch } = entries.head()
     const events = taken()
     if (entries.head().epoch !== epoch) streams.endAll('position_lost')
-    for (const event of events) endConcerned(streams.open, event)
-    for (const event of events)
-      if (event.type === 'agent' && event.principal.state === 'retired')
-        for (const subscriber of subscribers.forgetRegistration(event.principal)) applied.left(subscriber)
+    for (const event of events) endConcerned(streams, event)
+    for (const event of events) for (const subscriber of forgotten(subscribers, event)) applied.left(subscriber)
     applied.appended(events)
     for (const event of events) sendOwn(deps, streams, event)
     streams.visitAll()
@@ -108,7 +105,7 @@ export const createHub = (deps: HubDeps): Hub => {
       const position = since === null || own ? null : parsePosition(since)
       const start = position !== null && entries.reaches(position) ? position : null
       warnOfRestore(log, identity, position, entries.head())
-      const subscriber = subscribers.connect(identity, start?.n ?? 0)
+      const subscriber = subscribers.connect(identity, start?.n ?? 0, peer.serial)
       const stream: Stream = createStream(
         { log: entries, now: clock.now, monotonic: clock.monotonic, heartbeat: heartbeats.current },
         { subscriber, peer, own, out, start, onDrain: () => streams.visit(stream) },
@@ -167,13 +164,27 @@ const createBeginning = (deps: HubDeps, streams: Streams, head: () => FeedPositi
 }
 
 /** The last it hears is the entry that ends it. */
-const endConcerned = (open: Pick<StreamIndex, 'bySerial' | 'byName'>, event: KnownFeedEvent): void => {
-  if (event.type === 'revoke' || event.type === 'hold')
+const endConcerned = ({ open, cut }: Pick<Streams, 'open' | 'cut'>, event: KnownFeedEvent): void => {
+  if (event.type === 'revoke')
+    for (const { serial } of event.changes)
+      for (const stream of open.bySerial(serial)) cut(stream, 'certificate_revoked')
+  if (event.type === 'hold')
     for (const { serial } of event.changes)
       for (const stream of open.bySerial(serial)) stream.endAfter('certificate_revoked')
   if (event.type === 'agent' && event.principal.state !== 'active')
     for (const stream of open.byName(event.principal.kind, event.principal.name))
       stream.endAfter('registration_changed')
+}
+
+/**
+ * For whom nobody waits any more, and whose places are free: who follows by a certificate that was revoked is in other hands, or should
+ * not be there. Not who was superseded: its holder comes back with the successor.
+ */
+const forgotten = (subscribers: Subscribers, event: KnownFeedEvent): readonly Subscriber[] => {
+  if (event.type === 'agent' && event.principal.state === 'retired')
+    return subscribers.forgetRegistration(event.principal)
+  if (event.type !== 'revoke' || event.reason === 'superseded') return []
+  return subscribers.forgetCertificates(new Set(event.changes.map(({ serial }) => serial)))
 }
 
 const sendOwn = (deps: HubDeps, { open, end }: Pick<Streams, 'open' | 'end'>, event: KnownFeedEvent): void => {

@@ -16,6 +16,8 @@ export interface Streams {
   visit(stream: Stream): void
   visitAll(): void
   end(stream: Stream, code: EndCode): void
+  /** It hears what is due as far as its connection takes it at its next visit, and no later: nobody waits for this reader. */
+  cut(stream: Stream, code: EndCode): void
   endAll(code: EndCode): void
   /** Cuts those who were told to end at the beat before, and tells those who have to end now. */
   beat(): void
@@ -33,6 +35,7 @@ export const createStreams = (deps: {
   const parting = new Set<Stream>()
   /** What is to be their last entry was not sent when it was looked for. */
   let late = new Set<Stream>()
+  const cutting = new WeakMap<Stream, EndCode>()
 
   const drop = (stream: Stream): void => {
     rounds.remove(stream)
@@ -46,6 +49,12 @@ export const createStreams = (deps: {
   const rounds = createRounds(clock, stream => {
     try {
       const more = stream.pump()
+      const cut = cutting.get(stream)
+      if (stream.ended === null && cut !== undefined) {
+        end(stream, cut)
+        stream.destroy()
+        return false
+      }
       if (stream.ended !== null) end(stream, stream.ended)
       return more
     } catch (error) {
@@ -69,6 +78,11 @@ export const createStreams = (deps: {
     visit: rounds.add,
     visitAll: () => rounds.addAll(open.all()),
     end,
+    cut: (stream, code) => {
+      cutting.set(stream, code)
+      stream.endAfter(code)
+      rounds.add(stream)
+    },
     endAll: code => {
       for (const stream of open.all()) end(stream, code)
     },

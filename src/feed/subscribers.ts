@@ -18,6 +18,8 @@ export interface Subscriber extends SubscriberIdentity {
   /** `name/replica`; unique together with the kind. */
   readonly label: string
   connectedAt: number
+  /** Of the certificate that it connected with. */
+  serial: string
   /** null: connected. */
   disconnectedAt: number | null
   /** Number of the last entry that was sent, or covered by a snapshot. */
@@ -31,7 +33,7 @@ export interface Subscriber extends SubscriberIdentity {
 
 export interface Subscribers {
   /** Known from before: what it acknowledged still holds. @throws FeedError `too_many_subscribers` */
-  connect(identity: SubscriberIdentity, sent: number): Subscriber
+  connect(identity: SubscriberIdentity, sent: number, serial: string): Subscriber
   disconnect(subscriber: Subscriber): void
   /** @param n null: a position of another epoch. @throws FeedError `subscriber_unknown`, `position_unknown` */
   acknowledge(subscriber: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>, n: number | null): Subscriber
@@ -39,6 +41,8 @@ export interface Subscribers {
   forget(subscriber: Pick<SubscriberIdentity, 'kind' | 'name' | 'replica'>): Subscriber | null
   /** It is retired: none of its processes is waited for, and their places are free. @returns those who were known */
   forgetRegistration(registration: Pick<SubscriberIdentity, 'kind' | 'name'>): readonly Subscriber[]
+  /** These were revoked: who connected with one is not waited for, and its place is free. @returns those who were known */
+  forgetCertificates(serials: ReadonlySet<string>): readonly Subscriber[]
   /** Forgets who is gone for so long that it refuses everybody by itself. */
   sweep(): void
   /** Until when it may still admit a caller by what it knew; milliseconds since the epoch. */
@@ -96,18 +100,23 @@ export const createSubscribers = (deps: { readonly clock: Clock; readonly leaseS
   const drop = (key: string, subscriber: Subscriber): void => {
     if (known.delete(key)) places.free(subscriber)
   }
+  const dropAll = (isMeant: (subscriber: Subscriber) => boolean): readonly Subscriber[] => {
+    const those = [...known].filter(([, each]) => isMeant(each))
+    for (const [key, subscriber] of those) drop(key, subscriber)
+    return those.map(([, subscriber]) => subscriber)
+  }
   const coveredUntil = ({ heartbeatAt, connectedAt, maxStalenessSeconds }: Subscriber): number =>
     (heartbeatAt ?? connectedAt) + (leaseSeconds + maxStalenessSeconds) * 1000
 
   return {
-    connect: (identity, sent) => {
+    connect: (identity, sent, serial) => {
       const key = keyOf(identity)
       const before = known.get(key)
       if (before === undefined) places.take(identity)
       // The same object through all its connections: others wait for its acknowledgement.
       const subscriber: Subscriber = Object.assign(
         before ?? { label: `${identity.name}/${identity.replica}`, acked: null, ackedAt: null, heartbeatAt: null },
-        { ...identity, connectedAt: clock.now(), disconnectedAt: null, sent },
+        { ...identity, connectedAt: clock.now(), disconnectedAt: null, sent, serial },
       )
       known.set(key, subscriber)
       return subscriber
@@ -137,11 +146,8 @@ export const createSubscribers = (deps: { readonly clock: Clock; readonly leaseS
       drop(keyOf(identity), subscriber)
       return subscriber
     },
-    forgetRegistration: ({ kind, name }) => {
-      const those = [...known].filter(([, each]) => each.kind === kind && each.name === name)
-      for (const [key, subscriber] of those) drop(key, subscriber)
-      return those.map(([, subscriber]) => subscriber)
-    },
+    forgetRegistration: ({ kind, name }) => dropAll(each => each.kind === kind && each.name === name),
+    forgetCertificates: serials => dropAll(each => serials.has(each.serial)),
     sweep: () => {
       const now = clock.now()
       for (const [key, subscriber] of known)

@@ -1,4 +1,5 @@
 // When a stream ends: with its peer's certificate, with its registration, with its successor; and what its last event says.
+import { once } from 'node:events'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   createFeedWorld,
@@ -41,6 +42,31 @@ describe('a stream ends', () => {
       ['end', n],
     ])
     expect(await codeOf('/v1/feed', holder)).toBe('certificate_revoked')
+  })
+
+  it('at once when its certificate is revoked, whatever it reads; its places are free then, and nobody waits for it', async () => {
+    const holder = await world.holder('service', 'in-other-hands')
+    const successor = await world.holder('service', 'in-other-hands')
+    // A listener of its own that beats so seldom that only the revocation can have ended the stream.
+    await using seldom = await serveFeed(world, { heartbeatSeconds: 3600 })
+    const deaf = await openDeafReader(seldom.port, holder)
+    const gone = await seldom.read(holder, { subscriber: 'gone' })
+    await gone.until(isType('heartbeat'))
+    gone.close()
+    await using other = await seldom.read(successor, { subscriber: 'other' })
+    await other.until(isType('heartbeat'))
+    const places = () =>
+      seldom.feed
+        .status()
+        .subscribers.filter(({ subscriber }) => subscriber.name === 'in-other-hands')
+        .map(({ subscriber }) => subscriber.replica)
+    expect(places()).toHaveLength(3)
+    await world.register('agent', 'fills')
+    // More than its connection takes: it is behind when it is revoked.
+    for (let i = 0; i < 40; i++) await world.setAttributes('fills', { big: `${i}`.padEnd(500_000, 'x') })
+    await world.revoke('serial', holder.serial)
+    await once(deaf.resume(), 'close')
+    expect(places()).toEqual(['other'])
   })
 
   it('when its service is held, and others go on', async () => {

@@ -7,8 +7,12 @@ const hour = 3_600_000
 const createBench = () => {
   let now = Date.UTC(2026, 5, 1)
   const subscribers = createSubscribers({ clock: { now: () => now, monotonic: () => now }, leaseSeconds: 30 })
-  const connect = (identity: Partial<SubscriberIdentity>) =>
-    subscribers.connect({ kind: 'service', name: 'rogue', replica: 'r', maxStalenessSeconds: 86_400, ...identity }, 0)
+  const connect = (identity: Partial<SubscriberIdentity>, serial = '01') =>
+    subscribers.connect(
+      { kind: 'service', name: 'rogue', replica: 'r', maxStalenessSeconds: 86_400, ...identity },
+      0,
+      serial,
+    )
   /** Connects and drops under ever new names until it is refused. @returns how often it was let in */
   const exhaust = (identityOf: (i: number) => Partial<SubscriberIdentity>): number => {
     for (let i = 0; i < 20_000; i++)
@@ -28,6 +32,17 @@ const createBench = () => {
 }
 
 describe('places at the feed', () => {
+  it('are free once the certificate was revoked that they were taken with, and nobody else’s', () => {
+    const { subscribers, connect, exhaust } = createBench()
+    connect({ replica: 'renewed' })
+    expect(exhaust(i => ({ replica: `r${i}` }))).toBe(1999)
+    connect({ replica: 'renewed' }, '02')
+    connect({ name: 'billing' }, '03')
+    expect(subscribers.forgetCertificates(new Set(['01', '04']))).toHaveLength(1999)
+    expect([...subscribers.all()].map(({ label }) => label)).toEqual(['rogue/renewed', 'billing/r'])
+    expect(exhaust(i => ({ replica: `again${i}` }))).toBe(1999)
+  })
+
   it('are bounded for each service, so that one key under many names takes none from the verifiers of others', () => {
     const { connect, exhaust, pass } = createBench()
     expect(exhaust(i => ({ replica: `r${i}` }))).toBe(2000)
