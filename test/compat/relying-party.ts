@@ -17,6 +17,8 @@ export interface Scene {
   readonly found: FoundSubject
   /** Stands for /etc/agentca of the page: `orders/` is the service's directory, `crls.pem` this server's own. */
   readonly etc: string
+  /** Renews the service's files. @returns the new serial, lower-case hex */
+  renew(): Promise<string>
   /** For all else that it writes. */
   readonly scratch: string
 }
@@ -29,18 +31,22 @@ export interface RunningServer extends AsyncDisposable {
 
 export interface RelyingParty {
   readonly subject: Subject
-  /** What it decides by, for the names of checks: `lists`, `OCSP`. */
-  readonly by: 'lists' | 'OCSP'
+  /** What it decides by, for the names of checks. `dates alone`: it can read no lists and asks nobody. */
+  readonly by: 'lists' | 'OCSP' | 'agentca-verify' | 'dates alone'
   start(scene: Scene): Promise<RunningServer>
   /** @param identity a directory of files @returns what came back, `refused`, or throws where nobody answers. Default: HTTPS by curl */
   call?(scene: Scene, port: number, identity: Caller): Promise<string>
   /** What a good agent's call brings. */
   readonly greets: string
-  /** Of the certificate that it shows. Default: by TLS alone */
+  /** Before TLS. */
   readonly starttls?: 'postgres'
+  /** Without it all share one directory of the service's files; `null`: nobody but this one renews there. */
+  readonly ownFiles?: { readonly owner: string | null }
+  /** Default: by its reload. */
+  readonly renewal?: 'by itself'
 }
 
-const http = async ({ world, etc }: Scene, port: number, identity: Caller): Promise<string> => {
+export const http = async ({ world, etc }: Scene, port: number, identity: Caller): Promise<string> => {
   const shown = identity === null ? [] : ['--cert', join(identity, 'tls.crt'), '--key', join(identity, 'tls.key')]
   const to = ['--resolve', `orders.internal:${port}:127.0.0.1`, `https://orders.internal:${port}/`]
   const args = ['--silent', '--show-error', '--max-time', '60', '--fail', '--cacert', join(etc, 'orders/ca.crt')]
@@ -84,38 +90,22 @@ export const relyingParty = (party: RelyingParty): void => {
     const { scene, server } = await begin(found)
     expect(await call(scene, server.port, as(scene, 'good'))).toBe(greets)
   })
-  compat(subject, `refuses an expired and a foreign agent, and who has no certificate (${by})`, async found => {
-    const { scene, server } = await begin(found)
-    for (const who of ['expired', 'foreign'])
-      expect([who, await call(scene, server.port, as(scene, who))]).toEqual([who, 'refused'])
-    expect(await call(scene, server.port, null)).toBe('refused')
-  })
-  if (by === 'lists')
-    compat(subject, 'refuses a revoked agent after the reload with the new list', async found => {
+  compat(
+    subject,
+    `refuses an expired, a foreign and a forged agent, and who has no certificate (${by})`,
+    async found => {
       const { scene, server } = await begin(found)
-      const revoked = () => call(scene, server.port, as(scene, 'revoked'))
-      // The list that it has is from before.
-      expect(await revoked()).toBe(greets.replace('good', 'revoked'))
-      putList(scene, 'crls.pem')
-      await server.reload()
-      await until('the revoked agent is refused', async () => (await revoked()) === 'refused')
-      expect(await call(scene, server.port, as(scene, 'good'))).toBe(greets)
-    })
-  else
-    compat(subject, 'refuses a revoked agent from its next connection on (OCSP)', async found => {
-      const { scene, server } = await begin(found)
-      const name = `leaked-${subject.name.toLowerCase().replaceAll(/[^a-z]+/g, '-')}`
-      const leaked = await scene.world.agent(name)
-      expect(await call(scene, server.port, leaked)).toBe(greets.replace('good', name))
-      await scene.world.revoke(name)
-      expect(await call(scene, server.port, leaked)).toBe('refused')
-      expect(await call(scene, server.port, as(scene, 'revoked'))).toBe('refused')
-      expect(await call(scene, server.port, as(scene, 'good'))).toBe(greets)
-    })
+      for (const who of ['expired', 'foreign', 'forged'])
+        expect([who, await call(scene, server.port, as(scene, who))]).toEqual([who, 'refused'])
+      expect(await call(scene, server.port, null)).toBe('refused')
+    },
+  )
+  revocationCheck(party, begin)
+  if (party.renewal === 'by itself') return
   compat(subject, `shows its renewed certificate after the reload (${by})`, async found => {
     const { scene, server } = await begin(found)
-    const before = serialOf(as(scene, 'orders'))
-    const renewed = await scene.world.renewOrders()
+    const before = serialOf(join(scene.etc, 'orders'))
+    const renewed = await scene.renew()
     expect(renewed).not.toBe(before)
     await server.reload()
     await until('the renewed certificate is shown', async () => (await shownSerial(server.port, starttls)) === renewed)
@@ -123,22 +113,60 @@ export const relyingParty = (party: RelyingParty): void => {
   })
 }
 
+type Begin = (found: FoundSubject) => Promise<{ readonly scene: Scene; readonly server: RunningServer }>
+
+const revocationCheck = ({ subject, by, greets, call = http }: RelyingParty, begin: Begin): void => {
+  const good = ({ world }: Scene) => join(world.etc, 'good')
+  if (by === 'dates alone')
+    compat(subject, 'knows nothing of revocations: a revoked agent gets in until its certificate ends', async found => {
+      const { scene, server } = await begin(found)
+      expect(await call(scene, server.port, join(scene.world.etc, 'revoked'))).toBe(greets.replace('good', 'revoked'))
+    })
+  else if (by === 'lists')
+    compat(subject, 'refuses a revoked agent after the reload with the new list', async found => {
+      const { scene, server } = await begin(found)
+      const revoked = () => call(scene, server.port, join(scene.world.etc, 'revoked'))
+      // The list that it has is from before.
+      expect(await revoked()).toBe(greets.replace('good', 'revoked'))
+      putList(scene, 'crls.pem')
+      await server.reload()
+      await until('the revoked agent is refused', async () => (await revoked()) === 'refused')
+      expect(await call(scene, server.port, good(scene))).toBe(greets)
+    })
+  else
+    compat(subject, `refuses a revoked agent from its next connection on (${by})`, async found => {
+      const { scene, server } = await begin(found)
+      const name = `leaked-${subject.name.toLowerCase().replaceAll(/[^a-z]+/g, '-')}`
+      const leaked = await scene.world.agent(name)
+      expect(await call(scene, server.port, leaked)).toBe(greets.replace('good', name))
+      await scene.world.revoke(name)
+      await until('the revoked agent is refused', async () => (await call(scene, server.port, leaked)) === 'refused')
+      expect(await call(scene, server.port, join(scene.world.etc, 'revoked'))).toBe('refused')
+      expect(await call(scene, server.port, good(scene))).toBe(greets)
+    })
+}
+
 let scenes = 0
 
-const sceneOf = async ({ subject, by }: RelyingParty, found: FoundSubject): Promise<Scene> => {
+const sceneOf = async ({ subject, by, ownFiles }: RelyingParty, found: FoundSubject): Promise<Scene> => {
   const world = await compatWorld()
   scenes += 1
-  const scratch = join(world.ca.directory, `${scenes}-${subject.name.replaceAll(/\W+/g, '-')}-${by}`)
+  const scratch = join(
+    world.ca.directory,
+    `${scenes}-${subject.name.replaceAll(/\W+/g, '-')}-${by.replaceAll(/\W/g, '-')}`,
+  )
   const etc = join(scratch, 'etc')
   mkdirSync(etc, { recursive: true })
-  symlinkSync(join(world.etc, 'orders'), join(etc, 'orders'))
-  const scene = { world, found, etc, scratch }
+  const orders = join(etc, 'orders')
+  if (ownFiles === undefined) symlinkSync(join(world.etc, 'orders'), orders)
+  else await world.serviceFor(orders, ownFiles.owner)
+  const scene = { world, found, etc, scratch, renew: () => world.renew(orders) }
   putList(scene, 'crls.before.pem')
   return scene
 }
 
 /** By rename, as whoever keeps lists new does it. */
-const putList = ({ world, etc }: Scene, name: string): void => {
+const putList = ({ world, etc }: Pick<Scene, 'world' | 'etc'>, name: string): void => {
   copyFileSync(join(world.etc, name), join(etc, 'crls.new'))
   renameSync(join(etc, 'crls.new'), join(etc, 'crls.pem'))
 }

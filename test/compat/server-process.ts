@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { blockWith } from '../setup/documents.ts'
 import { mustRun } from '../story/served-ca.ts'
-import type { Scene } from './relying-party.ts'
+import type { RunningServer, Scene } from './relying-party.ts'
 
 export interface Places {
   readonly port: number
@@ -37,14 +37,22 @@ export interface Started extends AsyncDisposable {
   log(): string
 }
 
-/** Ends it by SIGTERM, or the signal that is given. */
+export interface StartOptions {
+  readonly cwd: string
+  readonly env?: NodeJS.ProcessEnv
+  /** What ends it; SIGTERM unless given. */
+  readonly end?: NodeJS.Signals
+  readonly uid?: number
+  readonly gid?: number
+}
+
 export const startServer = (
   program: string,
   args: readonly string[],
-  { cwd, env = process.env, end = 'SIGTERM' }: { cwd: string; env?: NodeJS.ProcessEnv; end?: NodeJS.Signals },
+  { end = 'SIGTERM', env = process.env, ...how }: StartOptions,
 ): Started => {
   let log = ''
-  const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(program, args, { ...how, env, stdio: ['ignore', 'pipe', 'pipe'] })
   child.once('error', error => {
     log += String(error)
   })
@@ -75,6 +83,21 @@ export const untilListening = async (port: number, server: Started): Promise<voi
     } finally {
       socket.destroy()
     }
+  }
+}
+
+/** For a server that reads its files only when it starts: a reload is an end and a start. */
+export const restarting = async (port: number, start: () => Started): Promise<RunningServer> => {
+  let running = start()
+  await untilListening(port, running)
+  return {
+    port,
+    reload: async () => {
+      await running[Symbol.asyncDispose]()
+      running = start()
+      await untilListening(port, running)
+    },
+    [Symbol.asyncDispose]: () => running[Symbol.asyncDispose](),
   }
 }
 

@@ -1,9 +1,12 @@
-// What relying parties are tried with: a served CA, the files of a service as `agentca-agent once` writes them, and those of four agents:
-// one good, one revoked, one whose life has ended, one of another CA. Made once per test file, at the first check that runs.
-import { cpSync, mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+// What relying parties are tried with: a served CA, the files of a service as `agentca-agent once` writes them, and those of agents:
+// one good, one revoked, one of another CA, and two made of the good one: its life has ended, or its CA's keys are others. Made once per test
+// file, at the first check that runs.
+import { generateKeyPairSync, sign } from 'node:crypto'
+import { chmodSync, cpSync, mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { root as checkout } from '../../scripts/bootstrap.mjs'
-import { assembleCertificate, parseCertificate } from '../../src/pki/certificate.ts'
+import { signatureAlgorithms } from '../../src/pki/algorithms.ts'
+import { assembleCertificate, type Certificate, parseCertificate } from '../../src/pki/certificate.ts'
 import { DerReader, sequence, time } from '../../src/pki/der.ts'
 import { encodePem, parsePem } from '../../src/pki/pem.ts'
 import { withToken } from '../../src/server/ceremony/token-target.ts'
@@ -14,10 +17,6 @@ import { runCommand } from '../cli/command.ts'
 import { mustRun, type ServedCa, startServedCa } from '../story/served-ca.ts'
 import { until } from '../story/until.ts'
 
-/** Each a directory of files; `bare` is without an identity. */
-export const castNames = ['good', 'revoked', 'expired', 'foreign'] as const
-export type CastName = (typeof castNames)[number]
-
 export interface CompatWorld {
   readonly ca: ServedCa
   /** `orders/`, `good/` and the others; `crls.pem` as it is now, and `crls.before.pem`, when nobody was revoked yet. */
@@ -26,8 +25,10 @@ export interface CompatWorld {
   agent(name: string): Promise<string>
   /** @returns when the lists that the CA serves have it. */
   revoke(name: string): Promise<void>
-  /** Renews the service's files, by the command that timers run. @returns the new serial, lower-case hex */
-  renewOrders(): Promise<string>
+  /** One more instance of the service. @param owner user whose the files are; null: who runs this */
+  serviceFor(directory: string, owner: string | null): Promise<string>
+  /** Renews a directory, by the command that timers run. @returns the new serial, lower-case hex */
+  renew(directory: string): Promise<string>
   /** `/crl/bundle.pem` into crls.pem, by rename. */
   fetchLists(): Promise<void>
 }
@@ -53,6 +54,8 @@ const createWorld = async (): Promise<CompatWorld> => {
   served.closing.push(ca)
   const etc = join(ca.directory, 'etc')
   mkdirSync(etc)
+  // Servers that run as users of their own pass through here; what lies within guards itself.
+  chmodSync(ca.directory, 0o711)
   const env = Object.fromEntries(Object.entries(ca.env).filter(entry => entry[1] !== undefined)) as Record<
     string,
     string
@@ -63,18 +66,21 @@ const createWorld = async (): Promise<CompatWorld> => {
     if (code !== 0) throw new Error(`agentca ${args.join(' ')}: exit code ${code}\n${out}${err}`)
     return out
   }
+  const roots = ['--ca-fingerprint', ca.rootFingerprint]
   const once = async (name: string, url: string, root: readonly string[], tokenFile: string): Promise<string> => {
-    const args = ['once', '--dir', join(etc, name), '--url', url, ...root, '--token-file', tokenFile]
+    const directory = resolve(etc, name)
+    const args = ['once', '--dir', directory, '--url', url, ...root, '--token-file', tokenFile]
     await mustRun(agentcaAgent, args, { cwd: ca.directory, env: ca.env })
-    return join(etc, name)
+    return directory
   }
   const enrolled = async (kind: 'agent' | 'service', name: string, more: readonly string[]): Promise<string> => {
     await agentca(kind, 'create', name, ...more)
     await agentca('token', 'create', `--${kind}`, name, '--file', `${name}.token`)
     const file = join(ca.directory, `${name}.token`)
-    return once(name, ca.urls.api, ['--ca-fingerprint', ca.rootFingerprint], file)
+    return once(name, ca.urls.api, roots, file)
   }
   const listed = async (url: string): Promise<string> => (await fetch(url)).text()
+  let services = 0
   const world: CompatWorld = {
     ca,
     etc,
@@ -88,10 +94,14 @@ const createWorld = async (): Promise<CompatWorld> => {
         return (await mustRun('openssl', args, { cwd: ca.directory })).toLowerCase().includes(serial)
       })
     },
-    renewOrders: async () => {
-      const args = ['once', '--force', '--dir', join(etc, 'orders')]
-      await mustRun(agentcaAgent, args, { cwd: ca.directory, env: ca.env })
-      return serialOf(join(etc, 'orders'))
+    serviceFor: async (directory, owner) => {
+      const file = join(ca.directory, `orders-${++services}.token`)
+      await agentca('token', 'create', '--service', 'orders', '--file', file)
+      return once(directory, ca.urls.api, [...roots, ...(owner === null ? [] : ['--owner', owner])], file)
+    },
+    renew: async directory => {
+      await mustRun(agentcaAgent, ['once', '--force', '--dir', directory], { cwd: ca.directory, env: ca.env })
+      return serialOf(directory)
     },
     fetchLists: async () => {
       writeFileSync(join(etc, 'crls.new'), await listed(`${ca.urls.status}/crl/bundle.pem`))
@@ -107,12 +117,13 @@ const createWorld = async (): Promise<CompatWorld> => {
   await world.fetchLists()
   renameSync(join(etc, 'crls.pem'), join(etc, 'crls.before.pem'))
   await expiredTwin(ca, join(etc, 'good'), join(etc, 'expired'))
+  forgedTwin(join(etc, 'good'), join(etc, 'forged'))
   await world.revoke('revoked')
   await world.fetchLists()
   return world
 }
 
-/** Of another CA with the same trust domain and names: only its keys are different. */
+/** Of another CA of the same trust domain. */
 const foreignAgent = async (
   once: (name: string, url: string, root: readonly string[], tokenFile: string) => Promise<string>,
 ): Promise<void> => {
@@ -126,33 +137,58 @@ const foreignAgent = async (
 
 /** Of the leaf in a directory, lower-case hex. */
 export const serialOf = (directory: string): string => {
-  const [leaf] = parsePem(readFileSync(join(directory, 'tls.crt'), 'utf8'), 'CERTIFICATE')
-  return Buffer.from(parseCertificate(leaf as Uint8Array).serial).toString('hex')
+  const [leaf] = chainOf(directory)
+  return Buffer.from((leaf as Certificate).serial).toString('hex')
 }
 
 const hourMs = 3_600_000
+
+/** The elements of a to-be-signed certificate: version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo, … */
+const fieldsOf = (tbs: Uint8Array): Uint8Array[] => {
+  const fields = new DerReader(tbs).readSequence()
+  const parts: Uint8Array[] = []
+  while (!fields.atEnd) parts.push(fields.readTlv().raw)
+  return parts
+}
+
+const chainOf = (directory: string): readonly Certificate[] =>
+  parsePem(readFileSync(join(directory, 'tls.crt'), 'utf8'), 'CERTIFICATE').map(parseCertificate)
+
+/** The good agent's files with another chain in them. */
+const twin = (good: string, directory: string, chain: readonly Uint8Array[]): void => {
+  mkdirSync(directory)
+  cpSync(realpathSync(good), directory, { recursive: true, dereference: true })
+  const pem = chain.map(der => encodePem('CERTIFICATE', der)).join('')
+  writeFileSync(join(directory, 'tls.crt'), pem)
+  writeFileSync(join(directory, 'credential-bundle.pem'), readFileSync(join(good, 'tls.key'), 'utf8') + pem)
+}
 
 /**
  * The good agent's certificate with other dates and nothing else: the same serial, so that lists and OCSP call it good and only its end is
  * a reason to refuse it. The issuing CA's key signs it inside the token, because the shortest life there is lasts longer than this suite.
  */
 const expiredTwin = async (ca: ServedCa, good: string, directory: string): Promise<void> => {
-  mkdirSync(directory)
-  cpSync(realpathSync(good), directory, { recursive: true, dereference: true })
-  const chain = parsePem(readFileSync(join(good, 'tls.crt'), 'utf8'), 'CERTIFICATE')
-  const leaf = parseCertificate(chain[0] as Uint8Array)
-  const fields = new DerReader(leaf.tbs).readSequence()
-  const parts: Uint8Array[] = []
-  while (!fields.atEnd) parts.push(fields.readTlv().raw)
+  const [leaf, issuing] = chainOf(good) as [Certificate, Certificate]
   const now = Date.now()
-  // version, serialNumber, signature, issuer, validity
-  parts[4] = sequence(time(now - 2 * hourMs), time(now - hourMs))
-  const tbs = sequence(...parts)
-  const target = onlineTarget({ config: { hsm: {} } as never, paths: homePaths(ca.home) })
+  const tbs = sequence(...fieldsOf(leaf.tbs).with(4, sequence(time(now - 2 * hourMs), time(now - hourMs))))
+  const target = onlineTarget({
+    config: { hsm: { sessions: 1 } },
+    paths: homePaths(ca.home),
+  })
   const signature = await withToken(target, token => token.findKey(issuingName).sign(tbs))
-  const twin = assembleCertificate(tbs, leaf.signatureAlgorithm, signature)
-  const pem = [twin, ...chain.slice(1)].map(der => encodePem('CERTIFICATE', der)).join('')
-  const key = readFileSync(join(good, 'tls.key'), 'utf8')
-  writeFileSync(join(directory, 'tls.crt'), pem)
-  writeFileSync(join(directory, 'credential-bundle.pem'), key + pem)
+  twin(good, directory, [assembleCertificate(tbs, leaf.signatureAlgorithm, signature), issuing.der])
+}
+
+/** All names, serials and key identifiers of the good agent's chain, and its key: only the keys of the CAs are others. */
+const forgedTwin = (good: string, directory: string): void => {
+  const [leaf, issuing] = chainOf(good) as [Certificate, Certificate]
+  const root = generateKeyPairSync('ec', { namedCurve: 'P-384' })
+  const key = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const spki = new Uint8Array(key.publicKey.export({ type: 'spki', format: 'der' }))
+  const issuingTbs = sequence(...fieldsOf(issuing.tbs).with(6, spki))
+  const hash = signatureAlgorithms[issuing.signatureAlgorithm].hash ?? 'sha384'
+  twin(good, directory, [
+    assembleCertificate(leaf.tbs, leaf.signatureAlgorithm, sign('sha256', leaf.tbs, key.privateKey)),
+    assembleCertificate(issuingTbs, issuing.signatureAlgorithm, sign(hash, issuingTbs, root.privateKey)),
+  ])
 }
