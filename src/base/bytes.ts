@@ -20,6 +20,9 @@ const view = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byte
 /** Lower-case hex without separators: the text form of serials and hashes everywhere in agentca. */
 export const toHex = (bytes: Uint8Array): string => view(bytes).toString('hex')
 
+/** One character an octet: a key for maps and sets, at a fraction of the cost of hex. */
+export const toLatin1 = (bytes: Uint8Array): string => view(bytes).toString('latin1')
+
 /** @returns null when the text is not an even number of hex digits (either case) */
 export const fromHex = (text: string): Uint8Array | null =>
   text.length % 2 === 0 && /^[0-9a-fA-F]*$/.test(text) ? plain(Buffer.from(text, 'hex')) : null

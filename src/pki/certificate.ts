@@ -35,6 +35,20 @@ interface TbsFields {
   readonly extensions: readonly ext.Extension[]
 }
 
+// Certificates of one issuer and profile have most extensions in common, octet by octet: the last value of each kind, and what it says.
+// Owned by this module; one entry for each extension that TbsCertificate asks for in this way.
+const parsedLast = new Map<string, { readonly value: Uint8Array; readonly parsed: unknown }>()
+
+const lastParsed = <T>(dotted: string, value: Uint8Array, parse: (value: Uint8Array) => T): T => {
+  const last = parsedLast.get(dotted)
+  if (last !== undefined && equalBytes(last.value, value)) return last.parsed as T
+  // What is read may be a view into what it was read from.
+  const kept = value.slice()
+  const parsed = parse(kept)
+  parsedLast.set(dotted, { value: kept, parsed })
+  return parsed
+}
+
 /**
  * The fields of TBSCertificate. What costs or what may be refused by itself (names, key, algorithm, extensions' values) is parsed
  * when asked for, once; those getters throw PkiError.
@@ -107,14 +121,14 @@ export class TbsCertificate {
   }
 
   get basicConstraints(): ext.BasicConstraints | null {
-    return this.#extension(oidOf.basicConstraints, ext.parseBasicConstraints)
+    return this.#sharedExtension(oidOf.basicConstraints, ext.parseBasicConstraints)
   }
   get keyUsage(): readonly ext.KeyUsage[] | null {
-    return this.#extension(oidOf.keyUsage, ext.parseKeyUsage)
+    return this.#sharedExtension(oidOf.keyUsage, ext.parseKeyUsage)
   }
   /** Dotted identifiers. */
   get extendedKeyUsage(): readonly string[] | null {
-    return this.#extension(oidOf.extendedKeyUsage, ext.parseExtendedKeyUsage)
+    return this.#sharedExtension(oidOf.extendedKeyUsage, ext.parseExtendedKeyUsage)
   }
   get subjectAltName(): readonly GeneralName[] | null {
     return this.#extension(oidOf.subjectAltName, ext.parseSubjectAltName)
@@ -123,13 +137,13 @@ export class TbsCertificate {
     return this.#extension(oidOf.subjectKeyIdentifier, ext.parseSubjectKeyIdentifier)
   }
   get authorityKeyIdentifier(): ext.AuthorityKeyIdentifier | null {
-    return this.#extension(oidOf.authorityKeyIdentifier, ext.parseAuthorityKeyIdentifier)
+    return this.#sharedExtension(oidOf.authorityKeyIdentifier, ext.parseAuthorityKeyIdentifier)
   }
   get crlDistributionPoints(): readonly ext.DistributionPoint[] | null {
-    return this.#extension(oidOf.crlDistributionPoints, ext.parseCrlDistributionPoints)
+    return this.#sharedExtension(oidOf.crlDistributionPoints, ext.parseCrlDistributionPoints)
   }
   get authorityInfoAccess(): ext.AuthorityInfoAccess | null {
-    return this.#extension(oidOf.authorityInfoAccess, ext.parseAuthorityInfoAccess)
+    return this.#sharedExtension(oidOf.authorityInfoAccess, ext.parseAuthorityInfoAccess)
   }
   get nameConstraints(): ext.NameConstraints | null {
     return this.#extension(oidOf.nameConstraints, ext.parseNameConstraints)
@@ -180,6 +194,10 @@ export class TbsCertificate {
       const found = this.extension(dotted)
       return found === undefined ? null : parse(found.value)
     })
+  }
+
+  #sharedExtension<T>(dotted: string, parse: (value: Uint8Array) => T): T | null {
+    return this.#extension(dotted, value => lastParsed(dotted, value, parse))
   }
 
   #once<T>(key: string, make: () => T): T {

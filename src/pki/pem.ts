@@ -24,6 +24,20 @@ const wrongLabel = (found: string, wanted: PemLabel): PkiError =>
       })
     : new PkiError('pem_wrong_label', `expected a ${wanted}, got a ${found}`, { facts: { expected: wanted, found } })
 
+const plainBody = /^(?:[A-Za-z0-9+/=]{1,76}\n)+$/
+
+/** One block as nearly everybody writes it, in a fifth of the time. @returns null for everything else, right or wrong */
+const parsePlain = (text: string, label: PemLabel): Uint8Array | null => {
+  const head = `-----BEGIN ${label}-----\n`
+  const tail = `-----END ${label}-----`
+  if (!text.startsWith(head)) return null
+  const end = text.length - tail.length - (text.endsWith('\n') ? 1 : 0)
+  if (end < head.length || !text.startsWith(tail, end)) return null
+  const body = text.slice(head.length, end)
+  const der = plainBody.test(body) ? fromBase64(body.replaceAll('\n', '')) : null
+  return der === null || der.length === 0 ? null : der
+}
+
 /**
  * The DER of every block, at least one. Text between blocks is refused, except empty lines.
  * @throws PkiError pem_malformed, pem_wrong_label, pem_private_key, input_too_large
@@ -31,6 +45,8 @@ const wrongLabel = (found: string, wanted: PemLabel): PkiError =>
 export const parsePem = (text: string, label: PemLabel, maxLength = maxPemLength): Uint8Array[] => {
   if (text.length > maxLength)
     throw new PkiError('input_too_large', `PEM of at most ${maxLength} characters, got ${text.length}`)
+  const plain = parsePlain(text, label)
+  if (plain !== null) return [plain]
   const blocks: Uint8Array[] = []
   const lines = text.split(/\r?\n/)
   for (let at = 0; at < lines.length; at++) {

@@ -54,9 +54,9 @@ export const lints: readonly Lint[] = [
 ]
 
 /** A value that does not parse is a finding of the lint that wanted to read it. */
-const problemOf = (check: () => string | null): string | null => {
+const problemOf = (check: Lint['check'], tbs: TbsCertificate, principal: Principal | null): string | null => {
   try {
-    return check()
+    return check(tbs, principal)
   } catch (error) {
     if (error instanceof PkiError) return error.message
     throw error
@@ -83,7 +83,7 @@ export const findingsOf = (tbs: Uint8Array): readonly Finding[] => {
   const principal = principalIn(certificate)
   const findings: Finding[] = []
   for (const { name, citation, check } of lints) {
-    const problem = problemOf(() => check(certificate, principal))
+    const problem = problemOf(check, certificate, principal)
     if (problem !== null) findings.push({ lint: name, citation, problem })
   }
   return findings

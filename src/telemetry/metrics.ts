@@ -62,21 +62,57 @@ const buckets = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0
 const maxSeries = 1_000
 const maxLabelLength = 128
 
-/** Declared labels only; beyond the bound every value becomes `other`. Owned by one metric. */
-const createLabelling = (names: readonly string[]): ((labels: Labels | undefined) => Record<string, string>) => {
-  const seen = new Set<string>()
-  return labels => {
+interface Tally {
+  readonly labels: Record<string, string>
+  total: number
+}
+
+/** By the value of one label after the other; the last step is the series. */
+type Step<T> = Map<string | undefined, Step<T> | T>
+
+/**
+ * The series of one metric: declared labels only; beyond the bound every value becomes `other`. Looked up without making a text of the
+ * labels: prom-client's own look-up costs several times what it counts.
+ */
+const createSeries = <T>(names: readonly string[], make: (labels: Record<string, string>) => T) => {
+  // Both owned by this closure.
+  const first: Step<T> = new Map()
+  let known = 0
+  let other: T | undefined
+
+  const labelsOf = (labels: Labels | undefined): Record<string, string> => {
     const kept: Record<string, string> = {}
-    if (labels === undefined) return kept
     for (const name of names) {
-      const value = labels[name]
+      const value = labels?.[name]
       if (value !== undefined) kept[name] = value.slice(0, maxLabelLength)
     }
-    const series = Object.values(kept).join('\n')
-    if (seen.has(series)) return kept
-    if (seen.size >= maxSeries) return Object.fromEntries(Object.keys(kept).map(name => [name, 'other']))
-    seen.add(series)
     return kept
+  }
+  const add = (labels: Labels | undefined): T => {
+    const kept = labelsOf(labels)
+    if (known >= maxSeries) {
+      other ??= make(Object.fromEntries(Object.keys(kept).map(name => [name, 'other'])))
+      return other
+    }
+    known++
+    const path = names.map(name => labels?.[name])
+    const made = make(kept)
+    let step = first
+    for (const value of path.slice(0, -1)) {
+      if (!step.has(value)) step.set(value, new Map())
+      step = step.get(value) as Step<T>
+    }
+    step.set(path.at(-1), made)
+    return made
+  }
+  return (labels: Labels | undefined): T => {
+    let found: Step<T> | T | undefined = first
+    if (names.length === 0) found = first.get(undefined)
+    for (const name of names) {
+      found = (found as Step<T>).get(labels?.[name])
+      if (found === undefined) break
+    }
+    return found === undefined ? add(labels) : (found as T)
   }
 }
 
@@ -97,17 +133,32 @@ export const createMetrics = (): RenderedMetrics => {
     make: (name: Name, declaration: Declaration) => T,
   ): ReadonlyMap<Name, T> => new Map((Object.keys(table) as Name[]).map(name => [name, make(name, table[name])]))
 
-  const counting = all(counters, (name, { help, labels }) => ({
-    counter: new Counter({ name, help, labelNames: [...labels], registers }),
-    kept: createLabelling(labels),
-  }))
-  const observing = all(histograms, (name, { help, labels }) => ({
-    histogram: new Histogram({ name, help, labelNames: [...labels], registers, buckets }),
-    kept: createLabelling(labels),
-  }))
+  const counting = all(counters, (name, { help, labels }) => {
+    const tallies: Tally[] = []
+    new Counter({
+      name,
+      help,
+      labelNames: [...labels],
+      registers,
+      // Counted here, and told when somebody asks.
+      collect() {
+        this.reset()
+        for (const { labels, total } of tallies) this.inc(labels, total)
+      },
+    })
+    return createSeries(labels, (labels): Tally => {
+      const tally = { labels, total: 0 }
+      tallies.push(tally)
+      return tally
+    })
+  })
+  const observing = all(histograms, (name, { help, labels }) => {
+    const histogram = new Histogram({ name, help, labelNames: [...labels], registers, buckets })
+    return createSeries(labels, labels => histogram.labels(labels))
+  })
   const readers = new Map<GaugeName, () => readonly GaugeSample[]>()
   all(gauges, (name, { help, labels }) => {
-    const kept = createLabelling(labels)
+    const kept = createSeries(labels, labels => labels)
     return new Gauge({
       name,
       help,
@@ -124,12 +175,10 @@ export const createMetrics = (): RenderedMetrics => {
 
   return {
     count: (name, labels, by = 1) => {
-      const { counter, kept } = counting.get(name)!
-      counter.inc(kept(labels), by)
+      counting.get(name)!(labels).total += by
     },
     observe: (name, seconds, labels) => {
-      const { histogram, kept } = observing.get(name)!
-      histogram.observe(kept(labels), seconds)
+      observing.get(name)!(labels).observe(seconds)
     },
     gauge: (name, read) => {
       readers.set(name, read)

@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { PkiError } from '../../src/pki/errors.ts'
 import { encodePem, parseOnePem, parsePem } from '../../src/pki/pem.ts'
 import { codeOf } from './refusal.ts'
 
@@ -71,4 +72,28 @@ describe('PEM (RFC 7468)', () => {
       .map(parts => parts.join('\n'))
     fc.assert(fc.property(fc.oneof(noise, fc.string()), text => void codeOf(() => parsePem(text, 'CERTIFICATE'))))
   })
+})
+
+it('one block in the usual form is read as any other form of it is, or refused with it', () => {
+  const der = new Uint8Array(300).map((_, i) => (i * 7) & 0xff)
+  const usual = encodePem('CERTIFICATE REQUEST', der)
+  const variants = [
+    usual,
+    usual.trimEnd(),
+    usual.replaceAll('\n', '\r\n'),
+    `\n${usual}\n`,
+    usual.replaceAll('\n', ' \n'),
+  ]
+  for (const text of variants) expect(parseOnePem(text, 'CERTIFICATE REQUEST')).toEqual(der)
+  const broken = [
+    usual.replace('\nAAcO', '\nAA=O'),
+    usual.replace('\nAAcO', '\n\u0141AcO'),
+    usual.replace('\nAAcO', '\nAAc'),
+    `${usual}x`,
+    usual.replace('END CERTIFICATE REQUEST', 'END CERTIFICATE'),
+    '-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n',
+  ]
+  for (const text of broken) expect(() => parseOnePem(text, 'CERTIFICATE REQUEST'), text).toThrow(PkiError)
+  for (const text of broken)
+    expect(() => parseOnePem(text.replaceAll('\n', '\r\n'), 'CERTIFICATE REQUEST'), text).toThrow(PkiError)
 })
