@@ -52,8 +52,24 @@ export interface Grpc {
     grpc: G,
     demandOf?: (path: string) => Demand,
   ): (method: { readonly path: string }, call: InterceptedCall) => InstanceType<G['ServerInterceptingCall']>
-  /** What to listen on instead of `bindAsync`: an mTLS server whose connections the gRPC server serves. */
+  /** What to listen on instead of `bindAsync`, a port or a socket in the file system: an mTLS server whose connections the gRPC server serves. */
   grpcListener(grpc: GrpcLike, server: GrpcServerLike): TlsServer
+}
+
+/** Instead of an address, where the listener is a socket in the file system. */
+const noAddress = 'unix'
+
+/**
+ * A call tells of its connection no more than the ends, and a socket in the file system has none: it gets some that no other has. Before
+ * anybody reads them.
+ */
+const createNaming = () => {
+  let last = 0
+  return (socket: TLSSocket): void => {
+    if (socket.remoteAddress !== undefined) return
+    const ends = { localAddress: noAddress, localPort: 0, remoteAddress: noAddress, remotePort: ++last }
+    for (const [name, value] of Object.entries(ends)) Object.defineProperty(socket, name, { value })
+  }
 }
 
 const tell = (metadata: MetadataLike, peer: VerifiedPeer): void => {
@@ -64,7 +80,10 @@ const tell = (metadata: MetadataLike, peer: VerifiedPeer): void => {
   if (peer.instance !== null) metadata.set(grpcCaller.instance, peer.instance)
 }
 
-export const createGrpc = (deps: GrpcDeps): Grpc => ({
+/** One count for all listeners of a verifier: connections of two must not look alike. */
+export const createGrpc = (deps: GrpcDeps): Grpc => withNaming(deps, createNaming())
+
+const withNaming = (deps: GrpcDeps, nameEnds: (socket: TLSSocket) => void): Grpc => ({
   grpcInterceptor: <G extends GrpcLike>(grpc: G, demandOf: (path: string) => Demand = () => ({})) => {
     const InterceptingCall = grpc.ServerInterceptingCall as new (call: InterceptedCall, responder: object) => never
     return (method, call) => {
@@ -78,7 +97,8 @@ export const createGrpc = (deps: GrpcDeps): Grpc => ({
       const onReceiveMetadata = (metadata: MetadataLike, pass: Next<MetadataLike>): void => {
         try {
           const ends = call.getConnectionInfo()
-          const request = { method: 'POST', url: method.path, socket: { remoteAddress: ends.remoteAddress } }
+          const remoteAddress = ends.remoteAddress === noAddress ? undefined : ends.remoteAddress
+          const request = { method: 'POST', url: method.path, socket: { remoteAddress } }
           tell(metadata, deps.verify(deps.find(ends), request, demandOf(method.path), answer))
         } catch (error) {
           refuse(error)
@@ -101,6 +121,7 @@ export const createGrpc = (deps: GrpcDeps): Grpc => ({
   grpcListener: (grpc, server) => {
     const injector = server.createConnectionInjector(grpc.ServerCredentials.createInsecure() as never)
     const listener = createServer({ ...deps.tlsOptions(), ALPNProtocols: ['h2'] })
+    listener.on('secureConnection', nameEnds)
     deps.attach(listener)
     listener.on('secureConnection', (socket: TLSSocket) => injector.injectConnection(socket))
     return listener

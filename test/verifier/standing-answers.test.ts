@@ -1,8 +1,11 @@
 // Answers that go on for as long as anybody wants: each ends with what let its call in, alone where the protocol has a way to say so.
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2'
 import { get, type Server } from 'node:https'
 import type { AddressInfo, Server as NetServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import * as grpc from '@grpc/grpc-js'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { AgentIdentity } from '../../src/agent/index.ts'
@@ -240,44 +243,52 @@ describe('a gRPC stream', () => {
   })
   const orders = { watch: method('Watch'), read: method('Read') }
 
-  it('ends alone with PERMISSION_DENIED, its handler hears of it, and the others of its connection go on', async () => {
-    const demandOf = (path: string) => (path.endsWith('/Read') ? { roles: ['reader'] } : {})
-    const served = new grpc.Server({ interceptors: [verifier.grpcInterceptor(grpc, demandOf)] })
-    const cancelled: string[] = []
-    const going = (name: string) => (call: grpc.ServerWritableStream<Named, Named>) => {
-      call.on('cancelled', () => cancelled.push(name))
-      call.write({ name })
-    }
-    served.addService(orders, { watch: going('watch'), read: going('read') } as never)
-    const listener = verifier.grpcListener(grpc, served) as Server
-    await once(listener.listen(0, '127.0.0.1'), 'listening')
-    closing.push(
-      () => listener.close(),
-      () => served.forceShutdown(),
-    )
-    const { ca, cert, key } = shown(caller)
-    const client = new grpc.Client(
-      `127.0.0.1:${(listener.address() as AddressInfo).port}`,
-      grpc.credentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)),
-      { 'grpc.ssl_target_name_override': 'localhost' },
-    )
-    closing.push(() => client.close())
-    const begun = async ({ path, requestSerialize, responseDeserialize }: grpc.MethodDefinition<Named, Named>) => {
-      const call = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, { name: '' })
-      const status = new Promise<grpc.StatusObject>(resolve => {
-        call.on('error', () => {}).once('status', resolve)
-      })
-      await once(call, 'data')
-      return { call, status }
-    }
-    const [watch, read] = [await begun(orders.watch), await begun(orders.read)]
-    await world.setRoles('caller', [])
-    expect((await read.status).code).toBe(grpc.status.PERMISSION_DENIED)
-    expect(cancelled).toEqual(['read'])
-    await world.setRoles('caller', ['reader'])
-    // Over the connection of the other one, which has not ended.
-    await vi.waitFor(() => begun(orders.read), { timeout: 60_000 })
-    expect(watch.call.readable).toBe(true)
-    expect(verifier.status().connections).toBe(1)
-  })
+  it.each(['a port', 'a socket in the file system'])(
+    'over %s ends alone with PERMISSION_DENIED, its handler hears of it, and the others of its connection go on',
+    async where => {
+      const demandOf = (path: string) => (path.endsWith('/Read') ? { roles: ['reader'] } : {})
+      const served = new grpc.Server({ interceptors: [verifier.grpcInterceptor(grpc, demandOf)] })
+      const cancelled: string[] = []
+      const going = (name: string) => (call: grpc.ServerWritableStream<Named, Named>) => {
+        call.on('cancelled', () => cancelled.push(name))
+        call.write({ name })
+      }
+      served.addService(orders, { watch: going('watch'), read: going('read') } as never)
+      const listener = verifier.grpcListener(grpc, served) as Server
+      const directory = mkdtempSync(join(tmpdir(), 'agentca-grpc-'))
+      await once(
+        where === 'a port' ? listener.listen(0, '127.0.0.1') : listener.listen(join(directory, 's')),
+        'listening',
+      )
+      closing.push(
+        () => rmSync(directory, { recursive: true, force: true }),
+        () => listener.close(),
+        () => served.forceShutdown(),
+      )
+      const { ca, cert, key } = shown(caller)
+      const client = new grpc.Client(
+        where === 'a port' ? `127.0.0.1:${(listener.address() as AddressInfo).port}` : `unix:${join(directory, 's')}`,
+        grpc.credentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)),
+        { 'grpc.ssl_target_name_override': 'localhost' },
+      )
+      closing.push(() => client.close())
+      const begun = async ({ path, requestSerialize, responseDeserialize }: grpc.MethodDefinition<Named, Named>) => {
+        const call = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, { name: '' })
+        const status = new Promise<grpc.StatusObject>(resolve => {
+          call.on('error', () => {}).once('status', resolve)
+        })
+        await once(call, 'data')
+        return { call, status }
+      }
+      const [watch, read] = [await begun(orders.watch), await begun(orders.read)]
+      await world.setRoles('caller', [])
+      expect((await read.status).code).toBe(grpc.status.PERMISSION_DENIED)
+      expect(cancelled).toEqual(['read'])
+      await world.setRoles('caller', ['reader'])
+      // Over the connection of the other one, which has not ended.
+      await vi.waitFor(() => begun(orders.read), { timeout: 60_000 })
+      expect(watch.call.readable).toBe(true)
+      expect(verifier.status().connections).toBe(1)
+    },
+  )
 })
