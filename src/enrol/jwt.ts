@@ -74,7 +74,8 @@ export const createJwtAttestor = (settings: JwtAttestorSettings, { clock, log }:
           typeof jti === 'string' && jti !== ''
             ? JSON.stringify(['jti', issuer, jti])
             : JSON.stringify(['sha256', issuer, hash('sha256', signedPartOf(token.jwt))]),
-        expiresAt: exp * 1000,
+        // As long as it would be taken, or nobody could use what the provider's clock made.
+        expiresAt: (exp + rules.clockSkewSeconds) * 1000,
         keyThumbprint: boundKeyOf(settings, claims),
       }
     },

@@ -12,6 +12,9 @@ import { selfAnswer } from './self-answer.ts'
 /** Renewal's own decision answers for every state of its caller (ca/decide-issuance.ts), and audits what it refuses. */
 export const decidedLater: ReadonlySet<string> = new Set([renewPath, estPaths.simplereenroll])
 
+/** Enrolment takes what attestors vouch for (enrol/x509.ts). */
+export const takesForeign: ReadonlySet<string> = new Set(['/v1/enroll'])
+
 /** All without parameters; in the order in which they are tried, the hot ones first. */
 export const agentPaths = {
   renew: renewPath,

@@ -1,6 +1,7 @@
 // Enrolment, renewal and recovery over HTTP: from a body and a caller to evidence, from the authority's answer to an identity. What is
 // granted, and why not, is decided in ca.
 import { hash } from 'node:crypto'
+import type { Socket } from 'node:net'
 import type { RequestHandler, Response } from 'express'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
@@ -24,6 +25,7 @@ import { missingCertificate } from './front.ts'
 import { createIdempotencyKeys } from './idempotency.ts'
 import { identityAnswer, type LogIdentity } from './identity-answer.ts'
 import type { InFlight } from './limits.ts'
+import { shownChain } from './presented-certificate.ts'
 import { exitCodeOf } from './problem.ts'
 
 export interface AgentIssuanceDeps {
@@ -108,10 +110,17 @@ const checkEvidenceType = (body: unknown, supported = evidenceTypes): void => {
   if (typeof type === 'string' && !supported.includes(type)) throw notSupported(supported)
 }
 
-const workloadEvidence = (evidence: Exclude<EnrolBody['evidence'], { readonly type: 'token' }>): WorkloadEvidence => {
+const workloadEvidence = (
+  evidence: Exclude<EnrolBody['evidence'], { readonly type: 'token' }>,
+  socket: Socket,
+): WorkloadEvidence => {
   if (evidence.type === 'jwt') return evidence
-  if (evidence.jws === undefined) throw notSupported(['token', 'jwt', 'x509 with jws'])
-  return { type: 'x509', jws: evidence.jws }
+  if (evidence.jws !== undefined) return { type: 'x509', jws: evidence.jws }
+  const shown = shownChain(socket)
+  if (shown !== null) return { type: 'x509', shown }
+  throw new HttpError('client_certificate_missing', 'no certificate was shown on this connection, and there is no jws', {
+    hint: 'connect with the certificate that is to be the evidence, or send a JWS of its key: docs/evidence.md',
+  })
 }
 
 const shownSerial = (response: Response): string => {
@@ -264,7 +273,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
         response,
         evidence.type === 'token'
           ? await byToken(response, { token: evidence.token, csr, idempotencyKey })
-          : await byAttestor(response, workloadEvidence(evidence), { csr, idempotencyKey }),
+          : await byAttestor(response, workloadEvidence(evidence, request.socket), { csr, idempotencyKey }),
       )
     },
     renew: async (request, response) => {

@@ -5,7 +5,7 @@ import express, { type RequestHandler, type Router } from 'express'
 import type { PolicyAuthority } from '../ca/scopes.ts'
 import type { Feed } from '../feed/feed.ts'
 import type { Monitor } from '../monitor/monitor.ts'
-import { agentPaths, decidedLater, hotPosts, mountAgentApi } from './agent-api.ts'
+import { agentPaths, decidedLater, hotPosts, mountAgentApi, takesForeign } from './agent-api.ts'
 import { type AgentIssuanceDeps, createAgentIssuance } from './agent-issuance.ts'
 import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
 import { createJsonBody, createRawBody, maxPoliciesBodyBytes } from './body.ts'
@@ -57,7 +57,7 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   const jsonBody = createJsonBody(bodyDeadlineMs)
   const knownPaths = { ...agentPaths, ...feedPaths, ...decisionPaths, ...policyPaths, ...leaverPaths, ...estPaths }
   const meter = createMeter(deps, new Set<string>(Object.values(knownPaths)))
-  const front = face === 'tls' ? createFront(deps, decidedLater) : localFront
+  const front = face === 'tls' ? createFront(deps, decidedLater, takesForeign) : localFront
   const answerError = createErrorAnswer(deps)
   const issuance = face === 'tls' ? createAgentIssuance(deps) : null
   app.use(meter)

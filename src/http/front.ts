@@ -4,6 +4,7 @@ import type { RequestHandler, Response } from 'express'
 import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { pooledRandomBytes } from '../base/random.ts'
+import { CaError } from '../ca/errors.ts'
 import { type Caller, callOf, type HolderCaller, setCall, type VerifiedCaller } from './call.ts'
 import { checkCallerState, type PresentStates } from './caller-state.ts'
 import { HttpError } from './errors.ts'
@@ -22,7 +23,11 @@ const anonymous: Caller = { kind: 'anonymous' }
 const local: Caller = { kind: 'local' }
 
 /** Counts before it refuses: certificates that are not ours cost their sender what no certificate costs. */
-const identified = (deps: FrontDeps, { network, presented }: Connection): Caller => {
+const identified = (
+  deps: FrontDeps,
+  { network, presented }: Connection,
+  foreign: 'refused' | 'anonymous',
+): Caller => {
   if (presented === null) {
     deps.limits.takeAnonymous(network)
     return anonymous
@@ -31,6 +36,8 @@ const identified = (deps: FrontDeps, { network, presented }: Connection): Caller
     return identify(deps, presented)
   } catch (error) {
     deps.limits.takeAnonymous(network)
+    // It names nobody here; whether it is evidence, an attestor says.
+    if (foreign === 'anonymous' && error instanceof CaError && error.code === 'certificate_unknown') return anonymous
     throw error
   }
 }
@@ -43,9 +50,14 @@ const peer = (
 /**
  * For the TLS listener.
  * @param decidedLater paths whose own decision looks at the state of certificate, instance and registration, and audits it
+ * @param takesForeign paths that take certificates of other authorities
  */
 export const createFront =
-  (deps: FrontDeps, decidedLater: ReadonlySet<string>): RequestHandler =>
+  (
+    deps: FrontDeps,
+    decidedLater: ReadonlySet<string>,
+    takesForeign: ReadonlySet<string> = new Set(),
+  ): RequestHandler =>
   (request, response, next) => {
     const requestId = newRequestId()
     response.setHeader('X-Request-Id', requestId)
@@ -53,7 +65,7 @@ export const createFront =
     const { source } = connection
     // Refusals from here on know at least where they come from.
     setCall(response, { requestId, source, caller: anonymous })
-    const caller = identified(deps, connection)
+    const caller = identified(deps, connection, takesForeign.has(request.path) ? 'anonymous' : 'refused')
     if (caller.kind === 'holder') {
       setCall(response, { requestId, source, caller })
       deps.limits.takeIdentity(caller.record.instanceId)

@@ -2,7 +2,7 @@
 // byte. TLS proved that the peer holds its key; OpenSSL's own opinion of the chain is not asked. Only what can change is read again for
 // each request.
 import type { Socket } from 'node:net'
-import { TLSSocket } from 'node:tls'
+import { type DetailedPeerCertificate, TLSSocket } from 'node:tls'
 import { networkOf } from '../audit/sampler.ts'
 import { equalBytes } from '../base/bytes.ts'
 import { CaError } from '../ca/errors.ts'
@@ -69,6 +69,31 @@ export const connectionOf = (socket: Socket): Connection => {
   return connection
 }
 
+/** Longer chains than verifiers follow are of no use to anybody. */
+const maxShown = 8
+
+/**
+ * What the other end showed, DER, leaf first: the handshake of this connection proved the leaf's key and nothing else.
+ * @throws HttpError `session_resumed` @returns null: nothing
+ */
+export const shownChain = (socket: Socket): readonly Uint8Array[] | null => {
+  if (!(socket instanceof TLSSocket) || connectionOf(socket).presented === null) return null
+  if (socket.isSessionReused()) throw resumed()
+  const chain: Uint8Array[] = []
+  let at: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true)
+  // The last one is its own issuer.
+  while (at?.raw !== undefined && chain.length < maxShown && !chain.some(der => equalBytes(der, at!.raw))) {
+    chain.push(new Uint8Array(at.raw))
+    at = at.issuerCertificate
+  }
+  return chain
+}
+
+const resumed = (): HttpError =>
+  new HttpError('session_resumed', 'a resumed TLS session proves no certificate', {
+    hint: 'make a full handshake for each connection',
+  })
+
 const invalid = (message: string): HttpError => new HttpError('client_certificate_invalid', message)
 
 const recordOf = (deps: PresentedDeps, certificate: Certificate): CertificateWithBytes => {
@@ -106,12 +131,9 @@ const readHolder = (deps: PresentedDeps, certificate: Certificate): HolderCaller
  * @throws HttpError session_resumed, client_certificate_invalid; CaError certificate_unknown
  */
 export const identify = (deps: PresentedDeps, presented: Presented): HolderCaller => {
-  const { certificate, resumed } = presented
+  const { certificate } = presented
   // A resumed session proves the key of some earlier handshake only (architecture.md, TLS).
-  if (resumed)
-    throw new HttpError('session_resumed', 'a resumed TLS session proves no certificate', {
-      hint: 'make a full handshake for each connection',
-    })
+  if (presented.resumed) throw resumed()
   if (certificate === null) throw invalid('the presented certificate cannot be read')
   presented.holder ??= readHolder(deps, certificate)
   return presented.holder

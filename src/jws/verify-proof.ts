@@ -27,7 +27,7 @@ const malformed = (message: string, cause?: unknown): JwsError =>
   new JwsError('jws_malformed', message, cause === undefined ? {} : { cause })
 
 /** RFC 7518 §3.1, RFC 8037 §3.1. The key decides, never the header: that is what ends confusion of algorithms (RFC 8725 §3.1). */
-const algorithmOf = (key: KeyObject): string => {
+export const algorithmOf = (key: KeyObject): string => {
   const { namedCurve, modulusLength = 0, publicExponent = 0n } = key.asymmetricKeyDetails ?? {}
   if (key.asymmetricKeyType === 'ed25519') return 'EdDSA'
   if (key.asymmetricKeyType === 'ec' && namedCurve === 'prime256v1') return 'ES256'

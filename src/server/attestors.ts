@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { messageOf } from '../base/errors.ts'
 import type { Attestor, AttestorDeps } from '../enrol/attestor.ts'
 import { createJwtAttestor } from '../enrol/jwt.ts'
+import { createX509Attestor } from '../enrol/x509.ts'
 import { type AttestorSettings, faultsOfAttestors, parseAttestor } from '../schema/attestor.ts'
 import { type Fault, SchemaError } from '../schema/errors.ts'
 
@@ -94,7 +95,7 @@ const openAll = (settings: readonly AttestorSettings[], directory: string, deps:
   const faults: Fault[] = []
   for (const each of settings.filter(({ enabled }) => enabled))
     try {
-      opened.push(open(each, deps))
+      opened.push(openAttestor(each, deps))
     } catch (error) {
       faults.push({ path: `${each.name}${extension}`, problem: messageOf(error) })
     }
@@ -127,7 +128,6 @@ export const openAttestors = (directory: string | null, deps: AttestorDeps): Att
   }
 }
 
-const open = (settings: AttestorSettings, deps: AttestorDeps): Attestor => {
-  if (settings.kind === 'jwt') return createJwtAttestor(settings, deps)
-  throw new Error('x509')
-}
+/** @throws Error where a file that it cannot do without is missing */
+export const openAttestor = (settings: AttestorSettings, deps: AttestorDeps): Attestor =>
+  settings.kind === 'jwt' ? createJwtAttestor(settings, deps) : createX509Attestor(settings, deps)

@@ -18,7 +18,7 @@ export interface ProviderKey {
   readonly jwk: JWK
 }
 
-export const createProviderKey = async (kid: string, alg = 'RS256'): Promise<ProviderKey> => {
+export const createProviderKey = async (kid: string, alg = 'ES256'): Promise<ProviderKey> => {
   const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true })
   return { kid, alg, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, alg, use: 'sig' } }
 }
