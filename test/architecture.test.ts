@@ -35,7 +35,7 @@ const belowHttp = [
 ]
 
 /** Composition opens tokens, ledgers and sockets itself: it may see what lies behind the ports. */
-const composes = ['server', 'cli', 'testing']
+const composes = ['server', 'backup', 'cli', 'testing']
 
 /** `signer` and `store` below `ca`, `audit` and others mean their ports: files without native imports. */
 const table: Readonly<Record<string, Row>> = {
@@ -62,7 +62,12 @@ const table: Readonly<Record<string, Row>> = {
   monitor: { imports: ['base', 'pki', 'schema', 'audit', 'store'], packages: [], effects: 'pure' },
   http: { imports: belowHttp, packages: ['express'], effects: 'allowed' },
   server: { imports: [...belowHttp, 'http'], packages: [], effects: 'allowed' },
-  cli: { imports: [...belowHttp, 'http', 'server', 'agent'], packages: ['commander'], effects: 'allowed' },
+  backup: {
+    imports: ['base', 'pki', 'verify', 'schema', 'audit', 'ca', 'signer', 'store', 'server'],
+    packages: ['age-encryption', 'modern-tar'],
+    effects: 'allowed',
+  },
+  cli: { imports: [...belowHttp, 'http', 'server', 'backup', 'agent'], packages: ['commander'], effects: 'allowed' },
   testing: { imports: [...belowHttp, 'http', 'server', 'agent'], packages: [], effects: 'allowed' },
   verifier: { imports: ['base', 'pki', 'verify', 'policy', 'jws', 'agent'], packages: [], effects: 'allowed' },
   agent: { imports: ['base', 'pki', 'verify', 'jws'], packages: ['undici'], effects: 'allowed' },

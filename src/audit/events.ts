@@ -283,6 +283,38 @@ export const clockAccepted = (
   facts: { readonly lastSigning: number; readonly accepted: number } & Reasoned,
 ): LeafDraft => createLeaf('clock_accepted', context, null, facts)
 
+export const backupCreated = (
+  context: LeafContext,
+  facts: {
+    readonly sha256: string
+    readonly bytes: number
+    readonly feedN: number
+    readonly auditSize: number
+    /** Whether the embedded HSM's token is in it. */
+    readonly keys: boolean
+  },
+): LeafDraft => createLeaf('backup_created', context, null, facts)
+
+/** The log goes on from where the backup ended: what came after is in no leaf. */
+export const ledgerRestored = (
+  context: LeafContext,
+  facts: {
+    readonly backupAt: number
+    readonly auditSize: number
+    readonly seenAuditSize: number | null
+    readonly seenFeedN: number | null
+    readonly revoked: number
+    readonly locked: readonly string[]
+    readonly unknown: number
+    readonly tokens: number
+  },
+): LeafDraft => createLeaf('ledger_restored', context, null, facts)
+
+export const maintenanceEnded = (
+  context: LeafContext,
+  facts: { readonly backupAt: number; readonly restoredAt: number } & Reasoned,
+): LeafDraft => createLeaf('maintenance_ended', context, null, facts)
+
 export const refusalsSummary = (
   context: LeafContext,
   facts: {

@@ -54,6 +54,8 @@ export type CaErrorCode =
   | 'policy_test_failed'
   | 'signer_unavailable'
   | 'clock_refused'
+  /** The ledger came from a backup, and nobody has looked yet at what happened after it. */
+  | 'maintenance'
   | 'internal'
 
 export class CaError extends AgentCaError<CaErrorCode> {

@@ -36,6 +36,7 @@ import type {
   LintedDraft,
 } from './issuance.ts'
 import type { IssuancePace } from './issuance-pace.ts'
+import type { Maintenance } from './maintenance.ts'
 import type { IssuancePolicy } from './scopes-issuance.ts'
 
 export interface IssuanceDeps {
@@ -58,6 +59,7 @@ export interface IssuanceDeps {
   readonly pace: IssuancePace
   /** @throws CaError `clock_refused` when the wall clock cannot be trusted for signing */
   readonly checkClock: (now: number) => void
+  readonly maintenance: Pick<Maintenance, 'check'>
   readonly reached: ReachedStep
 }
 
@@ -348,6 +350,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     // Step 1 and 2: evidence before parsing, the signature check only for those who may have a certificate. Strangers do not get to the
     // clock either: being asked, it takes the present time for one at which something was signed.
     authenticate(request)
+    deps.maintenance.check(request.context)
     deps.checkClock(now)
     const csr = parseCertificationRequest(request.csr)
     const prepared: Prepared = {

@@ -39,6 +39,13 @@ const checkKeys = async (client: AdminClient): Promise<readonly Check[]> =>
     return failed('keys', `${key.label}: ${faults.join(', ')}`, 'generate a new key in a ceremony, and rotate to it')
   })
 
+const checkMaintenance = async (client: AdminClient): Promise<readonly Check[]> => {
+  const { state, backupAt } = await client.call('maintenanceShow')
+  if (state !== 'waiting') return []
+  const what = `nothing is issued: the ledger was restored from a backup of ${backupAt}`
+  return [failed('maintenance', what, 'agentca backup reconcile')]
+}
+
 /** The operator's machine may be another one: a minute apart is worth a word, more breaks short-lived certificates. */
 const checkClocks = async (client: AdminClient, now: number): Promise<readonly Check[]> => {
   const clock = await client.call('clockShow')
@@ -130,6 +137,7 @@ export const checkServer = async (client: AdminClient, now: number): Promise<rea
     ...(await attempt('hsm', () => checkHsm(client))),
     ...(await attempt('keys', () => checkKeys(client))),
     ...(await attempt('clock', () => checkClocks(client, now))),
+    ...(await attempt('maintenance', () => checkMaintenance(client))),
     ...(await attempt('operators', () => checkOperators(client))),
     ...(await attempt('ca lifetime', () => checkIssuers(client, now))),
     ...(await attempt('audit', () => checkAudit(client, now))),

@@ -2,6 +2,7 @@
 import type { AgentErrorCode } from '../agent/errors.ts'
 import { agentExitCodes } from '../agent/exit-codes.ts'
 import type { CheckpointErrorCode } from '../audit/checkpoint.ts'
+import type { BackupErrorCode } from '../backup/errors.ts'
 import { AgentCaError, type ErrorOptionsOf } from '../base/errors.ts'
 import { exitCodeOf, isProblemCode, type Problem, type ProblemCode } from '../http/problem.ts'
 import type { CeremonyErrorCode } from '../server/ceremony/errors.ts'
@@ -52,6 +53,7 @@ type LocalCode =
   | CeremonyErrorCode
   | ServerErrorCode
   | AgentErrorCode
+  | BackupErrorCode
   | TokenErrorCode
 
 /** Codes that never cross HTTP; the rest have their exit code in the problem table. */
@@ -81,6 +83,12 @@ const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   self_check_failed: 9,
   home_differs: 6,
   home_damaged: 9,
+
+  backup_unreadable: 9,
+  backup_key_wrong: 4,
+  backup_foreign: 6,
+  backup_newer: 2,
+  backup_in_the_way: 6,
 
   not_initialised: 2,
   address_in_use: 2,

@@ -15,6 +15,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     operator: async () => (await import('./operator.ts')).operatorCommand,
     owner: async () => (await import('./owner.ts')).ownerCommand,
     token: async () => (await import('./token.ts')).tokenCommand,
+    acme: async () => (await import('./acme.ts')).acmeCommand,
     orphans: async () => (await import('./orphans.ts')).orphansCommand,
     enroll: async () => (await import('./enroll.ts')).enrollCommand,
   },
@@ -46,6 +47,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     hsm: async () => (await import('./hsm.ts')).hsmCommand,
     audit: async () => (await import('./audit.ts')).auditCommand,
     events: async () => (await import('./events.ts')).eventsCommand,
+    backup: async () => (await import('./backup.ts')).backupCommand,
     clock: async () => (await import('./clock.ts')).clockCommand,
   },
   'Other:': {

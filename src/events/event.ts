@@ -49,6 +49,8 @@ const severityByKind: Readonly<Record<string, Severity>> = {
   scopes_changed: 'low',
   signer_gap_settled: 'medium',
   operator_recovered: 'high',
+  ledger_restored: 'high',
+  maintenance_ended: 'medium',
   token_reuse: 'high',
   lineage_locked: 'high',
   instance_locked: 'high',

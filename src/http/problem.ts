@@ -84,6 +84,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   no_active_issuer: unavailable,
   signer_unavailable: unavailable,
   clock_refused: unavailable,
+  maintenance: unavailable,
   internal,
 
   // Policy.

@@ -294,6 +294,28 @@ export interface StatusAnswer {
   }
 }
 
+/** A backup that was made, as the audit log has it. */
+export interface BackupRecordAnswer {
+  readonly auditIndex: number
+}
+
+/** What is known of the time between a backup and its restore. */
+export interface MaintenanceAnswer {
+  /** `none`: the ledger never came from a backup; `waiting`: nothing is issued until an operator says so. */
+  readonly state: 'none' | 'waiting' | 'ended'
+  readonly backupAt: string | null
+  readonly restoredAt: string | null
+  readonly endedAt: string | null
+  /** Changes of status that the backup does not have, by what was seen outside; null: nothing shows it. */
+  readonly feedEntriesLost: number | null
+  readonly auditLeavesLost: number | null
+  /** Revocations that were taken over from lists published since. */
+  readonly revoked: number
+  readonly unknown: number
+  readonly locked: readonly string[]
+  readonly tokensRevoked: number
+}
+
 export interface WhoamiAnswer {
   /** `local` on the admin socket, else the operator's name. */
   readonly name: string

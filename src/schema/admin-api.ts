@@ -1,6 +1,7 @@
 // The admin API as data: one table that the server routes by, the command line calls by, and authorization enumerates. Default deny:
 // what is not in this table does not exist. Answers are admin-answers.ts's.
 import * as z from 'zod'
+import { type AcmeRouteAnswers, acmeRoutes } from './acme-api.ts'
 import type * as answers from './admin-answers.ts'
 import type * as events from './event-answers.ts'
 import type * as monitor from './monitor-answers.ts'
@@ -263,6 +264,7 @@ export const adminRoutes = {
   hsmUnlock: post('/hsm/unlock', 'admin', z.strictObject({ pin: z.string().min(1).max(255).optional() })),
 
   ...policyRoutes,
+  ...acmeRoutes,
 
   profilesList: get('/profiles', 'viewer'),
   profilesShow: get('/profiles/:name', 'viewer'),
@@ -288,12 +290,25 @@ export const adminRoutes = {
 
   clockShow: get('/clock', 'viewer'),
   clockAccept: post('/clock/accept', 'admin', z.strictObject({ why })),
+  backupsRecord: post(
+    '/backups',
+    'admin',
+    z.strictObject({
+      sha256: z.string().regex(/^[0-9a-f]{64}$/),
+      bytes: z.int().min(1),
+      feedN: z.int().min(0),
+      auditSize: z.int().min(0),
+      keys: z.boolean(),
+    }),
+  ),
+  maintenanceShow: get('/maintenance', 'viewer'),
+  maintenanceEnd: post('/maintenance/end', 'admin', z.strictObject({ why })),
 } as const satisfies Readonly<Record<string, AdminRoute>>
 
 export type AdminRouteName = keyof typeof adminRoutes
 
 /** What each route answers with. */
-export interface AdminAnswers extends PolicyRouteAnswers {
+export interface AdminAnswers extends PolicyRouteAnswers, AcmeRouteAnswers {
   readonly status: answers.StatusAnswer
   readonly whoami: answers.WhoamiAnswer
   readonly ownersList: answers.List<answers.OwnerAnswer>
@@ -354,6 +369,9 @@ export interface AdminAnswers extends PolicyRouteAnswers {
   readonly auditCheckpoint: answers.CheckpointAnswer
   readonly clockShow: answers.ClockAnswer
   readonly clockAccept: answers.ClockAnswer
+  readonly backupsRecord: answers.BackupRecordAnswer
+  readonly maintenanceShow: answers.MaintenanceAnswer
+  readonly maintenanceEnd: answers.MaintenanceAnswer
 }
 
 type OutputOf<T> = T extends z.ZodType ? z.output<T> : undefined

@@ -23,6 +23,7 @@ import { createIssuanceEvents } from '../ca/issuance-events.ts'
 import { createIssuancePace } from '../ca/issuance-pace.ts'
 import { createIssuance } from '../ca/issue.ts'
 import { createIssuers, type Issuers, type StatusUrls, statusUrls } from '../ca/issuers.ts'
+import { createMaintenance, type Maintenance } from '../ca/maintenance.ts'
 import { createOcspResponder, type OcspResponder } from '../ca/ocsp-responder.ts'
 import { openPolicyAuthority, type PolicyAuthority } from '../ca/scopes.ts'
 import { createIssuancePolicy } from '../ca/scopes-issuance.ts'
@@ -76,6 +77,7 @@ export interface Core extends AsyncDisposable {
   readonly signer: SignerClient
   readonly supervisor: SignerSupervisor
   readonly clockGuard: ClockGuard
+  readonly maintenance: Maintenance
   readonly sampler: Sampler
   readonly drafter: Drafter
   readonly issuance: Issuance
@@ -157,6 +159,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
 
   let book = options.profiles
   const clockGuard = createClockGuard({ clock, log, meta: ledger.meta, audit: ledger.audit })
+  const maintenance = createMaintenance({ clock, meta: ledger.meta, audit: ledger.audit })
   const sampler = createSampler(clock)
   const drafter = createDrafter({
     trustDomain,
@@ -187,6 +190,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     signDeadlineMs,
     pace: createIssuancePace(clock, config.issuance),
     checkClock: clockGuard.check,
+    maintenance,
     reached,
   })
   // What an earlier life left behind is decided before anybody asks again, and is on the first list.
@@ -283,6 +287,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     signer,
     supervisor,
     clockGuard,
+    maintenance,
     sampler,
     drafter,
     issuance,

@@ -59,7 +59,7 @@ const orphanRulesOf = (config: Config['orphans']): OrphanRules => ({
 export const createOperations = (
   core: Core,
   options: OperationsOptions,
-): Omit<AdminDeps, 'monitor' | 'rulesFile' | 'events'> & {
+): Omit<AdminDeps, 'monitor' | 'rulesFile' | 'events' | 'bindings'> & {
   readonly lifecycle: Lifecycle
   readonly orphans: OrphanWatch
 } => {
@@ -146,6 +146,7 @@ export const createOperations = (
     },
     checkpoints: { now: () => core.checkpoints.now(), publicKeyPem: encodePem('PUBLIC KEY', core.logKeySpki) },
     clockGuard,
+    maintenance: core.maintenance,
     about: { caId: core.caId, version: options.version, urls: core.publicUrls, startedAt: clock.now() },
     rates: options.rates,
   }

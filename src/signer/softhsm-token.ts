@@ -56,6 +56,18 @@ const initialize = (cryptoki: Cryptoki, label: string, pins: { user: string; so:
   return padded(cryptoki.C_GetTokenInfo(made).serialNumber)
 }
 
+/** It names the token's directory, so it is written anew where that was moved. */
+export const writeSoftHsmConf = ({ confPath, tokenDirectory }: ReturnType<typeof softHsmPaths>): void => {
+  const conf = [
+    `directories.tokendir = ${tokenDirectory}`,
+    'objectstore.backend = file',
+    'objectstore.umask = 0077',
+    'log.level = ERROR',
+    'slots.removable = false',
+  ]
+  writeFileSync(confPath, `${conf.join('\n')}\n`, { mode: 0o600 })
+}
+
 /**
  * Sets SOFTHSM2_CONF of this process and initialises the module in it; no other token of the same module may be open here.
  * @throws TokenError `token_exists` when the directory already holds one
@@ -72,14 +84,7 @@ export const initSoftHsmToken = (request: SoftHsmTokenRequest): SoftHsmToken => 
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   chmodSync(directory, 0o700)
   mkdirSync(paths.tokenDirectory, { recursive: true, mode: 0o700 })
-  const conf = [
-    `directories.tokendir = ${paths.tokenDirectory}`,
-    'objectstore.backend = file',
-    'objectstore.umask = 0077',
-    'log.level = ERROR',
-    'slots.removable = false',
-  ]
-  writeFileSync(paths.confPath, `${conf.join('\n')}\n`, { mode: 0o600 })
+  writeSoftHsmConf(paths)
   const pins = { user: randomBytes(16).toString('hex'), so: randomBytes(16).toString('hex') }
   // Before the token, so that a crash in between leaves an empty token and never a token without its PIN.
   writeFileSync(paths.pinFile, pins.user, { mode: 0o600 })

@@ -31,6 +31,7 @@ import type {
   SubjectKind,
   TokenUse,
 } from './records.ts'
+import type { RecoveryPort } from './recovery-port.ts'
 import type { StatusPort } from './status-port.ts'
 
 export type { AuditPort } from './audit-port.ts'
@@ -364,6 +365,8 @@ export type MetaKey =
   | 'public_url_api'
   | 'public_url_status'
   | 'audit_dropped'
+  /** JSON; set while a restored ledger waits for its operator. */
+  | 'maintenance'
 
 export interface Ledger extends AsyncDisposable {
   readonly issuance: IssuancePort
@@ -381,6 +384,7 @@ export interface Ledger extends AsyncDisposable {
   readonly orphans: OrphansPort
   readonly eventCursors: EventCursorsPort
   readonly acme: AcmePorts
+  readonly recovery: RecoveryPort
   readonly meta: MetaPort
   /** Waits for what was already asked, then closes. */
   close(): Promise<void>

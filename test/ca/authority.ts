@@ -223,6 +223,7 @@ export const createTestAuthority = async (
     signDeadlineMs: 5000,
     pace,
     checkClock: () => {},
+    maintenance: { check: () => {} },
     reached: noSteps,
   })
 

@@ -16,6 +16,7 @@ test('a stranger’s request does not get to the clock', async () => {
     issuance: ledger.issuance,
     tokens: ledger.tokens,
     checkClock: () => void asked++,
+    maintenance: { check: () => void asked++ },
     reached: noSteps,
   } as unknown as IssuanceDeps)
   const enrolment = issuance.issue({

@@ -1,5 +1,6 @@
 // Every command once right and once wrong. A command without a line here fails the test that walks the tree.
 import type { AdminRouteName } from '../../src/schema/admin-api.ts'
+import { acmeCases } from './acme-cases.ts'
 import { monitorCases } from './monitor-cases.ts'
 import { policyCases } from './policy-cases.ts'
 
@@ -21,6 +22,7 @@ export interface Case {
 export const cases: Readonly<Record<string, Case>> = {
   ...monitorCases,
   ...policyCases,
+  ...acmeCases,
   'agent create': {
     good: 'agent create billing --owner finance --role payer --role auditor --attribute tier=gold --instances 3 --until 2027-01-01',
     asks: [
@@ -541,6 +543,14 @@ export const cases: Readonly<Record<string, Case>> = {
     wrong: 'audit checkpoint --file @log.pem',
     wrongCode: 2,
     says: 'exists already',
+  },
+  'backup reconcile': {
+    good: 'backup reconcile --accept --why looked',
+    asks: [['maintenanceEnd', { why: 'looked' }]],
+    shows: 'ended',
+    wrong: 'backup reconcile now',
+    wrongCode: 2,
+    says: 'too many arguments',
   },
   'clock show': {
     good: 'clock show',

@@ -58,6 +58,10 @@ const run = (line: string) => runCommand(argvOf(line), { env: server.env, cwd: s
 
 /** Commands that others own have their tests elsewhere. */
 const elsewhere: ReadonlySet<string> = new Set([
+  // test/story/backup.test.ts
+  'backup create',
+  'backup restore',
+  'backup verify',
   'init',
   'serve',
   'enroll',

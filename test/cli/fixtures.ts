@@ -10,6 +10,7 @@ import type { EventSinkAnswer } from '../../src/schema/event-answers.ts'
 import type { OrphanAnswer } from '../../src/schema/orphan-answers.ts'
 import { StoreError } from '../../src/store/errors.ts'
 import { createParty } from '../pki/crl-authority.ts'
+import { acmeFixtures } from './acme-fixtures.ts'
 import { monitorFixtures } from './monitor-fixtures.ts'
 import { policyFixtures } from './policy-fixtures.ts'
 import type { Handlers } from './server.ts'
@@ -162,6 +163,19 @@ export const hsmKey: answers.HsmKeyAnswer = {
   neverExtractable: true,
   local: true,
 }
+
+const maintenance = (state: 'waiting' | 'ended'): answers.MaintenanceAnswer => ({
+  state,
+  backupAt: at,
+  restoredAt: at,
+  endedAt: state === 'ended' ? at : null,
+  feedEntriesLost: 3,
+  auditLeavesLost: null,
+  revoked: 2,
+  unknown: 1,
+  locked: [],
+  tokensRevoked: 4,
+})
 
 const clock = (): answers.ClockAnswer => ({
   state: 'ok',
@@ -435,6 +449,7 @@ export const fixtures: Handlers = {
 
   ...monitorFixtures,
   ...policyFixtures,
+  ...acmeFixtures,
 
   crlStatus: () => list([crl('root-1'), crl('issuing-1')]),
   crlPublish: () => list([crl('issuing-1')]),
@@ -471,4 +486,7 @@ export const fixtures: Handlers = {
 
   clockShow: clock,
   clockAccept: clock,
+  backupsRecord: () => ({ auditIndex: 25 }),
+  maintenanceShow: () => maintenance('ended'),
+  maintenanceEnd: () => maintenance('ended'),
 }

@@ -56,6 +56,10 @@ export interface ServedCa extends AsyncDisposable {
   agentcaJson<T>(...args: readonly string[]): Promise<T>
   /** Registers an agent and writes a join token for it. @returns the token's file */
   agentToken(name: string): Promise<string>
+  /** Ends the server, in good order. */
+  stop(): Promise<void>
+  /** Starts it again, on the same ports. */
+  start(env?: NodeJS.ProcessEnv): Promise<void>
   /** @returns the directory of its files */
   enrolled(name: string): Promise<string>
 }
@@ -89,8 +93,12 @@ export const startServedCa = async (from: ServedFrom = {}): Promise<ServedCa> =>
   const { urls, rootFingerprint } = await json<InitFacts>('init')
   env.AGENTCA_LISTEN_API = new URL(urls.api).host
   env.AGENTCA_LISTEN_STATUS = new URL(urls.status).host
-  const server = spawn(agentca, ['serve'], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const serve = () => spawn(agentca, ['serve'], { cwd: directory, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let server = serve()
   const line = await readiness(server)
+  const stop = async (): Promise<void> => {
+    if (server.exitCode === null && server.signalCode === null && server.kill('SIGTERM')) await once(server, 'exit')
+  }
 
   const agentToken = async (name: string): Promise<string> => {
     await json('agent', 'create', name, '--owner', 'finance')
@@ -112,8 +120,14 @@ export const startServedCa = async (from: ServedFrom = {}): Promise<ServedCa> =>
       await json('enroll', '--url', urls.api, ...evidence, '--dir', name)
       return join(directory, name)
     },
+    stop,
+    start: async (changed = {}) => {
+      Object.assign(env, changed)
+      server = serve()
+      await readiness(server)
+    },
     [Symbol.asyncDispose]: async () => {
-      if (server.exitCode === null && server.kill('SIGTERM')) await once(server, 'exit')
+      await stop()
       rmSync(directory, { recursive: true, force: true })
     },
   }

@@ -1,5 +1,6 @@
 // What the admin API asks of the rest, as small interfaces: the ledger to read from, the operations that change things, and the parts
 // of a running server that operators look at.
+import type { Bindings } from '../../acme/bindings.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { ClockGuard } from '../../ca/clock-guard.ts'
 import type { Issuance } from '../../ca/issuance.ts'
@@ -7,6 +8,7 @@ import type { PreviewIssuance } from '../../ca/issue-preview.ts'
 import type { IssuerRotation } from '../../ca/issuer-rotation.ts'
 import type { Issuers } from '../../ca/issuers.ts'
 import type { Lifecycle } from '../../ca/lifecycle.ts'
+import type { Maintenance } from '../../ca/maintenance.ts'
 import type { RecoverOperator } from '../../ca/operator-recovery.ts'
 import type { OrphanWatch } from '../../ca/orphan-watch.ts'
 import type { Registry } from '../../ca/registry.ts'
@@ -20,6 +22,7 @@ import type { Monitor } from '../../monitor/monitor.ts'
 import type { TrustDomain } from '../../pki/spiffe.ts'
 import type { HsmKeyAnswer, StatusAnswer } from '../../schema/admin-answers.ts'
 import type { SignerHealth } from '../../signer/port.ts'
+import type { AcmeBindingsPort } from '../../store/acme-port.ts'
 import type { PoliciesPort } from '../../store/policies-port.ts'
 import type {
   AuditPort,
@@ -44,6 +47,7 @@ export interface AdminLedger {
   readonly audit: Pick<AuditPort, 'append' | 'head' | 'read' | 'tail' | 'checkpoints'>
   readonly feed: Pick<FeedPort, 'head' | 'newEpoch'>
   readonly policies: Pick<PoliciesPort, 'active' | 'get' | 'list'>
+  readonly acme: { readonly bindings: Pick<AcmeBindingsPort, 'list'> }
 }
 
 /** A profile in force, with what its file says. */
@@ -84,6 +88,7 @@ export interface AdminDeps {
   readonly registry: Registry
   readonly lifecycle: Lifecycle
   readonly tokens: TokenOperations
+  readonly bindings: Bindings
   readonly recoverOperator: RecoverOperator
   readonly revoke: Revoke
   readonly orphans: Pick<OrphanWatch, 'list' | 'retire'>
@@ -110,6 +115,7 @@ export interface AdminDeps {
     readonly publicKeyPem: string
   }
   readonly clockGuard: Pick<ClockGuard, 'state' | 'accept'>
+  readonly maintenance: Pick<Maintenance, 'restored' | 'end'>
   readonly about: Pick<StatusAnswer, 'caId' | 'version' | 'urls'> & { readonly startedAt: number }
   readonly rates: () => StatusAnswer['rates']
 }

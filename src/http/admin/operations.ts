@@ -1,10 +1,18 @@
 // A running server as its operators see it: status in one answer, published lists, profiles, the clock.
-import { operatorAction } from '../../audit/events.ts'
+import { backupCreated, operatorAction } from '../../audit/events.ts'
 import { CaError } from '../../ca/errors.ts'
 import { leafContextOf } from '../../ca/leaf-context.ts'
+import type { Restored } from '../../ca/maintenance.ts'
 import { recoveryShownMs } from '../../ca/operator-recovery.ts'
 import type { PublishedCrl } from '../../ca/status-answers.ts'
-import type { ClockAnswer, CrlAnswer, List, ProfileAnswer, StatusAnswer } from '../../schema/admin-answers.ts'
+import type {
+  ClockAnswer,
+  CrlAnswer,
+  List,
+  MaintenanceAnswer,
+  ProfileAnswer,
+  StatusAnswer,
+} from '../../schema/admin-answers.ts'
 import { issuerAnswer, time, wholeList } from './answers.ts'
 import type { AdminDeps, ProfileView } from './deps.ts'
 import type { Handlers } from './handler.ts'
@@ -19,6 +27,37 @@ const crlAnswer = (deps: AdminDeps, crl: PublishedCrl): CrlAnswer => ({
   bytes: crl.der.length,
   url: deps.crlUrl(crl.issuer),
 })
+
+const lost = (seen: number | null, has: number): number | null => (seen === null ? null : Math.max(0, seen - has))
+
+const maintenanceAnswer = (restored: Restored | null): MaintenanceAnswer => {
+  if (restored === null)
+    return {
+      state: 'none',
+      backupAt: null,
+      restoredAt: null,
+      endedAt: null,
+      feedEntriesLost: null,
+      auditLeavesLost: null,
+      revoked: 0,
+      unknown: 0,
+      locked: [],
+      tokensRevoked: 0,
+    }
+  const { backupAt, restoredAt, endedAt, seen, feed, auditSize, revoked, unknown, locked, tokens } = restored
+  return {
+    state: endedAt === null ? 'waiting' : 'ended',
+    backupAt: time(backupAt),
+    restoredAt: time(restoredAt),
+    endedAt: endedAt === null ? null : time(endedAt),
+    feedEntriesLost: lost(seen.feedN, feed.n),
+    auditLeavesLost: lost(seen.auditSize, auditSize),
+    revoked,
+    unknown,
+    locked,
+    tokensRevoked: tokens,
+  }
+}
 
 const crlList = (deps: AdminDeps): List<CrlAnswer> =>
   wholeList(
@@ -97,6 +136,9 @@ type Names =
   | 'profilesShow'
   | 'clockShow'
   | 'clockAccept'
+  | 'backupsRecord'
+  | 'maintenanceShow'
+  | 'maintenanceEnd'
 
 export const operationHandlers = (deps: AdminDeps): Pick<Handlers, Names> => ({
   status: () => statusAnswer(deps),
@@ -120,4 +162,10 @@ export const operationHandlers = (deps: AdminDeps): Pick<Handlers, Names> => ({
     await deps.clockGuard.accept(context, why)
     return clockAnswer(deps)
   },
+  backupsRecord: async ({ body, context }) => {
+    const { size } = await deps.ledger.audit.append([backupCreated(leafContextOf(context, deps.clock.now()), body)])
+    return { auditIndex: size - 1 }
+  },
+  maintenanceShow: () => maintenanceAnswer(deps.maintenance.restored()),
+  maintenanceEnd: async ({ body: { why }, context }) => maintenanceAnswer(await deps.maintenance.end(context, why)),
 })

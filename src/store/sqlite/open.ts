@@ -21,6 +21,7 @@ import { createOrphans } from './orphans.ts'
 import { createOwners } from './owners.ts'
 import type { Parts } from './parts.ts'
 import { createPolicies } from './policies.ts'
+import { createRecovery } from './recovery.ts'
 import { createRegistrationMemory } from './registration-memory.ts'
 import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
@@ -95,6 +96,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     orphans: createOrphans(parts),
     eventCursors: createEventCursors(parts),
     acme: createAcme(parts),
+    recovery: createRecovery(parts),
     meta: createMeta(parts),
     close,
     [Symbol.asyncDispose]: close,

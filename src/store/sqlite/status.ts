@@ -32,7 +32,8 @@ export const createStatus = (parts: Parts): StatusPort => {
           'SELECT serial, issuer_id, state, not_after, revoked_at, reason FROM certificate WHERE serial = ?',
           codes.soughtBlob(serial),
         )
-        if (row === undefined || row.issuer_id !== issuerId) return null
+        if (row === undefined) return listedOnly(parts, issuerId, serial)
+        if (row.issuer_id !== issuerId) return null
         return {
           serial: codes.hexOf(row.serial),
           state: codes.certificateStates.name(row.state),
@@ -70,6 +71,23 @@ export const createStatus = (parts: Parts): StatusPort => {
         der: codes.bytesOf(row.der),
       }
     },
+  }
+}
+
+/** Revoked, and issued after the backup that this ledger comes from: nothing else of it is known. */
+const listedOnly = ({ db }: Parts, issuerId: number, serial: string): ReturnType<StatusPort['states']>[number] => {
+  const row = db.get<{ reason: number; revoked_at: number; not_after: number }>(
+    'SELECT reason, revoked_at, not_after FROM revocation WHERE issuer_id = ? AND serial = ? AND listed = 1',
+    issuerId,
+    codes.soughtBlob(serial),
+  )
+  if (row === undefined) return null
+  return {
+    serial,
+    state: 'revoked',
+    notAfter: row.not_after,
+    revokedAt: row.revoked_at,
+    reason: codes.reasons.name(row.reason),
   }
 }
 

@@ -3,6 +3,9 @@
 
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:http'
+import { join } from 'node:path'
+import { createBindings } from '../../../src/acme/bindings.ts'
+import { createSealer } from '../../../src/acme/eab-seal.ts'
 import { silentLog } from '../../../src/base/log.ts'
 import { noSteps } from '../../../src/base/steps.ts'
 import { createClockGuard } from '../../../src/ca/clock-guard.ts'
@@ -10,6 +13,7 @@ import { createDrafter } from '../../../src/ca/draft.ts'
 import { createPreviewIssuance } from '../../../src/ca/issue-preview.ts'
 import { createIssuerRotation } from '../../../src/ca/issuer-rotation.ts'
 import { createLifecycle } from '../../../src/ca/lifecycle.ts'
+import { createMaintenance } from '../../../src/ca/maintenance.ts'
 import { createOperatorRecovery } from '../../../src/ca/operator-recovery.ts'
 import { createOrphanWatch } from '../../../src/ca/orphan-watch.ts'
 import { createRegistry } from '../../../src/ca/registry.ts'
@@ -75,6 +79,11 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     registry,
     lifecycle,
     tokens,
+    bindings: createBindings({
+      ...common,
+      bindings: ledger.acme.bindings,
+      sealer: createSealer(join(ca.directory, 'acme.key')),
+    }),
     recoverOperator: createOperatorRecovery({ ...common, registry, tokens }),
     revoke,
     events: { status: () => [], test: async () => [] },
@@ -132,6 +141,7 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     },
     checkpoints: { now: noLogKey, publicKeyPem: '' },
     clockGuard: createClockGuard({ ...common, meta: ledger.meta }),
+    maintenance: createMaintenance({ ...common, meta: ledger.meta }),
     about: { caId, version: '0.0.0-test', urls: { api: publicUrl, status: 'http://ca.example:8081' }, startedAt: 0 },
     rates: () => ({ issuedPerMinute: 0, refusedPerMinute: 0, revokedPerMinute: 0 }),
   }

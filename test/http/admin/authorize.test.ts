@@ -20,6 +20,7 @@ const expectedRoles = {
     'instancesList',
     'instancesShow',
     'tokensList',
+    'acmeBindingsList',
     'orphansList',
     'eventsStatus',
     'certificatesList',
@@ -48,6 +49,7 @@ const expectedRoles = {
     'auditLeaves',
     'auditCheckpoints',
     'clockShow',
+    'maintenanceShow',
   ],
   operator: [
     'eventsTest',
@@ -58,6 +60,8 @@ const expectedRoles = {
     'agentsAttest',
     'tokensCreate',
     'tokensRevoke',
+    'acmeBindingsCreate',
+    'acmeBindingsRevoke',
     'certificatesIssue',
     'crlPublish',
     'hsmTestSign',
@@ -86,6 +90,8 @@ const expectedRoles = {
     'issuersRetire',
     'hsmUnlock',
     'clockAccept',
+    'backupsRecord',
+    'maintenanceEnd',
   ],
 } as const satisfies Readonly<Record<string, readonly AdminRouteName[]>>
 

@@ -1,0 +1,139 @@
+// What is left outside the ledger of what it did: published CRLs, notes of the log's checkpoints, the published state. Each is believed
+// only with the CA's own signature, and only as a floor: numbers were at least so high, serials were at least revoked.
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Checkpoint, verifyNote } from '../audit/checkpoint.ts'
+import { toHex } from '../base/bytes.ts'
+import { messageOf } from '../base/errors.ts'
+import { readPublishedCrl } from '../ca/published-crl.ts'
+import type { Certificate } from '../pki/certificate.ts'
+import { parseCrl } from '../pki/crl.ts'
+import { parsePem } from '../pki/pem.ts'
+import type { SeenRevocation } from '../store/recovery-port.ts'
+import { verifyStateHead } from '../verify/signed-state.ts'
+
+export interface OutsideIssuer {
+  readonly id: number
+  readonly name: string
+  readonly certificate: Certificate
+}
+
+/** By whose signatures something outside is believed. */
+export interface OutsideTrust {
+  readonly caId: string
+  readonly logOrigin: string
+  readonly logKeySpki: Uint8Array
+  readonly issuers: readonly OutsideIssuer[]
+}
+
+export interface Seen {
+  /** Of the newest list of each issuer. */
+  readonly revocations: readonly SeenRevocation[]
+  readonly crlNumbers: readonly { readonly issuerId: number; readonly name: string; readonly number: bigint }[]
+  /** The highest that was signed. */
+  readonly auditSize: number | null
+  readonly feed: { readonly epoch: string; readonly n: number } | null
+  readonly used: readonly string[]
+  /** What names itself as one of these and is not to be believed. */
+  readonly ignored: readonly { readonly file: string; readonly why: string }[]
+}
+
+/** A list of a million entries has 40 MB. */
+const maxFileBytes = 256 * 1_048_576
+const maxFiles = 10_000
+
+const listFiles = (path: string): readonly string[] => {
+  const stat = statSync(path)
+  if (stat.isFile()) return [path]
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.parentPath, entry.name))
+    .slice(0, maxFiles)
+}
+
+const crlsIn = (bytes: Uint8Array): readonly Uint8Array[] =>
+  bytes[0] === 0x30 ? [bytes] : parsePem(Buffer.from(bytes).toString('utf8'), 'X509 CRL', maxFileBytes)
+
+/** Notes lie one after the other, a blank line between them: a note itself has one before its signature. */
+const notesIn = (text: string, origin: string): readonly string[] =>
+  text
+    .split(new RegExp(`(?=^${origin}$)`, 'm'))
+    .map(note => `${note.trimEnd()}\n`)
+    .filter(note => note.startsWith(`${origin}\n`))
+
+interface Gathered {
+  readonly crls: Map<number, { readonly number: bigint; readonly der: Uint8Array }>
+  readonly checkpoints: Checkpoint[]
+  readonly heads: { readonly epoch: string; readonly n: number; readonly at: number }[]
+}
+
+const takeCrl = (der: Uint8Array, trust: OutsideTrust, { crls }: Gathered): void => {
+  const crl = parseCrl(der)
+  const issuer = trust.issuers.find(({ certificate }) => toHex(certificate.subjectDer) === toHex(crl.issuerName))
+  if (issuer === undefined) throw new Error('a list of no CA that the backup knows')
+  const { number } = readPublishedCrl(issuer.name, issuer.certificate, der)
+  const known = crls.get(issuer.id)
+  if (known === undefined || known.number < number) crls.set(issuer.id, { number, der })
+}
+
+/** @returns whether it is one of those that are looked for @throws why it is not to be believed */
+const take = (file: string, trust: OutsideTrust, gathered: Gathered): boolean => {
+  const { size } = statSync(file)
+  if (size === 0 || size > maxFileBytes) return false
+  if (/\.(crl|pem)$/.test(file)) {
+    const crls = crlsIn(readFileSync(file))
+    for (const der of crls) takeCrl(der, trust, gathered)
+    return crls.length > 0
+  }
+  if (/(^|\/)head$/.test(file)) {
+    const json = readFileSync(`${file}.json`, 'utf8')
+    const { caId, logKeySpki } = trust
+    const any = { caId, logKeySpki, notOlderThan: null, now: null }
+    gathered.heads.push(verifyStateHead(readFileSync(file, 'utf8'), json, any))
+    return true
+  }
+  if (!/(^|\/)checkpoints?[^/]*$/.test(file)) return false
+  const notes = notesIn(readFileSync(file, 'utf8'), trust.logOrigin)
+  for (const note of notes)
+    gathered.checkpoints.push(verifyNote(note, { origin: trust.logOrigin, spki: trust.logKeySpki }))
+  return notes.length > 0
+}
+
+const revocationsOf = (issuer: OutsideIssuer, der: Uint8Array): readonly SeenRevocation[] =>
+  [...parseCrl(der).entries()].map(({ serial, reason, revokedAt }) => ({
+    issuerId: issuer.id,
+    serial: toHex(serial),
+    reason,
+    revokedAt,
+    // When the certificate itself ends is not on the list; it cannot outlive its issuer.
+    until: issuer.certificate.notAfter,
+  }))
+
+/**
+ * @param paths files, or directories to look through: `*.crl`, `*.pem`, `head` with `head.json`, `checkpoints*`
+ * @throws the error of the file system for a path that is not there
+ */
+export const lookOutside = (paths: readonly string[], trust: OutsideTrust): Seen => {
+  const gathered: Gathered = { crls: new Map(), checkpoints: [], heads: [] }
+  const used: string[] = []
+  const ignored: { file: string; why: string }[] = []
+  for (const file of paths.flatMap(listFiles))
+    try {
+      if (take(file, trust, gathered)) used.push(file)
+    } catch (error) {
+      ignored.push({ file, why: messageOf(error) })
+    }
+  const lists = trust.issuers.flatMap(issuer => {
+    const newest = gathered.crls.get(issuer.id)
+    return newest === undefined ? [] : [{ issuer, ...newest }]
+  })
+  const newestHead = gathered.heads.toSorted((a, b) => b.at - a.at)[0]
+  return {
+    revocations: lists.flatMap(({ issuer, der }) => revocationsOf(issuer, der)),
+    crlNumbers: lists.map(({ issuer: { id, name }, number }) => ({ issuerId: id, name, number })),
+    auditSize: gathered.checkpoints.length === 0 ? null : Math.max(...gathered.checkpoints.map(({ size }) => size)),
+    feed: newestHead === undefined ? null : { epoch: newestHead.epoch, n: newestHead.n },
+    used,
+    ignored,
+  }
+}

@@ -1,0 +1,193 @@
+// Brings a CA back from a backup, in a home where no server runs. What is there is moved aside, never written over. A ledger that is
+// restored must not forget a revocation that somebody saw: what is still known outside is taken over before the ledger has its name, and
+// nothing is issued from it until an operator has looked (ca/maintenance.ts).
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { originOf } from '../audit/checkpoint.ts'
+import { instanceLocked, ledgerRestored } from '../audit/events.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { encodeRestored, type Restored } from '../ca/maintenance.ts'
+import { parseCertificate } from '../pki/certificate.ts'
+import type { BackupManifest } from '../schema/backup.ts'
+import type { HomePaths } from '../server/home.ts'
+import { readInitRecord } from '../server/init-record.ts'
+import { softHsmPaths, writeSoftHsmConf } from '../signer/softhsm-token.ts'
+import type { Ledger } from '../store/ports.ts'
+import type { SubjectKind } from '../store/records.ts'
+import type { Recovered } from '../store/recovery-port.ts'
+import { openSqliteLedger } from '../store/sqlite/open.ts'
+import { lockLedger } from '../store/sqlite/single-writer.ts'
+import type { Key } from './archive.ts'
+import { BackupError } from './errors.ts'
+import { type OpenedBackup, openBackup } from './open-backup.ts'
+import { lookOutside, type Seen } from './outside.ts'
+import { makeScratch } from './scratch.ts'
+
+export interface RestoreOrder {
+  readonly paths: HomePaths
+  readonly clock: Clock
+  readonly log: Log
+  readonly from: string
+  readonly key: Key
+  /** Beside the home's own published files. */
+  readonly outside: readonly string[]
+  /** Whether a ledger that is there may be moved aside. */
+  readonly replace: boolean
+  readonly dryRun: boolean
+}
+
+export interface RestoredBackup {
+  readonly manifest: BackupManifest
+  readonly seen: Seen
+  /** null: a dry run. */
+  readonly recovered: Recovered | null
+  /** Where what was there lies now. */
+  readonly movedAside: readonly string[]
+  /** Of the configuration in the backup: nothing of it is put in force. */
+  readonly configuration: string | null
+}
+
+const who = { who: 'operator:local', requestId: 'offline', source: 'local' }
+
+/** @throws BackupError `backup_in_the_way`, `backup_foreign` */
+const checkHome = ({ paths, replace }: RestoreOrder, { manifest }: OpenedBackup): void => {
+  const there = existsSync(join(paths.home, 'init.json')) ? readInitRecord(paths) : null
+  if (there !== null && there.caId !== manifest.caId)
+    throw new BackupError(
+      'backup_foreign',
+      `${paths.home} is the home of CA ${there.caId}, the backup is of ${manifest.caId}`,
+      {
+        hint: 'name an empty directory with --home',
+      },
+    )
+  if (existsSync(paths.database) && !replace)
+    throw new BackupError('backup_in_the_way', `${paths.database} is there`, {
+      hint: 'where it is to be replaced: agentca backup restore FILE --replace, which moves it aside',
+    })
+}
+
+/** What nothing outside shows cannot be known; the home's own published files are the first to ask. */
+const look = (order: RestoreOrder, ledger: Ledger, { manifest, logKeySpki }: OpenedBackup): Seen => {
+  const { paths, outside } = order
+  const own = [paths.status, paths.log].filter(path => existsSync(path))
+  return lookOutside([...own, ...outside], {
+    caId: manifest.caId,
+    logOrigin: originOf(manifest.caId),
+    logKeySpki,
+    issuers: ledger.issuers
+      .list()
+      .map(({ id, name, certificate }) => ({ id, name, certificate: parseCertificate(certificate) })),
+  })
+}
+
+const recover = async (
+  order: RestoreOrder,
+  ledger: Ledger,
+  { manifest }: OpenedBackup,
+  seen: Seen,
+): Promise<Recovered> => {
+  const at = order.clock.now()
+  const backupAt = Date.parse(manifest.createdAt)
+  const seenFeedN = seen.feed !== null && seen.feed.epoch === manifest.feed.epoch ? seen.feed.n : null
+  const factsOf = (recovered: Recovered): Restored => ({
+    backupAt,
+    restoredAt: at,
+    feed: manifest.feed,
+    auditSize: manifest.audit.size,
+    seen: { feedN: seenFeedN, auditSize: seen.auditSize },
+    ...recovered,
+    endedAt: null,
+  })
+  return ledger.recovery.recover({
+    at,
+    maintenance: recovered => encodeRestored(factsOf(recovered)),
+    seen: seen.revocations,
+    crlNumbers: seen.crlNumbers,
+    lockLeaf: ({ id, kind, name }) =>
+      instanceLocked({ at, ...who }, { kind: kind as SubjectKind, name }, { instance: id, reason: 'restored' }),
+    leaf: recovered =>
+      ledgerRestored(
+        { at, ...who },
+        { backupAt, auditSize: manifest.audit.size, seenAuditSize: seen.auditSize, seenFeedN, ...recovered },
+      ),
+  })
+}
+
+const syncFile = async (path: string): Promise<void> => {
+  const file = await open(path, 'r')
+  try {
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** @returns where they lie now */
+const moveAside = (order: RestoreOrder): readonly string[] => {
+  const { paths, clock } = order
+  const mark = `before-restore-${new Date(clock.now()).toISOString().replace(/[:.]/g, '-')}`
+  // The notes of a log that went on further would forbid the restored one its checkpoints; they stay as the proof that there was more.
+  const files = [`${paths.database}-wal`, `${paths.database}-shm`, paths.database, join(paths.log, 'checkpoints')]
+  return files.filter(existsSync).map(path => {
+    renameSync(path, `${path}.${mark}`)
+    return `${path}.${mark}`
+  })
+}
+
+const filesBelow = (directory: string): readonly string[] =>
+  existsSync(directory)
+    ? readdirSync(directory, { recursive: true, withFileTypes: true })
+        .filter(entry => entry.isFile())
+        .map(entry => join(entry.parentPath, entry.name).slice(directory.length + 1))
+    : []
+
+/** What is there already stays as it is. */
+const copyMissing = (from: string, to: string): void => {
+  for (const name of filesBelow(from)) {
+    const target = join(to, name)
+    if (existsSync(target)) continue
+    mkdirSync(dirname(target), { recursive: true, mode: 0o700 })
+    copyFileSync(join(from, name), target)
+  }
+}
+
+/**
+ * @throws BackupError; StoreError `ledger_in_use` while a server runs; the error of the file system. Until the ledger has its name
+ * nothing of the home has changed
+ */
+export const restoreBackup = async (order: RestoreOrder): Promise<RestoredBackup> => {
+  const { paths, clock, log } = order
+  mkdirSync(paths.home, { recursive: true, mode: 0o700 })
+  using scratch = makeScratch(paths.home)
+  const opened = await openBackup(order.from, order.key, scratch.directory)
+  checkHome(order, opened)
+  const lock = lockLedger(paths.database)
+  try {
+    const ledger = openSqliteLedger(opened.ledgerFile, { clock, log })
+    let seen: Seen
+    let recovered: Recovered | null = null
+    try {
+      seen = look(order, ledger, opened)
+      if (!order.dryRun) recovered = await recover(order, ledger, opened, seen)
+    } finally {
+      await ledger.close()
+    }
+    const { manifest } = opened
+    if (order.dryRun) return { manifest, seen, recovered, movedAside: [], configuration: null }
+    await syncFile(opened.ledgerFile)
+    const movedAside = moveAside(order)
+    renameSync(opened.ledgerFile, paths.database)
+    await syncFile(paths.home)
+    const hasToken = existsSync(paths.tokens)
+    copyMissing(join(opened.directory, 'home'), paths.home)
+    if (manifest.keys && !hasToken) writeSoftHsmConf(softHsmPaths(paths.tokens))
+    const configuration = join(opened.directory, 'configuration')
+    const kept = join(paths.home, 'restored-configuration')
+    copyMissing(configuration, kept)
+    return { manifest, seen, recovered, movedAside, configuration: existsSync(configuration) ? kept : null }
+  } finally {
+    lock.release()
+  }
+}
