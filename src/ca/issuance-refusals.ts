@@ -18,7 +18,10 @@ export const enrolAgain = 'enrol again with fresh evidence'
 export const nameOf = (registration: Registration): string => `${registration.kind} ${registration.name}`
 
 /** Agents, services and operators are all refused by the same states; the cure is the command of their kind. */
-export const refusedByRegistration = (facts: IssuanceFacts, now: number): Decision | null => {
+export const refusedByRegistration = (
+  facts: Pick<IssuanceFacts, 'registration' | 'owner'>,
+  now: number,
+): Decision | null => {
   const { registration, owner } = facts
   if (registration === null)
     return refuse('registration_not_found', 'nobody is registered for this evidence', 'agentca agent create NAME')

@@ -49,7 +49,8 @@ export interface TokenOperations {
   revoke(id: string, options: ChangeOptions): Promise<JoinToken>
 }
 
-const refuseUnusable = ({ kind, name, state, until }: Registration, now: number): void => {
+/** For evidence that is yet to be used. @throws CaError `registration_retired`, `registration_ended`, `registration_held` */
+export const refuseUnusable = ({ kind, name, state, until }: Registration, now: number): void => {
   const again = 'register a new name: names are never reused'
   if (state === 'retired') throw new CaError('registration_retired', `${kind} ${name} is retired`, { hint: again })
   if (until !== null && until <= now)

@@ -43,7 +43,8 @@ const isRefusal = ({ status, code }: Problem): boolean =>
 const detailOf = (error: unknown): string => messageOf(error).slice(0, 200).toWellFormed()
 
 /** Method and path, as the caller wrote them. */
-const operationOf = (request: Request): string => `${request.method} ${request.path}`.slice(0, 120)
+export const operationOf = (request: Request): string =>
+  `${request.method} ${request.baseUrl}${request.path}`.slice(0, 120)
 
 const subjectOf = (deps: ErrorAnswerDeps, response: Response): Subject | null => {
   const { caller, evidence } = callOf(response)
@@ -55,9 +56,26 @@ const subjectOf = (deps: ErrorAnswerDeps, response: Response): Subject | null =>
 const isOperator = (caller: Caller): boolean =>
   caller.kind === 'local' || (caller.kind === 'peer' && caller.registration.kind === 'operator')
 
-const audit = async (deps: ErrorAnswerDeps, error: unknown, problem: Problem, request: Request, response: Response) => {
+/** The leaf of a refusal that has none yet, sampled where anybody could ask for ever. Never throws: a refusal stays what it is. */
+export const recordRefusal = async (
+  deps: ErrorAnswerDeps,
+  refused: { readonly error: unknown; readonly code: string },
+  request: Request,
+  response: Response,
+): Promise<void> => {
+  if (recorded.has(refused.error as object)) return
+  await audit(deps, refused, request, response).catch(cause =>
+    deps.log.error({ requestId: callOf(response).requestId, err: cause }, 'a refusal was not recorded'),
+  )
+}
+
+const audit = async (
+  deps: ErrorAnswerDeps,
+  { error, code }: { readonly error: unknown; readonly code: string },
+  request: Request,
+  response: Response,
+) => {
   const { caller, source } = callOf(response)
-  const { code } = problem
   const subject = subjectOf(deps, response)
   const context = { ...contextOf(response), at: deps.clock.now() }
   // The limit on requests bounds whom it lets through. What an operator was refused is kept whole; everybody else could ask for ever.
@@ -69,7 +87,7 @@ const audit = async (deps: ErrorAnswerDeps, error: unknown, problem: Problem, re
 }
 
 /** Where the rest of a body will never come, or is too much to read for nothing, the connection ends with the answer. */
-const closesConnection = (request: Request, { code }: Problem): boolean => {
+export const closesConnection = (request: Request, { code }: { readonly code: string }): boolean => {
   const { 'content-length': length = '0', 'transfer-encoding': encoding } = request.headers
   const endless = encoding !== undefined || Number(length) > maxDiscardedBytes
   return !request.complete && (endless || code === 'request_timeout')
@@ -96,11 +114,8 @@ export const createErrorAnswer =
     const problem = problemOf(error, callOf(response).requestId)
     report(deps, error, problem, request)
     deps.metrics.count('agentca_requests_refused_total', { code: problem.code })
-    if (isRefusal(problem) && typeof error === 'object' && !recorded.has(error as object))
-      // A log that cannot be written must not turn a refusal into something else.
-      await audit(deps, error, problem, request, response).catch(cause =>
-        deps.log.error({ requestId: problem.requestId, err: cause }, 'a refusal was not recorded'),
-      )
+    if (isRefusal(problem) && typeof error === 'object')
+      await recordRefusal(deps, { error, code: problem.code }, request, response)
     if (response.headersSent || response.destroyed) {
       response.destroy()
       return

@@ -2,9 +2,13 @@
 // and the routes; Express does nothing by itself that nobody asked for.
 import type { RequestListener } from 'node:http'
 import express, { type RequestHandler, type Router } from 'express'
+import type { Acme } from '../acme/acme.ts'
+import { acmePaths } from '../acme/urls.ts'
 import type { PolicyAuthority } from '../ca/scopes.ts'
 import type { Feed } from '../feed/feed.ts'
 import type { Monitor } from '../monitor/monitor.ts'
+import { createAcmeErrorAnswer } from './acme/problem.ts'
+import { createAcmeRouter, indexLinkOf } from './acme/router.ts'
 import { agentPaths, decidedLater, hotPosts, mountAgentApi, takesForeign } from './agent-api.ts'
 import { type AgentIssuanceDeps, createAgentIssuance } from './agent-issuance.ts'
 import { createErrorAnswer, type ErrorAnswerDeps } from './answer-error.ts'
@@ -25,6 +29,8 @@ export type AppDeps = FrontDeps &
   ErrorAnswerDeps & {
     /** undefined: this server has no feed. */
     readonly feed?: Pick<Feed, 'subscribe' | 'acknowledge' | 'leave'> | undefined
+    /** undefined: this server does not speak ACME. */
+    readonly acme?: Acme | undefined
     /** undefined: this server does not speak EST. */
     readonly est?: EstDeps['est'] | undefined
     /** undefined: nobody is watched. */
@@ -43,6 +49,9 @@ export interface AppOptions {
   readonly bodyDeadlineMs?: number
 }
 
+/** Those without parameters. */
+const acmeRoutes = Object.fromEntries(Object.entries(acmePaths).map(([name, path]) => [name, `/acme${path}`]))
+
 export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOptions): RequestListener => {
   const app = express()
   app.disable('x-powered-by')
@@ -55,7 +64,15 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   app.enable('strict routing')
 
   const jsonBody = createJsonBody(bodyDeadlineMs)
-  const knownPaths = { ...agentPaths, ...feedPaths, ...decisionPaths, ...policyPaths, ...leaverPaths, ...estPaths }
+  const knownPaths = {
+    ...agentPaths,
+    ...feedPaths,
+    ...decisionPaths,
+    ...policyPaths,
+    ...leaverPaths,
+    ...estPaths,
+    ...acmeRoutes,
+  }
   const meter = createMeter(deps, new Set<string>(Object.values(knownPaths)))
   const front = face === 'tls' ? createFront(deps, decidedLater, takesForeign) : localFront
   const answerError = createErrorAnswer(deps)
@@ -68,6 +85,11 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   if (face === 'tls' && deps.monitor !== undefined) mountDecisions(app, deps.monitor, jsonBody)
   if (face === 'tls' && deps.policies !== undefined) mountPolicies(app, deps.policies)
   if (face === 'tls' && deps.leaver !== undefined) mountLeaver(app, deps.leaver, createRawBody(bodyDeadlineMs))
+  const acme = face === 'tls' ? deps.acme : undefined
+  if (acme !== undefined) {
+    app.use('/acme', createAcmeRouter({ acme, inFlight: deps.inFlight, bodyDeadlineMs }))
+    app.use('/acme', createAcmeErrorAnswer({ ...deps, nonces: acme.nonces, indexLink: indexLinkOf(acme) }))
+  }
   const policiesBody = createJsonBody(bodyDeadlineMs, maxPoliciesBodyBytes)
   const adminBody: RequestHandler = (request, response, next) =>
     (/^\/policies(?:\/plan)?$/.test(request.path) ? policiesBody : jsonBody)(request, response, next)

@@ -3,13 +3,11 @@
 import { hash } from 'node:crypto'
 import type { IssuedCertificate } from '../ca/issuance.ts'
 import type { Issuers } from '../ca/issuers.ts'
+import { earliestRenewal, latestRenewal } from '../ca/renewal-window.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { IdentityAnswer } from '../schema/admin-answers.ts'
 import type { RecordedFacts } from './call.ts'
 
-/** Where in its life a certificate is renewed: drawn, so that a fleet that started together does not renew together. */
-const earliest = 0.5
-const latest = 0.66
 /** What is left after this is for retries. */
 const renewBefore = 0.9
 
@@ -46,7 +44,7 @@ export const identityAnswer = (
   const { record, certificate, spiffeId, registration } = issued
   const { serial, notBefore, notAfter } = record
   const at = (share: number): number => wholeSecond(notBefore + (notAfter - notBefore) * share)
-  const renewAfter = at(earliest + (latest - earliest) * draw(serial))
+  const renewAfter = at(earliestRenewal + (latestRenewal - earliestRenewal) * draw(serial))
   const time = (ms: number): string => new Date(ms).toISOString()
   const secondsUntil = (ms: number): number => Math.max(0, Math.floor((ms - now) / 1000))
   return {

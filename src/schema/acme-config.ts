@@ -1,4 +1,5 @@
-// The part of the configuration about challenges of ACME: where the CA may connect to when a profile lets it probe names.
+// The part of the configuration about ACME: who may have an account, how many orders, and where the CA may connect to when a profile lets it
+// probe names.
 import * as z from 'zod'
 import { parseIpAddress } from '../pki/host-names.ts'
 import { type IpNetwork, parseIpNetwork } from '../pki/ip-networks.ts'
@@ -36,7 +37,7 @@ const parseResolver = (text: string): string | null => {
 
 const port = z.coerce.number().int().min(1).max(65_535)
 
-export const acmeValidationSchema = z
+const acmeValidationSchema = z
   .strictObject({
     /** Empty: no address may be connected to. Special ones (loopback, link-local, metadata, ...) only where named by themselves. */
     allowedNetworks: listOf<IpNetwork>(parseIpNetwork, 'a network such as 10.0.0.0/8 or fd00::/8').prefault([]),
@@ -47,5 +48,35 @@ export const acmeValidationSchema = z
     tlsPort: port.default(443),
     /** For one probe, with every address that is tried. */
     timeout: duration.prefault('10s'),
+  })
+  .prefault({})
+
+const whole = (min: number, max: number) => z.coerce.number().int().min(min).max(max)
+
+/** From the environment too. */
+const flag = z.union([
+  z.boolean(),
+  z.enum(['true', 'false'], { error: 'expected true or false' }).transform(text => text === 'true'),
+])
+
+export const acmeSchema = z
+  .strictObject({
+    /** false: accounts without a binding are instances of `unboundService`, and prove every name they order. */
+    requireExternalAccount: flag.default(true),
+    unboundService: z.string().min(1).max(64).optional(),
+    /** How long an order waits for its challenges and its request. */
+    orderLifetime: duration.prefault('1d'),
+    /** New orders of one account: at once, and a minute. */
+    orders: z
+      .strictObject({ burst: whole(1, 10_000_000).default(60), perMinute: whole(1, 10_000_000).default(10) })
+      .prefault({}),
+    /** Orders of one account that wait for their end. */
+    maxOpenOrders: whole(1, 100_000).default(100),
+    validation: acmeValidationSchema,
+  })
+  .superRefine(({ requireExternalAccount, unboundService }, context) => {
+    if (requireExternalAccount || unboundService !== undefined) return
+    const message = 'expected the name of a service, since external accounts are not required'
+    context.addIssue({ code: 'custom', path: ['unboundService'], message })
   })
   .prefault({})

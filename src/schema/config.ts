@@ -2,7 +2,7 @@
 // file is AGENTCA_A_B in the environment.
 import * as z from 'zod'
 import { parseTrustDomain } from '../pki/spiffe.ts'
-import { acmeValidationSchema } from './acme-config.ts'
+import { acmeSchema } from './acme-config.ts'
 import { duration, faultsOf, parseYaml } from './document.ts'
 import { environmentNames, unknownVariables } from './environment.ts'
 import { type Fault, SchemaError } from './errors.ts'
@@ -117,7 +117,7 @@ const schema = z.strictObject({
     })
     .prefault({}),
   /** Certificates for ACME's clients (RFC 8555). */
-  acme: z.strictObject({ validation: acmeValidationSchema }).prefault({}),
+  acme: acmeSchema,
   crl: z
     .strictObject({
       lifetime: duration.prefault('24h'),

@@ -26,6 +26,8 @@ export interface HomePaths {
   /** The API's own certificate and key. */
   readonly api: string
   readonly log: string
+  /** What MAC keys of external account bindings are sealed with, 0600; made at first use. */
+  readonly acmeKey: string
   /** Join token of the first operator, 0600; of no use once it was used. */
   readonly firstOperatorToken: string
 }
@@ -57,6 +59,7 @@ export const homePaths = (directory: string): HomePaths => {
     status: join(home, 'status'),
     api: join(home, 'api'),
     log: join(home, 'log'),
+    acmeKey: join(home, 'acme.key'),
     firstOperatorToken: join(home, 'first-operator.token'),
   }
 }

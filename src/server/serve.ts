@@ -1,6 +1,7 @@
 // One CA process: the core, its four listeners, its jobs. Status is up before the signer is, and stays up without it; `ready` means that
 // every listener answers, not that the HSM does (that is /readyz).
 import type { RequestListener } from 'node:http'
+import { createSealer } from '../acme/eab-seal.ts'
 import { pooledRandomBytes } from '../base/random.ts'
 import { createAdmission } from '../enrol/admit.ts'
 import { createAdminRouter } from '../http/admin/router.ts'
@@ -13,6 +14,7 @@ import { encodePem } from '../pki/pem.ts'
 import type { Address } from '../schema/config.ts'
 import { createStatusServer } from '../status/listener.ts'
 import type { RenderedMetrics } from '../telemetry/metrics.ts'
+import { createCoreAcme, createCoreBindings } from './acme.ts'
 import { createApiCertificate } from './api-certificate.ts'
 import { openAttestors } from './attestors.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
@@ -58,6 +60,7 @@ export interface RunningServer extends AsyncDisposable {
 }
 
 const signerStartMs = 10_000
+const pruneAcmeEveryMs = 600_000
 /** Clients of EST come back when they are told to; one that has waited for so long waits for a slow HSM. */
 const estPatienceMs = 2_000
 
@@ -169,8 +172,16 @@ const composeServer = async (
     ...{ clock, metrics, caId: core.caId, attestors: attestors.current, randomBytes: pooledRandomBytes },
     ...{ registrations: ledger.registrations, tokens: ledger.tokens, audit: ledger.audit, sampler: core.sampler },
   })
+  const sealer = createSealer(paths.acmeKey)
+  const bindings = createCoreBindings(core, sealer)
+  const acme = createCoreAcme(core, {
+    ...{ config: config.acme, clock, log: log.child({ part: 'acme' }), revoke: operations.revoke },
+    sealer,
+  })
+  closing.push(acme.close)
   const deps = {
     admission,
+    acme,
     clock,
     log,
     metrics,
@@ -215,7 +226,7 @@ const composeServer = async (
   const { monitor, rulesFile } = monitoring
   const events = createCoreEvents(core, { config, clock, log, metrics })
   closing.push(() => events.close())
-  const adminRouter = createAdminRouter({ ...operations, monitor, rulesFile, events })
+  const adminRouter = createAdminRouter({ ...operations, bindings, monitor, rulesFile, events })
   const api = opened(
     createTlsServer({ credentials: credential, handler: createApp({ face: 'tls', deps, adminRouter }) }),
   )
@@ -243,6 +254,7 @@ const composeServer = async (
     },
   })
   startMonitorJobs(jobs, monitor)
+  jobs.every('prune ended ACME orders', pruneAcmeEveryMs, () => (core.clockGuard.mayEnd() ? acme.prune() : undefined))
   registerGauges(core, metrics, clock)
   metrics.gauge('agentca_orphans', () =>
     [...operations.orphans.counts()].map(([reason, value]) => ({ value, labels: { reason } })),

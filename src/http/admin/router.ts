@@ -7,6 +7,7 @@ import { SchemaError } from '../../schema/errors.ts'
 import { sendJson } from '../answer.ts'
 import { callOf, contextOf } from '../call.ts'
 import { HttpError } from '../errors.ts'
+import { acmeHandlers } from './acme.ts'
 import { auditHandlers } from './audit.ts'
 import { type Actor, authorize } from './authorize.ts'
 import { certificateHandlers } from './certificates.ts'
@@ -33,6 +34,7 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...instanceHandlers(deps),
   ...operatorRecoveryHandlers(deps),
   ...tokenHandlers(deps),
+  ...acmeHandlers(deps),
   ...orphanHandlers(deps),
   ...certificateHandlers(deps),
   ...issuerHandlers(deps),

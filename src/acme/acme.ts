@@ -1,0 +1,56 @@
+// ACME as one object (RFC 8555), composed in a straight line: what its HTTP face asks.
+import { type Accounts, createAccounts } from './accounts.ts'
+import { type Challenges, createChallenges } from './challenges.ts'
+import type { AcmeDeps } from './deps.ts'
+import { createFinalizer, type Finalizer } from './finalize.ts'
+import { createNonces, type Nonces } from './nonces.ts'
+import { createOrders, type Orders } from './orders.ts'
+import { createRequests, type Requests } from './request.ts'
+
+export interface Acme {
+  readonly deps: AcmeDeps
+  readonly nonces: Nonces
+  readonly requests: Requests
+  readonly accounts: Accounts
+  readonly orders: Orders
+  readonly challenges: Challenges
+  readonly finalizer: Finalizer
+  /** Removes orders that ended long enough ago, in bounded steps. @returns how many */
+  prune(): Promise<number>
+  /** What was begun is ended; nothing is begun any more. */
+  close(): Promise<void>
+}
+
+/** Kept after their end, for clients that ask late and for whoever looks into what happened. */
+const keepOrdersMs = 7 * 86_400_000
+const pruneAtOnce = 500
+const pruneSteps = 20
+
+export const createAcme = (deps: AcmeDeps): Acme => {
+  const nonces = createNonces(deps.randomBytes(32))
+  const orders = createOrders(deps)
+  const challenges = createChallenges(deps, orders)
+  const finalizer = createFinalizer(deps)
+  return {
+    deps,
+    nonces,
+    requests: createRequests(deps, nonces),
+    accounts: createAccounts(deps),
+    orders,
+    challenges,
+    finalizer,
+    prune: async () => {
+      const before = deps.clock.now() - keepOrdersMs
+      let removed = 0
+      for (let step = 0; step < pruneSteps; step++) {
+        const few = await deps.ports.orders.prune(before, pruneAtOnce)
+        removed += few
+        if (few < pruneAtOnce) break
+      }
+      return removed
+    },
+    close: async () => {
+      await Promise.all([challenges.close(), finalizer.close()])
+    },
+  }
+}

@@ -1,0 +1,154 @@
+// Challenges (RFC 8555 §7.5.1, §8): the client says that it is ready, the prober looks, the result is recorded. One probe at a time for an
+// authorization, some tries where the network may be at fault, a bound on all probes together. How a probe is made is validation/'s.
+import { acmeOrderChanged } from '../audit/acme-events.ts'
+import { messageOf } from '../base/errors.ts'
+import { leafContextOf } from '../ca/leaf-context.ts'
+import type { AcmeAuthorization, AcmeChallenge, AcmeIdentifier, AcmeProblem } from '../store/acme-port.ts'
+import type { AcmeDeps, ProbeResult } from './deps.ts'
+import { AcmeError } from './errors.ts'
+import { textOf } from './identifiers.ts'
+import { authorizationStatus, beginChallenge, endChallenge, resetChallenges } from './order.ts'
+import type { AuthorizationOf, Orders } from './orders.ts'
+import { readPayload } from './payload.ts'
+import type { AccountRequest } from './request.ts'
+
+export interface ChallengeOf extends AuthorizationOf {
+  readonly challenge: AcmeChallenge
+}
+
+export interface Challenges {
+  /** An empty payload only reads; `{}` begins. @throws AcmeError `notFound`, `rateLimited` */
+  respond(request: AccountRequest, order: string, index: number, type: string): Promise<ChallengeOf>
+  /** Waits for the probes in work; no try is begun any more. */
+  close(): Promise<void>
+}
+
+/** Probes at once, of everybody. */
+const maxProbes = 64
+const tries = 3
+const betweenTriesMs = 2000
+/** Of the other side's making now, and perhaps not in a moment. */
+const worthATry: ReadonlySet<string> = new Set(['connection', 'dns', 'tls'])
+
+interface Probe {
+  readonly request: AccountRequest
+  readonly order: string
+  readonly index: number
+  readonly authorization: AcmeAuthorization
+  readonly challenge: AcmeChallenge
+}
+
+/** Without its wildcard: what is asked for is the name itself (RFC 8555 §7.1.4). */
+export const probedIdentifier = ({ type, value }: AcmeIdentifier): AcmeIdentifier => ({
+  type,
+  value: value.startsWith('*.') ? value.slice(2) : value,
+})
+
+const find = (of: AuthorizationOf, type: string): ChallengeOf => {
+  const challenge = of.authorization.challenges.find(each => each.type === type)
+  if (challenge === undefined) throw new AcmeError('notFound', 'this account has no such challenge')
+  return { ...of, challenge }
+}
+
+export const createChallenges = (deps: AcmeDeps, orders: Orders): Challenges => {
+  // By the token of the challenge. Owned by this closure.
+  const running = new Map<string, Promise<void>>()
+  const ending = new AbortController()
+
+  const pause = (): Promise<void> =>
+    new Promise(resolve => {
+      const timer = setTimeout(resolve, betweenTriesMs)
+      ending.signal.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer)
+          resolve()
+        },
+        { once: true },
+      )
+    })
+
+  const tried = async ({ request, authorization, challenge }: Probe): Promise<ProbeResult> => {
+    const { type, token } = challenge
+    const identifier = probedIdentifier(authorization.identifier)
+    const keyAuthorization = `${token}.${request.account.thumbprint}`
+    for (let left = tries - 1; ; left--) {
+      const result = await deps.validate({ type, token, identifier, keyAuthorization })
+      if (result.ok || left === 0 || !worthATry.has(result.problem.type) || ending.signal.aborted) return result
+      await pause()
+    }
+  }
+
+  const record = async (probe: Probe, result: ProbeResult): Promise<void> => {
+    const { request, order, index, authorization, challenge } = probe
+    const at = deps.clock.now()
+    const { identifier } = authorization
+    const problem: AcmeProblem | null = result.ok ? null : { ...result.problem, identifier }
+    const facts = {
+      account: request.account.id,
+      order,
+      what: result.ok ? 'challenge_valid' : 'challenge_invalid',
+      name: textOf(identifier),
+      challenge: challenge.type,
+      ...(result.ok ? {} : { problem: `${result.problem.type}: ${result.problem.detail}`.slice(0, 300) }),
+    } as const
+    await deps.ports.orders.change(
+      order,
+      present => endChallenge(present, index, { token: challenge.token, at, problem }),
+      () => acmeOrderChanged(leafContextOf(request.call.context(), at), request.registration, facts),
+    )
+  }
+
+  const run = async (probe: Probe): Promise<void> => {
+    try {
+      await record(probe, await tried(probe))
+    } catch (error) {
+      // Ours, not the other side's: the challenge can be asked for again.
+      deps.log.error({ order: probe.order, reason: messageOf(error) }, 'a challenge was not decided')
+      await deps.ports.orders.change(probe.order, resetChallenges, null).catch(() => {})
+    } finally {
+      running.delete(probe.challenge.token)
+    }
+  }
+
+  const begin = async (request: AccountRequest, present: ChallengeOf): Promise<void> => {
+    const { order, index, challenge } = present
+    if (running.size >= maxProbes)
+      throw new AcmeError('rateLimited', 'too many challenges are being probed', { facts: { retryAfterSeconds: 10 } })
+    let begun = false
+    await deps.ports.orders.change(
+      order.id,
+      row => {
+        // What another process left in the middle begins anew.
+        const abandoned = row.authorizations.every(({ challenges }) =>
+          challenges.every(each => !running.has(each.token)),
+        )
+        const ready = abandoned ? resetChallenges(row) : row
+        const after = beginChallenge(ready, index, challenge.token)
+        begun = after !== ready
+        return after
+      },
+      null,
+    )
+    if (!begun) return
+    const probe = { request, order: order.id, index, authorization: present.authorization, challenge }
+    running.set(challenge.token, run(probe))
+  }
+
+  return {
+    respond: async (request, order, index, type) => {
+      const present = find(orders.authorization(request, order, index), type)
+      if (request.payload.length === 0) return present
+      readPayload(request.payload)
+      const status = authorizationStatus(present.authorization, present.order, deps.clock.now())
+      const asked =
+        status === 'pending' && present.challenge.status !== 'valid' && !running.has(present.challenge.token)
+      if (asked) await begin(request, present)
+      return find(orders.authorization(request, order, index), type)
+    },
+    close: async () => {
+      ending.abort()
+      await Promise.allSettled(running.values())
+    },
+  }
+}

@@ -1,0 +1,103 @@
+// Revocation by ACME (RFC 8555 §7.6): by the account that has the certificate or all of its names, or by the certificate's own key. It goes
+// the way of every revocation: feed, CRL, OCSP.
+
+import { equalBytes } from '../base/bytes.ts'
+import { isAgentCaError } from '../base/errors.ts'
+import { acmeKeyOfSpki } from '../jws/acme-jws.ts'
+import { type Certificate, parseCertificate } from '../pki/certificate.ts'
+import { type RevocationReason, revocationReasonOf } from '../pki/crl-reasons.ts'
+import { ipAddressText } from '../pki/host-names.ts'
+import { serialHex } from '../pki/serial.ts'
+import { spkiHashHex } from '../pki/spki.ts'
+import type { CertificateWithBytes } from '../store/records.ts'
+import type { AcmeDeps } from './deps.ts'
+import { AcmeError, malformed } from './errors.ts'
+import { grantedNames } from './identifiers.ts'
+import { type Payload, readPayload, requiredBytes } from './payload.ts'
+import type { AccountRequest, KeyRequest } from './request.ts'
+
+/** What subjects may say of their own certificate; the others are the CA's to say. */
+const reasons: readonly RevocationReason[] = [
+  'unspecified',
+  'keyCompromise',
+  'affiliationChanged',
+  'superseded',
+  'cessationOfOperation',
+]
+
+const reasonOf = ({ reason }: Payload): RevocationReason => {
+  if (reason === undefined || reason === null) return 'unspecified'
+  const name = typeof reason === 'number' ? revocationReasonOf(reason) : undefined
+  if (name !== undefined && reasons.includes(name)) return name
+  throw new AcmeError('badRevocationReason', `expected a reason of 0, 1, 3, 4 or 5 (${reasons.join(', ')})`)
+}
+
+interface Sought {
+  readonly certificate: Certificate
+  readonly row: CertificateWithBytes
+}
+
+/** Bytes that this CA signed, not only a serial that it knows. @throws AcmeError */
+const soughtOf = (deps: AcmeDeps, payload: Payload): Sought => {
+  const der = requiredBytes(payload, 'certificate')
+  const certificate = readCertificate(der)
+  const row = deps.certificates.get(serialHex(certificate.serial))
+  if (row === null || row.issuedAt === null || !equalBytes(row.tbs, certificate.tbs))
+    throw new AcmeError('notFound', 'this certificate is not from here')
+  return { certificate, row }
+}
+
+const readCertificate = (der: Uint8Array): Certificate => {
+  try {
+    return parseCertificate(der)
+  } catch (cause) {
+    throw malformed('certificate cannot be read: expected its DER in base64url', { cause })
+  }
+}
+
+/** All of its host names are this account's: at least one, and of the same registration. */
+const hasAllNames = (
+  deps: AcmeDeps,
+  { account, registration }: AccountRequest,
+  { certificate, row }: Sought,
+): boolean => {
+  if (row.registrationId !== registration.id || account.kid === null) return false
+  const granted = grantedNames(registration, account.names, deps.trustDomain)
+  const hosts = (certificate.subjectAltName ?? []).flatMap(name => {
+    if (name.kind === 'dns') return [`dns:${name.value.toLowerCase()}`]
+    return name.kind === 'ip' ? [`ip:${ipAddressText(name.bytes)}`] : []
+  })
+  return hosts.length > 0 && hosts.every(host => granted.has(host))
+}
+
+const checkMayRevoke = (deps: AcmeDeps, request: AccountRequest | KeyRequest, sought: Sought): void => {
+  const { certificate, row } = sought
+  if ('account' in request) {
+    if (row.instanceId === request.account.id || hasAllNames(deps, request, sought)) return
+    throw new AcmeError('unauthorized', 'this certificate is another account’s', {
+      hint: 'revoke it by its own key, or by the account that ordered it',
+    })
+  }
+  if (request.key.keyHash !== spkiHashHex(certificate.spkiDer) || acmeKeyOfSpki(certificate.spkiDer) === null)
+    throw new AcmeError('unauthorized', 'the JWS is not signed by the key of this certificate')
+  request.call.identified(`key:${request.key.keyHash}`, row.registrationId)
+}
+
+/** @throws AcmeError `alreadyRevoked`, `badRevocationReason`, `unauthorized`, `notFound`, `malformed` */
+export const revokeCertificate = async (deps: AcmeDeps, request: AccountRequest | KeyRequest): Promise<void> => {
+  const payload = readPayload(request.payload)
+  const sought = soughtOf(deps, payload)
+  checkMayRevoke(deps, request, sought)
+  const reason = reasonOf(payload)
+  const { serial, state } = sought.row
+  if (state === 'revoked') throw new AcmeError('alreadyRevoked', 'this certificate was revoked before')
+  if (sought.row.notAfter <= deps.clock.now()) throw new AcmeError('unauthorized', 'this certificate has expired')
+  const options = { context: request.call.context(), why: 'ACME', dryRun: false }
+  try {
+    await deps.revoke({ by: 'serial', value: serial }, reason, options)
+  } catch (error) {
+    if (isAgentCaError(error) && error.code === 'radius_changed')
+      throw new AcmeError('alreadyRevoked', 'this certificate was revoked before', { cause: error })
+    throw error
+  }
+}
