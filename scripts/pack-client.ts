@@ -31,6 +31,9 @@ interface Manifest {
 const libraries = { './agent': 'agent/index', './verifier': 'verifier/index' } as const
 const programs = { 'agentca-agent': 'agent/daemon/main', 'agentca-verify': 'verifier/sidecar/main' } as const
 
+/** Loaded by their names, in threads: no import leads to them. */
+const threads = ['verifier/outside/calls-thread'] as const
+
 /** What must never come along: it needs a compiler, or is the CA's own business. */
 const notForClients: ReadonlySet<string> = new Set([
   'better-sqlite3',
@@ -110,7 +113,7 @@ export const packClient = (to: string): string => {
   try {
     const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Manifest
     const bins = Object.entries(programs).filter(([, entry]) => existsSync(join(root, 'src', `${entry}.ts`)))
-    const entries = [...Object.values(libraries), ...bins.map(([, entry]) => entry)]
+    const entries = [...Object.values(libraries), ...bins.map(([, entry]) => entry), ...threads]
     const compiled = join(work, 'compiled')
     mkdirSync(compiled)
     compile(entries, compiled)

@@ -52,6 +52,11 @@ export interface AgentIdentity extends AsyncDisposable {
   tlsOptions(options: PeerOptions): PeerTlsOptions
 }
 
+const ownFetches = new WeakSet<AgentIdentity['fetch']>()
+
+/** Whether its `fetch` is this file's and nobody's around it: then the same calls may be made from its credential alone. */
+export const isCalledByCredential = ({ fetch }: Pick<AgentIdentity, 'fetch'>): boolean => ownFetches.has(fetch)
+
 /** What a test replaces. */
 export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -164,6 +169,9 @@ export const agentIdentity = async (
   })
   if (options.watch !== 'none') watch(lifelong, present, prompts)
 
+  const fetch: AgentIdentity['fetch'] = async (url, init) => present.connections().fetch(url, init)
+  ownFetches.add(fetch)
+
   return {
     current: () => present.kept().credential,
     status: present.status,
@@ -174,7 +182,7 @@ export const agentIdentity = async (
       if (present.status().state === 'following') throw renewedElsewhere(settings.dir as string)
       return prompts.ask()
     },
-    fetch: async (url, init) => present.connections().fetch(url, init),
+    fetch,
     dispatcher: clients.dispatcher,
     httpsAgent: clients.httpsAgent,
     http2: clients.http2,

@@ -2,16 +2,16 @@
 // bounded, what has no room is counted and dropped, and while the CA is away it waits longer and longer.
 import { randomBytes } from 'node:crypto'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
-import type { AgentIdentity } from '../agent/identity.ts'
 import { messageOf } from '../base/errors.ts'
 import { type Log, silentLog } from '../base/log.ts'
 import { type CallClass, classOf, told } from './call-class.ts'
 import type { Call, Judgement, JudgementHooks } from './judgement.ts'
+import type { CallingIdentity } from './outside/calls.ts'
 
 export interface DecisionReportOptions {
   readonly verifier: Pick<JudgementHooks, 'observe'>
   /** The backend's own: the CA counts what it is told as calls to this service. */
-  readonly identity: Pick<AgentIdentity, 'current' | 'fetch'>
+  readonly identity: CallingIdentity
   /** What a call is; default: the demanded scopes, and the path with its identifiers left out. Must not throw. */
   readonly classify?: (call: Call) => CallClass
   /** Above so many calls a second those that were allowed are sampled: each 16th counts for 16. Denials are always told. */

@@ -7,9 +7,10 @@ import type { Log } from '../base/log.ts'
 import { createEventStreamReader } from '../verify/event-stream.ts'
 import { encodePosition, type FeedEvent, type FeedPosition, parseFeedEvent } from '../verify/feed-event.ts'
 import type { Applied } from '../verify/revocation-state.ts'
+import type { CallingIdentity } from './outside/calls.ts'
 
 export interface FeedClientDeps {
-  readonly identity: Pick<AgentIdentity, 'current' | 'fetch' | 'onChange'>
+  readonly identity: CallingIdentity & Pick<AgentIdentity, 'onChange'>
   readonly log: Log
   readonly subscriber: string
   readonly maxStalenessSeconds: number
@@ -129,7 +130,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
     const reader = createEventStreamReader()
     let silence = setTimeout(() => stream.abort(new Error('the feed is silent')), silenceMs)
     try {
-      for await (const chunk of answer.body as AsyncIterable<Uint8Array>) {
+      for await (const chunk of answer.body) {
         clearTimeout(silence)
         silence = setTimeout(() => stream.abort(new Error('the feed is silent')), silenceMs)
         connected = true

@@ -3,16 +3,16 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Timing } from '../agent/backoff.ts'
-import type { AgentIdentity } from '../agent/identity.ts'
 import { AgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { type Cedar, loadCedar, openPolicySet, type PolicySet } from '../policy/cedar.ts'
 import { parseServedPolicies, type ServedPolicies } from '../policy/cedar-served.ts'
 import { CallRefused } from '../verify/decision.ts'
 import type { PoliciesInForce } from '../verify/feed-event.ts'
+import type { CallingIdentity } from './outside/calls.ts'
 
 export interface FollowedPoliciesDeps {
-  readonly identity: Pick<AgentIdentity, 'current' | 'fetch'>
+  readonly identity: CallingIdentity
   readonly timing: Timing
   readonly log: Log
   /** Where the last policies are kept for a start without the CA; null: nowhere. */

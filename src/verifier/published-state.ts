@@ -20,10 +20,12 @@ import {
   verifyStateHead,
 } from '../verify/signed-state.ts'
 import type { Keeper } from './keeper.ts'
+import type { CallAnswer, PublicFetch } from './outside/calls.ts'
 import { ruleOf } from './problem.ts'
 
 export interface PublishedStateDeps {
   readonly identity: { current(): Credential }
+  readonly fetch: PublicFetch
   readonly keeper: Keeper
   readonly timing: Pick<Timing, 'clock' | 'random' | 'idle'>
   readonly log: Log
@@ -63,15 +65,11 @@ const sourceOf = (credential: Credential, statusUrl: string | null): StateSource
 
 const stateUnder = (statusUrl: string): URL => new URL('state/', statusUrl.endsWith('/') ? statusUrl : `${statusUrl}/`)
 
-const fetchBytes = async (url: URL, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> => {
-  const answer = await fetch(url, { signal: AbortSignal.any([signal, AbortSignal.timeout(deadlineMs)]) })
-  if (answer.status !== 200 || answer.body === null) {
-    await answer.body?.cancel()
-    throw new AgentCaError('state_unreachable', `${url} answered ${answer.status}`)
-  }
+const readBytes = async (url: URL, maxBytes: number, { status, body }: CallAnswer): Promise<Uint8Array> => {
+  if (status !== 200 || body === null) throw new AgentCaError('state_unreachable', `${url} answered ${status}`)
   const parts: Uint8Array[] = []
   let size = 0
-  for await (const part of answer.body as AsyncIterable<Uint8Array>) {
+  for await (const part of body) {
     size += part.length
     if (size > maxBytes) throw new AgentCaError('state_malformed', `${url} has more than ${maxBytes} bytes`)
     parts.push(part)
@@ -79,15 +77,30 @@ const fetchBytes = async (url: URL, maxBytes: number, signal: AbortSignal): Prom
   return Buffer.concat(parts)
 }
 
+/** @param ended ends it before its time */
+const createFetchBytes =
+  (fetch: PublicFetch, ended: AbortSignal) =>
+  async (url: URL, maxBytes: number): Promise<Uint8Array> => {
+    const enough = new AbortController()
+    try {
+      const signal = AbortSignal.any([ended, enough.signal, AbortSignal.timeout(deadlineMs)])
+      return await readBytes(url, maxBytes, await fetch(url, { signal }))
+    } finally {
+      // An answer that was not wanted to its end must not hold its connection.
+      enough.abort()
+    }
+  }
+
 export const startPublishedStatePolling = (deps: PublishedStateDeps): PublishedStatePolling => {
   const { identity, keeper, timing, log } = deps
   const ended = new AbortController()
   const { signal } = ended
+  const fetchBytes = createFetchBytes(deps.fetch, signal)
 
   const readHead = async ({ base, caId, logKeySpki }: StateSource): Promise<StateHead> => {
     const [note, json] = await Promise.all(
       ['head', 'head.json'].map(async name =>
-        Buffer.from(await fetchBytes(new URL(name, base), maxHeadBytes, signal)).toString('utf8'),
+        Buffer.from(await fetchBytes(new URL(name, base), maxHeadBytes)).toString('utf8'),
       ),
     )
     const trust = { caId, logKeySpki, notOlderThan: keeper.notOlderThan(), now: keeper.now() }
@@ -102,12 +115,12 @@ export const startPublishedStatePolling = (deps: PublishedStateDeps): PublishedS
 
   const deltaEvents = async function* ({ base }: StateSource, head: StateHead, deltas: readonly DeltaFile[]) {
     for (const file of deltas) {
-      const bytes = await fetchBytes(new URL(file.name, base), file.bytes, signal)
+      const bytes = await fetchBytes(new URL(file.name, base), file.bytes)
       yield* readDeltaFile(bytes, file, head.epoch)
     }
   }
   const snapshotEvents = async function* ({ base }: StateSource, head: StateHead, file: SnapshotFile) {
-    const bytes = await fetchBytes(new URL(file.name, base), file.bytes, signal)
+    const bytes = await fetchBytes(new URL(file.name, base), file.bytes)
     yield* readSnapshotFile(bytes, file, head.epoch)
   }
   const applyAll = async (events: AsyncIterable<FeedEvent>, apply: (event: FeedEvent) => string): Promise<void> => {

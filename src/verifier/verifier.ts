@@ -25,6 +25,8 @@ import { type CallRequest, createJudging, type Demand, type JudgementHooks } fro
 import { createKeeper } from './keeper.ts'
 import { createMiddleware, type Middleware } from './middleware.ts'
 import { type AgentVerifierOptions, readVerifierOptions } from './options.ts'
+import { callInThisThread, type Outside, type OutsideDeps } from './outside/calls.ts'
+import { callInThread } from './outside/thread.ts'
 import { createProofs } from './proof.ts'
 import { startPublishedStatePolling } from './published-state.ts'
 
@@ -76,18 +78,22 @@ const expireMs = 600_000
 /** What a test replaces. */
 export interface VerifierSurroundings {
   readonly timing: Timing
+  /** How the CA is called; default: by the identity itself, in this thread. */
+  readonly outside?: (deps: OutsideDeps) => Outside
 }
 
 /** @throws AgentCaError `option_invalid` */
 export const agentVerifier = async (
   options: AgentVerifierOptions,
-  { timing }: VerifierSurroundings = { timing: systemTiming },
+  { timing, outside = callInThisThread }: VerifierSurroundings = { timing: systemTiming, outside: callInThread },
 ): Promise<AgentVerifier> => {
   const settings = readVerifierOptions(options)
   const { identity, log = silentLog, onRefused } = options
   const { clock } = timing
   const keeper = createKeeper({ clock, log, policy: settings, directory: options.stateDirectory ?? null })
 
+  const calling = outside({ identity, timing, log })
+  const caller = { ...identity, fetch: calling.fetch }
   const trust = followTrust({ identity, log, kept: keeper.bundlePem() })
   const connections = createConnections(trust.current)
   const proofs = createProofs(trust.current)
@@ -95,7 +101,7 @@ export const agentVerifier = async (
   const conditions =
     options.conditions === true
       ? await createConditions({
-          identity,
+          identity: caller,
           timing,
           now: keeper.now,
           log,
@@ -117,7 +123,8 @@ export const agentVerifier = async (
       if (conditional !== undefined) conditions?.checkAgain(peer, conditional)
     },
   )
-  const report = options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity, log }, timing)
+  const report =
+    options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity: caller, log }, timing)
   if (onRefused !== undefined)
     judging.observe(({ rule, peer }) => {
       if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
@@ -148,7 +155,7 @@ export const agentVerifier = async (
     return applied
   }
   const feed = startFeedClient({
-    identity,
+    identity: caller,
     log,
     subscriber: options.subscriber ?? identity.current().facts.instance,
     maxStalenessSeconds: Math.ceil(settings.maxStalenessMs / 1000),
@@ -158,6 +165,7 @@ export const agentVerifier = async (
   })
   const published = startPublishedStatePolling({
     identity,
+    fetch: calling.fetchPublic,
     keeper,
     timing,
     log,
@@ -246,7 +254,7 @@ export const agentVerifier = async (
       unfollow()
       calls.close()
       await Promise.all([feed.close(), published.close(), conditions?.close(), report?.[Symbol.asyncDispose]()])
-      await keeper.save()
+      await Promise.all([calling[Symbol.asyncDispose](), keeper.save()])
     },
   }
 }

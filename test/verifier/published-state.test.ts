@@ -45,6 +45,7 @@ const identity = {
 const start = (kept: string | null = null): void => {
   keeper = createKeeper({ clock: timing.clock, log, policy, directory: kept })
   polling = startPublishedStatePolling({
+    fetch: (url, call) => fetch(url, call),
     identity,
     keeper,
     timing,
