@@ -5,12 +5,12 @@ import { printable } from '../base/printable.ts'
 import { parseOnePem } from '../pki/pem.ts'
 import { parseSerialHex } from '../pki/serial.ts'
 import type { CertificateAnswer, IdentityAnswer } from '../schema/admin-answers.ts'
-import { type AdminClient, everyPage } from './admin-client.ts'
+import { everyPage } from './admin-client.ts'
+import { exportCommand, releasedPem } from './cert-export.ts'
 import { certificatePem, readCertificates } from './certificate-files.ts'
 import { certificateReportView, reportCertificate } from './certificate-report.ts'
 import { withDryRun } from './confirmation.ts'
-import { CliError } from './errors.ts'
-import { readInputText, writeOutput } from './files.ts'
+import { readInputText } from './files.ts'
 import type { CommandIo } from './io.ts'
 import { certificateDetailView, certificateView } from './live-things.ts'
 import { online } from './online.ts'
@@ -105,21 +105,11 @@ const showCommand = (io: CommandIo): Command =>
     new Command('show').description('one certificate and how it came about').argument('<serial>', '', parseSerialHex),
     async ({ client, format }, serial) => {
       const detail = await client.call('certificatesShow', { params: { serial } })
-      if (format === 'pem') await writeReleased(io, detail.certificate, serial)
+      if (format === 'pem') io.out(releasedPem(detail.certificate, serial))
       else writeOne(io, format, detail, certificateDetailView)
     },
     withPem,
   )
-
-const releasedPem = (certificate: string | null, serial: string): string => {
-  if (certificate !== null) return certificate
-  throw new CliError('usage', `${serial} was never released: there is no certificate`, {
-    hint: `agentca cert show ${serial}`,
-  })
-}
-
-const writeReleased = async (io: CommandIo, certificate: string | null, serial: string): Promise<void> =>
-  io.out(releasedPem(certificate, serial))
 
 const inspectCommand = (io: CommandIo): Command => {
   const command = withOutput(new Command('inspect'), withPem)
@@ -151,42 +141,6 @@ const revokeCommand = (io: CommandIo): Command =>
       new Command('revoke').description('revoke one certificate for good').argument('<serial>', '', parseSerialHex),
     ),
     (session, serial) => performRevocation(session, { by: 'serial', value: serial }, `agentca cert revoke ${serial}`),
-  )
-
-interface ExportOptions {
-  readonly chain?: true
-  readonly der?: true
-  readonly file?: string
-}
-
-const fetchReleased = async (client: AdminClient, serial: string) => {
-  const { certificate, chain } = await client.call('certificatesShow', { params: { serial } })
-  return { certificate: releasedPem(certificate, serial), chain }
-}
-
-const exportCommand = (io: CommandIo): Command =>
-  online<ExportOptions, [string]>(
-    io,
-    new Command('export')
-      .description('the certificate itself, into a file or onto standard output')
-      .argument('<serial>', '', parseSerialHex)
-      .option('--chain', 'with the certificates of its issuers')
-      .addOption(new Option('--der', 'binary, into a file').conflicts('chain'))
-      .option('--file <file>', 'write there; a file that exists is not overwritten'),
-    async ({ client, options }, serial) => {
-      if (options.der === true && options.file === undefined)
-        throw new CliError('usage', '--der needs --file: standard output is text')
-      const { certificate, chain } = await fetchReleased(client, serial)
-      const content =
-        options.der === true
-          ? parseOnePem(certificate, 'CERTIFICATE')
-          : options.chain === true
-            ? certificate + chain
-            : certificate
-      if (options.file !== undefined) writeOutput(io, options.file, content)
-      else io.out(content as string)
-    },
-    ['pem'],
   )
 
 export const certCommand = (io: CommandIo): Command =>

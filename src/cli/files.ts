@@ -41,13 +41,13 @@ export const readSecret = async (io: CommandIo, name: string): Promise<string> =
   return secret
 }
 
-/** Never over a file that is there. @throws CliError file_not_written */
-export const writeOutput = (io: CommandIo, name: string, content: string | Uint8Array): void => {
+/** Never over a file that is there. @param mode of what holds a secret: 0o600 @throws CliError file_not_written */
+export const writeOutput = (io: CommandIo, name: string, content: string | Uint8Array, mode = 0o666): void => {
   const path = resolve(io.cwd, name)
   if (existsSync(path))
     throw new CliError('file_not_written', `${name} exists already`, { hint: 'remove it, or name another file' })
   try {
-    writeFileSync(path, content, { flag: 'wx' })
+    writeFileSync(path, content, { flag: 'wx', mode })
   } catch (error) {
     throw new CliError('file_not_written', `cannot write ${name}: ${messageOf(error)}`)
   }

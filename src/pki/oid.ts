@@ -46,6 +46,19 @@ export const oidOf = {
   // Content types: RFC 5652.
   pkcs7Data: '1.2.840.113549.1.7.1',
   pkcs7SignedData: '1.2.840.113549.1.7.2',
+  pkcs7EncryptedData: '1.2.840.113549.1.7.6',
+
+  // PKCS#12 and what protects it: RFC 7292, RFC 2985, RFC 8018; and the attribute by which Java knows a trust anchor.
+  pkcs8ShroudedKeyBag: '1.2.840.113549.1.12.10.1.2',
+  certBag: '1.2.840.113549.1.12.10.1.3',
+  x509CertificateType: '1.2.840.113549.1.9.22.1',
+  friendlyName: '1.2.840.113549.1.9.20',
+  localKeyId: '1.2.840.113549.1.9.21',
+  javaTrustedKeyUsage: '2.16.840.1.113894.746875.1.1',
+  pbes2: '1.2.840.113549.1.5.13',
+  pbkdf2: '1.2.840.113549.1.5.12',
+  hmacWithSha256: '1.2.840.113549.2.9',
+  aes256Cbc: '2.16.840.1.101.3.4.1.42',
 
   // Extensions: RFC 5280 §4.2 and §5.2, RFC 9608.
   subjectKeyIdentifier: '2.5.29.14',
