@@ -155,42 +155,54 @@ const refuseFailures = (tests: readonly PolicyTestResult[]): void => {
   })
 }
 
-/** @throws PolicyError where the version in force cannot be evaluated: a server that granted by anything else would be worse than none */
-export const openPolicyAuthority = async (deps: PolicyAuthorityDeps): Promise<PolicyAuthority> => {
-  const { clock, policies, log } = deps
+/** The policies in force, and when time alone changes what follows from them. Follows the ledger. */
+interface InForce {
+  readonly current: ActivePolicies | null
+  enforce(version: PolicyVersion, evaluator: PolicyEvaluator, at: number): void
+  /** null: never. */
+  due: number | null
+}
 
-  const evaluatorOf = async (files: PolicyFiles) => {
-    const cedar = await loadCedar()
-    const compiled = compilePolicies(cedar, files)
-    return {
-      ...compiled,
-      evaluator: compiled.policies === null ? null : createPolicyEvaluator(cedar, compiled.policies),
-    }
+const createInForce = (): InForce => {
+  // Owned by this closure.
+  let current: ActivePolicies | null = null
+  const state = {
+    due: null as number | null,
+    get current() {
+      return current
+    },
+    enforce: (version: PolicyVersion, evaluator: PolicyEvaluator, at: number): void => {
+      const before = current
+      current = { version, evaluator }
+      state.due = evaluator.nextChange(at)
+      if (before !== null && before.evaluator !== evaluator) before.evaluator[Symbol.dispose]()
+    },
   }
+  return state
+}
 
-  // Owned by this closure; follows the ledger.
-  let inForce: ActivePolicies | null = null
-  let due: number | null = null
-  const enforce = (version: PolicyVersion, evaluator: PolicyEvaluator, at: number): void => {
-    const before = inForce
-    inForce = { version, evaluator }
-    due = evaluator.nextChange(at)
-    if (before !== null && before.evaluator !== evaluator) before.evaluator[Symbol.dispose]()
+const evaluatorOf = async (files: PolicyFiles) => {
+  const cedar = await loadCedar()
+  const compiled = compilePolicies(cedar, files)
+  return {
+    ...compiled,
+    evaluator: compiled.policies === null ? null : createPolicyEvaluator(cedar, compiled.policies),
   }
-  const stored = policies.active()
-  if (stored !== null) {
-    const { evaluator, faults } = await evaluatorOf(stored.files)
-    refuseFaults(faults)
-    policies.provide(stored.id, resolverOf(evaluator!))
-    enforce(stored, evaluator!, clock.now())
-    // What time changed while nobody was here.
-    due = clock.now()
-  }
+}
 
-  const planned = async (files: PolicyFiles) => {
+interface Planned {
+  readonly plan: PolicyPlan
+  /** null where there are errors. */
+  readonly evaluator: PolicyEvaluator | null
+}
+
+const createPlanning =
+  (deps: PolicyAuthorityDeps, inForce: InForce) =>
+  async (files: PolicyFiles): Promise<Planned> => {
+    const { clock } = deps
     const { faults, policies: found, evaluator } = await evaluatorOf(files)
     const at = clock.now()
-    const active = inForce?.version.id ?? null
+    const active = inForce.current?.version.id ?? null
     if (evaluator === null || found === null)
       return { plan: { hash: '', active, faults, tests: [], differences: [] }, evaluator }
     const find = (kind: 'agent' | 'service', name: string) => {
@@ -206,11 +218,74 @@ export const openPolicyAuthority = async (deps: PolicyAuthorityDeps): Promise<Po
         await turn()
         begun = clock.monotonic()
       }
-      const difference = differenceOf(registration, inForce?.evaluator ?? null, evaluator, at)
+      const difference = differenceOf(registration, inForce.current?.evaluator ?? null, evaluator, at)
       if (difference !== null) differences.push(difference)
     }
     return { plan: { hash: found.hash, active, faults, tests, differences }, evaluator }
   }
+
+/** One at a time: what comes into force goes through all registrations, in steps. @throws CaError `conflict` for a second one */
+const createTurns = () => {
+  let isTaken = false
+  return {
+    get isTaken() {
+      return isTaken
+    },
+    take: async <T>(work: () => Promise<T>): Promise<T> => {
+      if (isTaken)
+        throw new CaError('conflict', 'other policies are coming into force at this moment', {
+          hint: 'agentca policy list says when they are; then look again: agentca policy diff',
+        })
+      isTaken = true
+      try {
+        return await work()
+      } finally {
+        isTaken = false
+      }
+    },
+  }
+}
+
+/** What was interrupted, by the end of the process or a ledger that could not be written, is brought to its end. */
+const createFinishing =
+  ({ clock, policies, log }: PolicyAuthorityDeps, inForce: InForce) =>
+  async (): Promise<void> => {
+    const unfinished = policies.rolling()
+    if (unfinished === null) return
+    const { evaluator, faults } = await evaluatorOf(unfinished.files)
+    refuseFaults(faults)
+    const at = clock.now()
+    const { id, hash, why } = unfinished
+    const done = await policies.activate({
+      version: id,
+      expected: policies.active()?.id ?? null,
+      resolve: resolverOf(evaluator!),
+      at,
+      stepLeaf: (version, changes) => events.scopesChanged({ at, who }, { version, changes }),
+      leaf: (from, to, changes) =>
+        events.policyActivated({ at, who }, { from, to, hash, why: why ?? undefined, changes }),
+    })
+    inForce.enforce(done.version, evaluator!, at)
+    log.info({ version: id }, 'policies that were interrupted while they came into force are in force now')
+  }
+
+/** @throws PolicyError where the version in force cannot be evaluated: a server that granted by anything else would be worse than none */
+export const openPolicyAuthority = async (deps: PolicyAuthorityDeps): Promise<PolicyAuthority> => {
+  const { clock, policies, log } = deps
+  const inForce = createInForce()
+  const turns = createTurns()
+  const planned = createPlanning(deps, inForce)
+  const finish = createFinishing(deps, inForce)
+  const stored = policies.active()
+  if (stored !== null) {
+    const { evaluator, faults } = await evaluatorOf(stored.files)
+    refuseFaults(faults)
+    policies.provide(stored.id, resolverOf(evaluator!))
+    inForce.enforce(stored, evaluator!, clock.now())
+    // What time changed while nobody was here.
+    inForce.due = clock.now()
+  }
+  await finish()
 
   const activate = async (
     version: number | null,
@@ -219,7 +294,7 @@ export const openPolicyAuthority = async (deps: PolicyAuthorityDeps): Promise<Po
   ): Promise<PolicyApplied> => {
     if (why !== undefined) checkText('why', why)
     const { plan, evaluator } = await planned(files)
-    let isInForce = false
+    let isNeeded = false
     try {
       refuseFaults(plan.faults)
       refuseFailures(plan.tests)
@@ -231,43 +306,52 @@ export const openPolicyAuthority = async (deps: PolicyAuthorityDeps): Promise<Po
         expected: plan.active,
         resolve: resolverOf(evaluator),
         at,
+        stepLeaf: (to, changes) => events.scopesChanged(leafContextOf(context, at), { version: to, changes }),
         leaf: (from, to, changes) =>
           events.policyActivated(leafContextOf(context, at), { from, to, hash, why, changes }),
       })
-      isInForce = true
-      enforce(done.version, evaluator, at)
+      isNeeded = true
+      inForce.enforce(done.version, evaluator, at)
       return { plan, version: done.version, changes: done.changes }
     } finally {
-      if (!isInForce) evaluator?.[Symbol.dispose]()
+      // Interrupted between steps: registrations that were reached follow it until it is finished.
+      isNeeded ||= policies.rolling() !== null
+      if (!isNeeded) evaluator?.[Symbol.dispose]()
     }
   }
 
   return {
-    active: () => inForce,
+    active: () => inForce.current,
     plan: async files => {
       const { plan, evaluator } = await planned(files)
       evaluator?.[Symbol.dispose]()
       return plan
     },
-    apply: (files, options) => activate(null, files, options),
+    apply: (files, options) => turns.take(() => activate(null, files, options)),
     rollback: async (id, options) => {
       const version = policies.get(id)
       if (version === null)
         throw new CaError('not_found', `there are no policies of version ${id}`, { hint: 'agentca policy list' })
-      if (version.active)
+      // Over others that were interrupted the one in force is put in force again.
+      if (version.active && policies.rolling() === null)
         throw new CaError('conflict', `policies ${id} are in force already`, { hint: 'agentca policy list' })
-      return activate(id, version.files, options)
+      return turns.take(() => activate(id, version.files, options))
     },
     refreshIfDue: async () => {
-      const at = clock.now()
-      if (inForce === null || due === null || at < due) return
-      const next = inForce.evaluator.nextChange(at)
-      const changes = await policies.refresh({
-        at,
-        leaf: (version, changed) => events.scopesChanged({ at, who }, { version, changes: changed }),
+      if (turns.isTaken) return
+      await turns.take(async () => {
+        await finish()
+        const at = clock.now()
+        const { current, due } = inForce
+        if (current === null || due === null || at < due) return
+        const next = current.evaluator.nextChange(at)
+        const changes = await policies.refresh({
+          at,
+          leaf: (version, changed) => events.scopesChanged({ at, who }, { version, changes: changed }),
+        })
+        inForce.due = next
+        if (changes.length > 0) log.info({ registrations: changes.length }, 'scopes changed by time alone')
       })
-      due = next
-      if (changes.length > 0) log.info({ registrations: changes.length }, 'scopes changed by time alone')
     },
   }
 }

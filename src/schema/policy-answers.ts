@@ -44,7 +44,8 @@ export const whyQuery = z.strictObject({
 
 export interface PolicyVersionAnswer {
   readonly version: number
-  readonly state: 'active' | 'earlier'
+  /** `unfinished`: coming into force, or interrupted meanwhile; it is finished by itself. */
+  readonly state: 'active' | 'earlier' | 'unfinished'
   readonly hash: string
   readonly author: string
   readonly why: string | null

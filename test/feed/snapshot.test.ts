@@ -52,7 +52,8 @@ describe('a snapshot', () => {
   it('says once which policies are in force', async () => {
     const { ledger } = await withRevoked(1)
     const version = { hash: 'abcd', files: {}, author: 'root', why: null }
-    const request = { version, expected: null, resolve: () => [], at: w.now, leaf: () => w.leaf('policy_applied') }
+    const leaves = { stepLeaf: () => w.leaf('scopes_changed'), leaf: () => w.leaf('policy_activated') }
+    const request = { version, expected: null, resolve: () => [], at: w.now, ...leaves }
     await ledger.policies.activate(request)
     const events = eventsOf(await takeSnapshot(ledger.feed, w.now))
     expect(events.flatMap(({ policies = [] }) => policies)).toEqual([{ version: 1, hash: 'abcd' }])

@@ -8,8 +8,9 @@ const draft = (hash: string): PolicyDraft => ({ hash, files: { 'a.cedar': hash }
 const readers: ResolveScopes = ({ roles }) => (roles.includes('clerk') ? ['orders:read'] : [])
 const everybody: ResolveScopes = () => ['orders:read', 'orders:write']
 
+const leaves = { stepLeaf: () => w.leaf('scopes_changed'), leaf: () => w.leaf('policy_activated') }
 const activate = (ledger: Ledger, version: PolicyDraft | number, resolve: ResolveScopes, expected: number | null) =>
-  ledger.policies.activate({ version, resolve, expected, at: w.now, leaf: () => w.leaf('policy_activated') })
+  ledger.policies.activate({ version, resolve, expected, at: w.now, ...leaves })
 
 const scopesOf = (ledger: Ledger, name: string) => ledger.registrations.find('agent', name)?.scopes
 const setRoles = (ledger: Ledger, name: string, roles: readonly string[]) =>
@@ -139,4 +140,100 @@ describe('policies', () => {
     await w.addAgent(again, 'billing')
     await again.close()
   })
+})
+
+describe('policies for a fleet', () => {
+  const fleet = async (ledger: Ledger, size: number): Promise<void> => {
+    await w.makeWorld(ledger)
+    await Promise.all(Array.from({ length: size }, (_, i) => w.addAgent(ledger, `member-${i}`)))
+  }
+  const everyScopes = (ledger: Ledger): ReadonlySet<string> => {
+    using snapshot = ledger.feed.snapshot(w.now)
+    return new Set(snapshot.registrations(100_000).map(({ scopes }) => scopes.join()))
+  }
+
+  it('come into force beside everything else: 20,000 registrations in small steps, others are answered in between', async () => {
+    using file = w.temporaryDatabase()
+    const ledger = w.makeLedger(file.path)
+    await fleet(ledger, 20_000)
+    await w.addAgent(ledger, 'billing')
+    // What came with each commit, as the feed hears of it.
+    const steps: number[] = []
+    let head = ledger.feed.head().n
+    const stop = ledger.feed.onAppend(() => {
+      const { n } = ledger.feed.head()
+      steps.push(n - head)
+      head = n
+    })
+    let answered = 0
+    let isOver = false
+    const others = (async () => {
+      while (!isOver) {
+        await setRoles(ledger, 'billing', [`r${answered}`])
+        answered++
+      }
+    })()
+    const activating = activate(ledger, draft('one'), everybody, null)
+    await w.addAgent(ledger, 'comes-meanwhile')
+    const { changes } = await activating
+    isOver = true
+    await others
+    stop()
+    expect(changes.length).toBeGreaterThanOrEqual(20_000)
+    expect(everyScopes(ledger)).toEqual(new Set(['orders:read,orders:write']))
+    // Of 401 steps at least each fourth one had somebody else's turn after it.
+    expect(answered).toBeGreaterThan(100)
+    expect(Math.max(...steps)).toBeLessThan(200)
+    await ledger.close()
+  }, 120_000)
+
+  it('leave registrations with those they have reached when they are interrupted, whatever changes then, until they are finished', async () => {
+    using file = w.temporaryDatabase()
+    let commits: number | null = null
+    const ledger = w.makeLedger(file.path, {
+      before: point => {
+        if (point === 'commit' && commits !== null && --commits < 0) throw new Error('disk I/O error')
+      },
+    })
+    await fleet(ledger, 250)
+    const { version: first } = await activate(ledger, draft('one'), readers, null)
+    commits = 2
+    await expect(activate(ledger, draft('two'), everybody, first.id)).rejects.toMatchObject({ code: 'store_failed' })
+    commits = null
+    expect(ledger.policies.active()?.id).toBe(first.id)
+    expect(ledger.policies.rolling()).toMatchObject({ hash: 'two', active: false, unfinished: true })
+    expect(everyScopes(ledger)).toEqual(new Set(['', 'orders:read,orders:write']))
+    // As far as they came: with their scopes; the others by the version before.
+    const [reached, other] = ['member-0', 'member-249']
+    for (const name of [reached!, other!]) await setRoles(ledger, name, ['clerk'])
+    expect([scopesOf(ledger, reached!), scopesOf(ledger, other!)]).toEqual([
+      ['orders:read', 'orders:write'],
+      ['orders:read'],
+    ])
+    await ledger.close()
+
+    const again = w.makeLedger(file.path)
+    const { id } = again.policies.rolling()!
+    await activate(again, id, everybody, first.id)
+    expect([again.policies.active()?.id, again.policies.rolling()]).toEqual([id, null])
+    expect(everyScopes(again)).toEqual(new Set(['orders:read,orders:write']))
+    await again.close()
+  }, 120_000)
+
+  it('give way to others that are put in force instead of finishing them', async () => {
+    let commits: number | null = null
+    const ledger = w.makeLedger(':memory:', {
+      before: point => {
+        if (point === 'commit' && commits !== null && --commits < 0) throw new Error('disk I/O error')
+      },
+    })
+    await fleet(ledger, 150)
+    const { version: first } = await activate(ledger, draft('one'), readers, null)
+    commits = 1
+    await expect(activate(ledger, draft('two'), everybody, first.id)).rejects.toMatchObject({ code: 'store_failed' })
+    commits = null
+    await activate(ledger, first.id, readers, first.id)
+    expect([ledger.policies.active()?.id, ledger.policies.rolling()]).toEqual([first.id, null])
+    expect(everyScopes(ledger)).toEqual(new Set(['']))
+  }, 120_000)
 })

@@ -29,7 +29,7 @@ const maxListed = 1000
 
 const versionAnswer = (version: Omit<PolicyVersion, 'files'>): PolicyVersionAnswer => ({
   version: version.id,
-  state: version.active ? 'active' : 'earlier',
+  state: version.unfinished ? 'unfinished' : version.active ? 'active' : 'earlier',
   hash: version.hash,
   author: version.author,
   why: version.why,

@@ -8,9 +8,10 @@ import { schema003 } from './schema-003.ts'
 import { schema004 } from './schema-004.ts'
 import { schema005 } from './schema-005.ts'
 import { schema006 } from './schema-006.ts'
+import { schema007 } from './schema-007.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
-const migrations: readonly string[] = [schema001, schema002, schema003, schema004, schema005, schema006]
+const migrations: readonly string[] = [schema001, schema002, schema003, schema004, schema005, schema006, schema007]
 
 export const currentVersion = migrations.length
 

@@ -1,5 +1,5 @@
-// The policies port: versions of the policies, and the recomputation of every registration's scopes in the transaction that changes what
-// they follow from.
+// The policies port: versions of the policies, and the scopes that follow from them for every registration. A fleet of any size gets them
+// in steps, a transaction each; the last one puts the version in force.
 import { StoreError } from '../errors.ts'
 import type { PoliciesPort, PolicyDraft, PolicyVersion, ResolveScopes, ScopeChange } from '../policies-port.ts'
 import type { Registration } from '../records.ts'
@@ -17,6 +17,7 @@ interface VersionRow {
   readonly created_at: number
   readonly activated_at: number
   readonly active: number
+  readonly rolled_to: number | null
 }
 
 const summaryOf = (row: Omit<VersionRow, 'files'>): Omit<PolicyVersion, 'files'> => ({
@@ -27,6 +28,7 @@ const summaryOf = (row: Omit<VersionRow, 'files'>): Omit<PolicyVersion, 'files'>
   createdAt: row.created_at,
   activatedAt: row.activated_at,
   active: row.active === 1,
+  unfinished: row.rolled_to !== null,
 })
 
 const versionOf = (row: VersionRow | undefined): PolicyVersion | null =>
@@ -42,41 +44,106 @@ export const createPolicies = (parts: Parts): PoliciesPort => {
     list: ({ before = Number.MAX_SAFE_INTEGER, limit }) =>
       db
         .all<Omit<VersionRow, 'files'>>(
-          `SELECT id, hash, author, why, created_at, activated_at, active FROM policy_version WHERE id < ?
+          `SELECT id, hash, author, why, created_at, activated_at, active, rolled_to FROM policy_version WHERE id < ?
            ORDER BY id DESC LIMIT ?`,
           before,
           limit,
         )
         .map(summaryOf),
     provide: scopes.provide,
-    activate: ({ version, expected, resolve, at, leaf }) =>
-      commit.write(() => {
-        const from = activeVersion(db)
-        if (from !== expected)
-          throw new StoreError('conflict', `policies ${from ?? 'none'} are in force, expected ${expected ?? 'none'}`, {
-            hint: 'look again: agentca policy diff',
-          })
-        const to = typeof version === 'number' ? version : insert(parts, version, at)
-        if (get(to) === null) throw new StoreError('not_found', `there are no policies of version ${to}`)
-        db.run('UPDATE policy_version SET active = 0 WHERE active = 1')
-        db.run('UPDATE policy_version SET active = 1, activated_at = ? WHERE id = ?', at, to)
-        // If this transaction is undone, so is the version: nobody asks for it then.
-        scopes.provide(to, resolve)
-        const changes = recompute(parts, resolve, at)
-        const stored = get(to)!
-        journal.feed('policy', at, { version: to, hash: stored.hash })
-        journal.leaf(leaf(from, to, changes))
-        return { version: stored, changes }
-      }),
-    refresh: ({ at, leaf }) =>
-      commit.write(() => {
-        const version = activeVersion(db)
-        if (version === null) return []
-        const changes = recompute(parts, scopes.of, at)
-        if (changes.length > 0) journal.leaf(leaf(version, changes))
-        return changes
-      }),
+    rolling: () => versionOf(db.get<VersionRow>('SELECT * FROM policy_version WHERE rolled_to IS NOT NULL')),
+    activate: async command => {
+      let step = await commit.write(() => stepOf(parts, command, begin(parts, command), 0, []))
+      // A transaction each: others have their turn, and what is rolled back is one step.
+      while (step.version === null) {
+        const { to, after, changes } = step
+        step = await commit.write(() => stepOf(parts, command, to, after, changes))
+      }
+      return { version: step.version, changes: step.changes }
+    },
+    refresh: async ({ at, leaf }) => {
+      const changes: ScopeChange[] = []
+      let after: number | null = 0
+      while (after !== null) {
+        const from: number = after
+        after = await commit.write(() => {
+          const version = activeVersion(db)
+          if (version === null) return null
+          const page = pageAfter(parts, from)
+          const changed = rescopeAll(parts, page, scopes.of, at)
+          if (changed.length > 0) journal.leaf(leaf(version, changed))
+          changes.push(...changed)
+          return page.length < pageSize ? null : page.at(-1)!.id
+        })
+      }
+      return changes
+    },
   }
+}
+
+type Activation = Parameters<PoliciesPort['activate']>[0]
+
+/** @returns the version that comes into force from now on, in the place of any other that was about to */
+const begin = (parts: Parts, { version, expected, resolve, at }: Activation): number => {
+  const { db, scopes } = parts
+  checkExpected(db, expected)
+  const to = typeof version === 'number' ? version : insert(parts, version, at)
+  if (db.get('SELECT id FROM policy_version WHERE id = ?', to) === undefined)
+    throw new StoreError('not_found', `there are no policies of version ${to}`)
+  db.run('UPDATE policy_version SET rolled_to = NULL WHERE rolled_to IS NOT NULL')
+  db.run('UPDATE policy_version SET rolled_to = 0 WHERE id = ?', to)
+  // If this transaction is undone, so is the version: nobody asks for it then.
+  scopes.provide(to, resolve)
+  return to
+}
+
+const checkExpected = (db: Parts['db'], expected: number | null): void => {
+  const from = activeVersion(db)
+  if (from === expected) return
+  throw new StoreError('conflict', `policies ${from ?? 'none'} are in force, expected ${expected ?? 'none'}`, {
+    hint: 'look again: agentca policy diff',
+  })
+}
+
+interface Step {
+  readonly to: number
+  /** Registration that was reached. */
+  readonly after: number
+  /** So far. */
+  readonly changes: readonly ScopeChange[]
+  /** null: there are more. */
+  readonly version: PolicyVersion | null
+}
+
+/** The last one puts the version in force, in the same transaction. */
+const stepOf = (
+  parts: Parts,
+  { expected, resolve, at, leaf, stepLeaf }: Activation,
+  to: number,
+  after: number,
+  before: readonly ScopeChange[],
+): Step => {
+  const { db, journal } = parts
+  checkExpected(db, expected)
+  if (db.get('SELECT id FROM policy_version WHERE id = ? AND rolled_to IS NOT NULL', to) === undefined)
+    throw new StoreError('conflict', `others than policies ${to} are about to come into force`, {
+      hint: 'look again: agentca policy diff',
+    })
+  const page = pageAfter(parts, after)
+  const changed = rescopeAll(parts, page, resolve, at)
+  const changes = [...before, ...changed]
+  if (page.length === pageSize) {
+    const last = page.at(-1)!.id
+    db.run('UPDATE policy_version SET rolled_to = ? WHERE id = ?', last, to)
+    if (changed.length > 0) journal.leaf(stepLeaf(to, changed))
+    return { to, after: last, changes, version: null }
+  }
+  db.run('UPDATE policy_version SET active = 0 WHERE active = 1')
+  db.run('UPDATE policy_version SET active = 1, rolled_to = NULL, activated_at = ? WHERE id = ?', at, to)
+  const stored = versionOf(db.get<VersionRow>('SELECT * FROM policy_version WHERE id = ?', to))!
+  journal.feed('policy', at, { version: to, hash: stored.hash })
+  journal.leaf(leaf(expected, to, changes))
+  return { to, after, changes, version: stored }
 }
 
 const insert = ({ db }: Parts, { hash, files, author, why }: PolicyDraft, at: number): number =>
@@ -90,7 +157,8 @@ const insert = ({ db }: Parts, { hash, files, author, why }: PolicyDraft, at: nu
     at,
   ).row
 
-const pageSize = 500
+/** So many are changed, told and signed for within a few milliseconds: everybody else has their turn after that. */
+const pageSize = 50
 
 const pageAfter = ({ db }: Parts, id: number): readonly Registration[] =>
   db
@@ -100,15 +168,13 @@ const pageAfter = ({ db }: Parts, id: number): readonly Registration[] =>
     )
     .map(rows.registrationOf)
 
-const recompute = (parts: Parts, resolve: ResolveScopes, at: number): readonly ScopeChange[] => {
-  const changes: ScopeChange[] = []
-  for (let page = pageAfter(parts, 0); page.length > 0; page = pageAfter(parts, page.at(-1)!.id))
-    for (const before of page) {
-      const change = rescope(parts, before, resolve(before, at), at)
-      if (change !== null) changes.push(change)
-    }
-  return changes
-}
+const rescopeAll = (
+  parts: Parts,
+  page: readonly Registration[],
+  resolve: ResolveScopes,
+  at: number,
+): readonly ScopeChange[] =>
+  page.map(before => rescope(parts, before, resolve(before, at), at)).filter(change => change !== null)
 
 /** @returns null when its scopes are what they were */
 const rescope = (parts: Parts, before: Registration, now: readonly string[], at: number): ScopeChange | null => {

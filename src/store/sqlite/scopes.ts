@@ -13,6 +13,10 @@ export interface Scopes {
 export const activeVersion = (db: Connection): number | null =>
   db.get<{ id: number }>('SELECT id FROM policy_version WHERE active = 1')?.id ?? null
 
+/** What scopes of this registration follow from: while another version comes into force, that one for those it has reached. */
+const versionFor = (db: Connection, { id }: Registration): number | null =>
+  db.get<{ id: number }>('SELECT id FROM policy_version WHERE rolled_to >= ?', id)?.id ?? activeVersion(db)
+
 /** What is in force, and the one before it while its transaction may still be undone. */
 const maxProvided = 4
 
@@ -28,7 +32,7 @@ export const createScopes = (db: Connection): Scopes => {
     of: (registration, at) => {
       const { kind, state } = registration
       if (kind === 'operator' || state === 'retired') return []
-      const version = activeVersion(db)
+      const version = versionFor(db, registration)
       if (version === null) return []
       const resolve = provided.get(version)
       if (resolve === undefined) throw new StoreError('store_failed', `policies ${version} are in force and not loaded`)

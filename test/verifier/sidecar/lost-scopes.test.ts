@@ -59,7 +59,8 @@ const grant = async (...scopes: readonly string[]): Promise<void> => {
   const version = { hash: scopes.join(), files: {}, author: 'root', why: null }
   const expected = policies.active()?.id ?? null
   const at = world.deps.clock.now()
-  await policies.activate({ version, expected, resolve: () => scopes, at, leaf: () => leaf('policy_applied') })
+  const leaves = { stepLeaf: () => leaf('scopes_changed'), leaf: () => leaf('policy_activated') }
+  await policies.activate({ version, expected, resolve: () => scopes, at, ...leaves })
 }
 const rule = (scope: string): Requirement => ({ method: '*', path: '/', scope })
 
