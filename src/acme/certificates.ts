@@ -26,7 +26,7 @@ const chainsOf = ({ issuers }: AcmeDeps, issuerId: number): readonly string[] =>
   return [issuerId, ...others].map(issuers.chainPem)
 }
 
-/** @throws AcmeError `notFound` for what is another account's, and for a chain that is not there */
+/** @throws AcmeError `notFound`, also for a chain that is not there; `unauthorized` for another account's */
 export const certificateChain = (
   deps: AcmeDeps,
   { account }: AccountRequest,
@@ -35,8 +35,9 @@ export const certificateChain = (
 ): CertificateChain => {
   const row = /^[0-9a-f]{2,40}$/.test(serial) ? deps.certificates.get(serial) : null
   const signature = row?.signature ?? null
-  if (row === null || signature === null || row.issuedAt === null || row.instanceId !== account.id)
+  if (row === null || signature === null || row.issuedAt === null)
     throw new AcmeError('notFound', 'this account has no such certificate')
+  if (row.instanceId !== account.id) throw new AcmeError('unauthorized', 'this certificate is another account’s')
   const issuer = deps.issuers.byId(row.issuerId).online
   if (issuer === null) throw new AcmeError('serverInternal', 'the CA of this certificate has no key here')
   const chains = chainsOf(deps, row.issuerId)

@@ -18,14 +18,14 @@ import type { AccountRequest } from './request.ts'
 export interface Orders {
   /** @throws AcmeError `malformed`, `rejectedIdentifier`, `invalidProfile`, `alreadyReplaced`, `rateLimited` */
   create(request: AccountRequest): Promise<AcmeOrder>
-  /** One of this account's; somebody else's is not found. @throws AcmeError `notFound` */
+  /** One of this account's. @throws AcmeError `notFound`; `unauthorized` for somebody else's */
   get(request: AccountRequest, id: string): AcmeOrder
   /** Newest first. @returns the page, and where the next one begins */
   list(
     request: AccountRequest,
     before: string | undefined,
   ): { readonly orders: readonly AcmeOrder[]; readonly next: string | null }
-  /** @throws AcmeError `notFound` */
+  /** @throws AcmeError `notFound`; `unauthorized` for somebody else's */
   authorization(request: AccountRequest, id: string, index: number): AuthorizationOf
   /** RFC 8555 §7.5.2; an empty payload only reads. @throws AcmeError */
   updateAuthorization(request: AccountRequest, id: string, index: number): Promise<AuthorizationOf>
@@ -172,8 +172,10 @@ export const createOrders = (deps: AcmeDeps): Orders => {
 
   const get: Orders['get'] = ({ account }, id) => {
     const order = orders.get(id)
-    if (order === null || order.account !== account.id) throw nothingHere('order')
-    return order
+    if (order === null) throw nothingHere('order')
+    if (order.account === account.id) return order
+    // Its id is beyond guessing: somebody showed it, or lost it, and the operator should know.
+    throw new AcmeError('unauthorized', 'this order is another account’s')
   }
 
   const authorization: Orders['authorization'] = (request, id, index) => {

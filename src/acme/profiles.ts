@@ -1,4 +1,5 @@
-// Which profile an order is under: the one it names, or else the registration's own if that is for ACME, or else the first of its kind.
+// Which profile an order is under: the one it names, or else the registration's own if that is for ACME, or else the first of its kind; of
+// those, one that probes is taken only where there is no other, so that a new file in the directory switches no probing on.
 import type { Registration } from '../store/records.ts'
 import type { AcmeProfile } from './deps.ts'
 import { AcmeError } from './errors.ts'
@@ -9,7 +10,8 @@ const ofKind = (profiles: readonly AcmeProfile[], { kind }: Registration): reado
 /** @throws AcmeError `unauthorized` where ACME has no profile for this kind of registration */
 export const defaultProfile = (profiles: readonly AcmeProfile[], registration: Registration): AcmeProfile => {
   const fitting = ofKind(profiles, registration)
-  const profile = fitting.find(({ name }) => name === registration.profile) ?? fitting[0]
+  const own = fitting.find(({ name }) => name === registration.profile)
+  const profile = own ?? fitting.find(({ challenges }) => challenges.length === 0) ?? fitting[0]
   if (profile !== undefined) return profile
   throw new AcmeError('unauthorized', `no profile lets an ${registration.kind} order by ACME`, {
     hint: 'give a profile of this kind an acme section, then reload: agentca profile list',

@@ -22,8 +22,12 @@ const types: Partial<Readonly<Record<CaErrorCode, AcmeErrorCode>>> = {
   internal: 'serverInternal',
 }
 
+/** Of a decision that left no leaf: without the authority's own error as its cause, which would say that there is one. */
 export const refusalError = ({ code, message, hint, facts }: IssuanceRefusal): AcmeError =>
-  acmeErrorOf(new CaError(code, message, { facts, ...(hint === undefined ? {} : { hint }) })) as AcmeError
+  new AcmeError(types[code] ?? 'unauthorized', message, {
+    facts: { ...facts, code },
+    ...(hint === undefined ? {} : { hint }),
+  })
 
 /** Of what issuance threw; anything that is nobody's refusal stays what it is. */
 export const acmeErrorOf = (error: unknown): unknown => {

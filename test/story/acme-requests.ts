@@ -67,12 +67,15 @@ export interface Binding {
   readonly hmacKey: string
 }
 
-/** RFC 8555 §7.3.4. */
-export const bound = ({ kid, hmacKey }: Binding, key: AccountKey, url: string, alg = 'HS256'): Jws => {
-  const parts = { protected: encoded({ alg, kid, url }), payload: encoded(key.jwk) }
-  const mac = createHmac(`sha${alg.slice(2)}`, Buffer.from(hmacKey, 'base64url'))
+export const macced = (header: Header & { readonly alg: string }, payload: unknown, secret: Uint8Array): Jws => {
+  const parts = { protected: encoded(header), payload: encoded(payload) }
+  const mac = createHmac(`sha${header.alg.slice(2)}`, secret)
   return { ...parts, signature: mac.update(`${parts.protected}.${parts.payload}`).digest('base64url') }
 }
+
+/** RFC 8555 §7.3.4. */
+export const bound = ({ kid, hmacKey }: Binding, key: AccountKey, url: string, alg = 'HS256'): Jws =>
+  macced({ alg, kid, url }, key.jwk, Buffer.from(hmacKey, 'base64url'))
 
 export interface Account {
   readonly key: AccountKey
