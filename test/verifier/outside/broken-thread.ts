@@ -1,0 +1,2 @@
+// A thread that cannot run.
+throw new Error('nothing here works')
