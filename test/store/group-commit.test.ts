@@ -137,3 +137,61 @@ test('the file is in write-ahead mode, and a file that is no database is refused
   db.close()
   expect(() => w.makeLedger('/dev/null/agentca.db')).toThrow()
 })
+
+test('signatures are counted once each, also where another call of their transaction fails', async () => {
+  const world = await w.makeWorld()
+  const intents = [w.intentOf(world), w.intentOf(world), w.intentOf(world)]
+  for (const intent of intents) await w.recordIntent(world, intent)
+  const released = intents.map(intent => w.recordIssued(world, intent))
+  const failed = world.ledger.issuance.recordIntents<string>([
+    {
+      query: w.recordCommand(w.intentOf(world)).query,
+      decide: () => {
+        throw new RangeError('no')
+      },
+    },
+  ])
+  await expect(failed).rejects.toThrow('no')
+  expect(await Promise.all(released)).toEqual(['issued', 'issued', 'issued'])
+  expect(world.ledger.issuance.signatures(world.issuer.id)).toEqual({ recorded: 3, doubtful: 0 })
+})
+
+test('an instance is made with its head, also in a transaction that runs again because a call failed', async () => {
+  const world = await w.makeWorld()
+  const intents = Array.from({ length: 6 }, () => w.intentOf(world))
+  const calls = intents.flatMap((intent, i) => [
+    w.recordIntent(world, intent),
+    ...(i % 2 === 0
+      ? []
+      : [
+          world.ledger.issuance.recordIntents<string>([
+            w.recordCommand(w.intentOf(world)),
+            {
+              query: w.recordCommand(intent).query,
+              decide: () => {
+                throw new RangeError('no')
+              },
+            },
+          ]),
+        ]),
+  ])
+  await Promise.allSettled(calls)
+  for (const { instanceId, serial } of intents) expect(w.instanceOf(world, instanceId).headSerial).toBe(serial)
+})
+
+test('a join token that was read before is seen as it is now', async () => {
+  const world = await w.makeWorld()
+  const hash = w.hashOf('secret')
+  await w.addToken(world, 'once', 2, { hash })
+  const shown = () => world.ledger.tokens.byHash(hash)
+  expect(shown()).toMatchObject({ id: 'once', usesTaken: 0, state: 'active' })
+  await w.recordIntent(world, w.intentOf(world, { tokenId: 'once', keyHash: w.hashOf('key') }))
+  expect(shown()).toMatchObject({ id: 'once', usesTaken: 1, state: 'active' })
+  const facts = (key: string) =>
+    world.ledger.issuance.facts({ evidence: { kind: 'token', tokenHash: hash }, keyHash: w.hashOf(key), now: w.now })
+  expect(facts('key')).toMatchObject({ token: { usesTaken: 1 }, tokenUse: { tokenId: 'once' } })
+  expect(facts('another key').tokenUse).toBeNull()
+  await world.ledger.tokens.revoke('once', w.now + 1, w.leaf('token_revoked'))
+  expect(shown()).toMatchObject({ id: 'once', usesTaken: 1, state: 'revoked' })
+  expect(facts('key').token).toMatchObject({ state: 'revoked' })
+})

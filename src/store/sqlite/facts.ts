@@ -4,6 +4,7 @@ import type { IssuanceFacts, IssuanceQuery } from '../ports.ts'
 import type { CertificateRecord, SeenKey } from '../records.ts'
 import * as codes from './codes.ts'
 import type { Connection } from './connection.ts'
+import type { KnownTokens } from './known-tokens.ts'
 import { type Registered, type RegistrationMemory, registeredOf } from './registration-memory.ts'
 import * as rows from './rows.ts'
 import type { Words } from './words.ts'
@@ -37,14 +38,15 @@ export interface FactSources {
   readonly db: Connection
   readonly words: Words
   readonly registered: RegistrationMemory
+  readonly tokens: KnownTokens
 }
 
 export const readFacts = (
-  { db, words, registered: memory }: FactSources,
+  { db, words, registered: memory, tokens }: FactSources,
   query: IssuanceQuery,
 ): { readonly facts: IssuanceFacts; readonly found: FoundRows } => {
   const keyHash = codes.soughtBlob(query.keyHash)
-  const origin = originOf(db, query, keyHash)
+  const origin = originOf({ db, tokens }, query, keyHash)
   const registered = registeredFor({ db, memory }, query, origin)
   const registration = registered?.registration ?? null
   const claim = claimOf(db, query, origin)
@@ -105,23 +107,16 @@ const registeredFor = (
   return registrationId === null ? null : memory.byId(registrationId)
 }
 
-interface TokenAndUse extends rows.TokenRow {
-  /** The certificate that this key claimed a use for. */
-  readonly used_for: number | null
-  readonly used_counted: number | null
-}
-
-const selectTokenAndUse = `SELECT t.*,
-   (SELECT certificate FROM token_use u WHERE u.token = t.seq AND u.key_hash = +?) AS used_for,
-   (SELECT counted FROM token_use u WHERE u.token = t.seq AND u.key_hash = +?) AS used_counted
-   FROM token t WHERE t.hash = +?`
-
-const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Origin => {
+const originOf = (
+  { db, tokens }: Pick<FactSources, 'db' | 'tokens'>,
+  query: IssuanceQuery,
+  keyHash: Uint8Array,
+): Origin => {
   const { evidence } = query
   if (evidence.kind === 'registration') return nobody
   if (evidence.kind === 'account') return originOfAccount(db, evidence)
   if (evidence.kind === 'token') {
-    const shown = tokenAndUseOf(db, evidence.tokenHash, keyHash)
+    const shown = tokens.byHashAndKey(evidence.tokenHash, keyHash)
     return { ...nobody, registrationId: shown.token?.registration_id ?? null, ...shown }
   }
   const presented =
@@ -131,7 +126,7 @@ const originOf = (db: Connection, query: IssuanceQuery, keyHash: Uint8Array): Or
   if (presented === undefined) return nobody
   // Whose it is says the proved key; a token of somebody else's is for the decision to refuse.
   const beside = evidence.kind === 'recovery' ? evidence.tokenHash : null
-  const shown = beside === null ? null : tokenAndUseOf(db, beside, keyHash)
+  const shown = beside === null ? null : tokens.byHashAndKey(beside, keyHash)
   return { ...nobody, ...shown, registrationId: presented.registration_id, presented }
 }
 
@@ -148,13 +143,6 @@ const originOfAccount = (db: Connection, evidence: { accountId: string; orderId:
   const serial = found.certificate === null ? null : codes.hexOf(found.certificate)
   const ordered = serial === null ? null : (rows.certificateBySerial(db, serial) ?? null)
   return { ...nobody, registrationId: found.registration_id, account: { instance: found.seq, ordered } }
-}
-
-const tokenAndUseOf = (db: Connection, tokenHash: string, keyHash: Uint8Array): Pick<Origin, 'token' | 'use'> => {
-  const token = db.get<TokenAndUse>(selectTokenAndUse, keyHash, keyHash, codes.soughtBlob(tokenHash))
-  if (token === undefined) return { token: null, use: null }
-  const { used_for: certificate, used_counted: counted } = token
-  return { token, use: certificate === null || counted === null ? null : { certificate, counted } }
 }
 
 const selectNewestOfKey = `${rows.selectCertificate} WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?

@@ -41,6 +41,7 @@ export const createFeed = ({ db, commit, journal, appended }: Parts): FeedPort =
     commit.write(() => {
       const from = headOf(db)
       db.run(`UPDATE counter SET value = lower(hex(randomblob(8))) WHERE name = 'feed_epoch'`)
+      appended.touched()
       const to = headOf(db)
       journal.leaf(leaf(from, to))
       return to

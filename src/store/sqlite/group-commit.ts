@@ -40,6 +40,8 @@ export interface GroupCommitDeps {
   readonly log: Log
   readonly monotonic: () => number
   readonly faults: StoreFaults | undefined
+  /** Called inside each transaction after its calls, or after each of them: writes what they put off. */
+  readonly worked: () => void
   /** Called after each COMMIT, before its calls are answered. Must not throw. */
   readonly committed: () => void
 }
@@ -100,6 +102,7 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
   const runAll = (taken: Call[], done: Outcome[]): void => {
     try {
       runTaken(taken, call => done.push({ call, value: call.work() }))
+      deps.worked()
       queue = queue.slice(taken.length)
       return
     } catch {
@@ -125,6 +128,7 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
     try {
       db.run('SAVEPOINT call')
       const value = call.work()
+      deps.worked()
       db.run('RELEASE call')
       done.push({ call, value })
     } catch (error) {

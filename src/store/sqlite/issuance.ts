@@ -87,15 +87,16 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
   const { db, words } = parts
   const predecessor = rowOf(parts, intent.predecessor, found)
   const supersedes = rowOf(parts, intent.supersedes, found)
-  const instance = intent.newInstance ? createInstance(parts, intent) : existingInstance(parts, intent, found)
+  const row = parts.intents.nextRow()
+  const instance = intent.newInstance ? createInstance(parts, intent, row) : existingInstance(parts, intent, found)
   const token = intent.tokenId === null ? null : tokenSeq(parts, intent.tokenId, found)
   const keyHash = codes.blobOf(intent.keyHash)
-  let row: number
   try {
-    row = db.run(
-      `INSERT INTO certificate(serial, issuer_id, state, kind, registration_id, registration_version, instance, generation,
+    db.run(
+      `INSERT INTO certificate(row, serial, issuer_id, state, kind, registration_id, registration_version, instance, generation,
          predecessor, supersedes, replaced, profile, profile_hash, requester, token, epoch, deadline, created_at, not_before,
-         not_after, key_hash, tbs, signature) VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         not_after, key_hash, tbs, signature) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      row,
       serialBlob(intent.serial),
       intent.issuerId,
       codes.subjectKinds.code(intent.kind),
@@ -117,7 +118,7 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
       keyHash,
       intent.tbs,
       rows.unsigned,
-    ).row
+    )
   } catch (error) {
     if (isUniqueViolation(error)) throw new StoreError('conflict', `serial ${intent.serial} was used before`)
     throw error
@@ -127,9 +128,8 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
     claimUse(parts, known ? found.use : useOf(parts, token, keyHash), { token, keyHash, row })
   }
   parts.intents.remember(intent.serial, { row, issuerId: intent.issuerId, supersedes })
-  // A new instance has its end already: not to be set again, because it is in an index.
-  if (intent.newInstance) db.run('UPDATE instance SET head = ? WHERE seq = +?', row, instance)
-  else
+  // A new instance was made with its head and its end.
+  if (!intent.newInstance)
     db.run(
       'UPDATE instance SET head = ?, live_until = max(live_until, ?) WHERE seq = +?',
       row,
@@ -157,12 +157,13 @@ const rowOf = (parts: Parts, serial: string | null, { presented, head }: FoundRo
   return found.row
 }
 
-const createInstance = ({ db }: Parts, intent: IntentRecord): number => {
+const createInstance = ({ db }: Parts, intent: IntentRecord, head: number): number => {
   try {
     return db.run(
-      `INSERT INTO instance(id, registration_id, state, live_until, created_at, changed_at) VALUES (?, ?, 0, ?, ?, ?)`,
+      `INSERT INTO instance(id, registration_id, state, head, live_until, created_at, changed_at) VALUES (?, ?, 0, ?, ?, ?, ?)`,
       intent.instanceId,
       intent.registrationId,
+      head,
       intent.notAfter,
       intent.createdAt,
       intent.createdAt,
@@ -262,18 +263,10 @@ const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' =
     command.epoch,
   )
   if (changes === 0) return refuseRelease(parts, command)
-  countSignature(parts, intent.issuerId)
+  parts.signed.add(intent.issuerId)
   journal.leaf(command.issuedLeaf)
   if (intent.supersedes !== null) supersede(parts, intent.supersedes, command.at)
   return 'issued'
-}
-
-/** Signatures that came back from the signer, ever: what its own count is held against. */
-const countSignature = ({ db }: Parts, issuerId: number): void => {
-  db.run(
-    `INSERT INTO counter(name, value) VALUES ('signed/' || ?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1`,
-    issuerId,
-  )
 }
 
 /** Signed but not to be released: it exists, so it is revoked; its signature is kept as evidence. */
@@ -284,7 +277,7 @@ const refuseRelease = (parts: Parts, command: IssuedCommand): 'refused' => {
   journal.leaf(command.refusedLeaf())
   // Released before: a second call for it changes nothing.
   if (row.issued_at !== null) return 'refused'
-  countSignature(parts, row.issuer_id)
+  parts.signed.add(row.issuer_id)
   if (row.state === codes.REVOKED) cascade.settleDoubtful(db, row.issuer_id)
   db.run('UPDATE certificate SET signature = ? WHERE row = +?', command.signature, row.row)
   // Void means that the HSM was never called; a signature shows that it was.

@@ -11,6 +11,8 @@ export interface KnownIntent {
 }
 
 export interface KnownIntents {
+  /** Of the next certificate, for whatever points to it; inside a transaction that inserts it. */
+  nextRow(): number
   remember(serial: string, intent: KnownIntent): void
   /** From memory, or else from the ledger. @returns null when no certificate has the serial */
   find(serial: string): KnownIntent | null
@@ -27,9 +29,17 @@ interface Row {
 
 export const createKnownIntents = (db: Connection): KnownIntents => {
   const known = new Map<string, KnownIntent>()
+  let next: number | null = null
   // Rows of a transaction that was rolled back are given to others.
-  db.onForget(() => known.clear())
+  db.onForget(() => {
+    known.clear()
+    next = null
+  })
   return {
+    nextRow: () => {
+      next ??= db.get<{ next: number }>('SELECT coalesce(max(row), 0) + 1 AS next FROM certificate')!.next
+      return next++
+    },
     remember: (serial, intent) => {
       if (known.size >= maxKnown) known.clear()
       known.set(serial, intent)

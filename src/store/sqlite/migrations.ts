@@ -9,9 +9,19 @@ import { schema004 } from './schema-004.ts'
 import { schema005 } from './schema-005.ts'
 import { schema006 } from './schema-006.ts'
 import { schema007 } from './schema-007.ts'
+import { schema008 } from './schema-008.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
-const migrations: readonly string[] = [schema001, schema002, schema003, schema004, schema005, schema006, schema007]
+const migrations: readonly string[] = [
+  schema001,
+  schema002,
+  schema003,
+  schema004,
+  schema005,
+  schema006,
+  schema007,
+  schema008,
+]
 
 export const currentVersion = migrations.length
 

@@ -6,7 +6,7 @@ import type { Ledger } from '../ports.ts'
 import { createAcme } from './acme.ts'
 import { createAudit } from './audit.ts'
 import { createCertificates } from './certificates.ts'
-import { createCommitWatch, feedPosition, logPosition, statusRevision } from './commit-watch.ts'
+import { createCommitWatch, feedPosition, statusRevision, watchRows } from './commit-watch.ts'
 import { openConnection } from './connection.ts'
 import { createEventCursors } from './event-cursors.ts'
 import { createFeed } from './feed.ts'
@@ -16,6 +16,7 @@ import { createIssuance } from './issuance.ts'
 import { createIssuers } from './issuers.ts'
 import { createJournal } from './journal.ts'
 import { createKnownIntents } from './known-intents.ts'
+import { createKnownTokens } from './known-tokens.ts'
 import { createMeta } from './meta.ts'
 import { createOrphans } from './orphans.ts'
 import { createOwners } from './owners.ts'
@@ -26,6 +27,7 @@ import { createRegistrationMemory } from './registration-memory.ts'
 import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
 import { createScopes } from './scopes.ts'
+import { createSignatureCount } from './signature-count.ts'
 import { lockLedger, type WriterLock } from './single-writer.ts'
 import { createStatus } from './status.ts'
 import { createTokens } from './tokens.ts'
@@ -49,14 +51,16 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
   const db = openLocked(path, lock)
   const words = createWords(db)
   const journal = createJournal(db, words)
-  const changes = createCommitWatch(db, deps.log, statusRevision)
-  const appended = createCommitWatch(db, deps.log, feedPosition)
-  const logged = createCommitWatch(db, deps.log, logPosition)
+  const changes = createCommitWatch(deps.log, watchRows(db, statusRevision))
+  const appended = createCommitWatch(deps.log, watchRows(db, feedPosition))
+  const logged = createCommitWatch(deps.log, { mayHaveChanged: () => true, read: () => journal.head().size })
+  const signed = createSignatureCount(db)
   const writer = createGroupCommit({
     db,
     log: deps.log,
     monotonic: deps.clock.monotonic,
     faults: deps.faults,
+    worked: signed.write,
     committed: () => {
       changes.committed()
       appended.committed()
@@ -70,9 +74,11 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
       closing === null ? writer.write(work) : Promise.reject(new StoreError('store_failed', 'the ledger is closed')),
   }
   const intents = createKnownIntents(db)
+  const tokens = createKnownTokens(db)
   const registered = createRegistrationMemory(db)
   const scopes = createScopes(db)
-  const parts: Parts = { db, words, journal, intents, registered, commit, changes, appended, logged, scopes }
+  const known = { words, journal, intents, tokens, registered, signed, scopes }
+  const parts: Parts = { db, commit, changes, appended, logged, ...known }
   const close = (): Promise<void> => {
     closing ??= writer.idle().then(() => {
       db.close()

@@ -4,8 +4,10 @@ import type { Connection } from './connection.ts'
 import type { GroupCommit } from './group-commit.ts'
 import type { Journal } from './journal.ts'
 import type { KnownIntents } from './known-intents.ts'
+import type { KnownTokens } from './known-tokens.ts'
 import type { RegistrationMemory } from './registration-memory.ts'
 import type { Scopes } from './scopes.ts'
+import type { SignatureCount } from './signature-count.ts'
 import type { Words } from './words.ts'
 
 export interface Parts {
@@ -14,7 +16,9 @@ export interface Parts {
   readonly journal: Journal
   readonly words: Words
   readonly intents: KnownIntents
+  readonly tokens: KnownTokens
   readonly registered: RegistrationMemory
+  readonly signed: SignatureCount
   readonly scopes: Scopes
   /** Of what CRL and OCSP show. */
   readonly changes: CommitWatch

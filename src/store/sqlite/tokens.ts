@@ -8,7 +8,7 @@ import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
 
 export const createTokens = (parts: Parts): TokensPort => {
-  const { db, commit, journal } = parts
+  const { db, commit, journal, tokens } = parts
   const byId = (id: string): rows.TokenRow | undefined => db.get<rows.TokenRow>('SELECT * FROM token WHERE id = ?', id)
   // An enrolment asks twice in one turn: for the name of the caller, and to know whether to listen to it.
   let shown: { readonly reading: object; readonly hash: string; readonly token: JoinToken | null } | null = null
@@ -43,8 +43,8 @@ export const createTokens = (parts: Parts): TokensPort => {
     },
     byHash: hash => {
       if (shown !== null && shown.reading === db.reading && shown.hash === hash) return shown.token
-      const row = db.get<rows.TokenRow>('SELECT * FROM token WHERE hash = +?', codes.soughtBlob(hash))
-      const token = row === undefined ? null : rows.tokenOf(row)
+      const row = tokens.byHash(hash)
+      const token = row === null ? null : rows.tokenOf(row)
       shown = db.reading === null ? null : { reading: db.reading, hash, token }
       return token
     },
