@@ -38,6 +38,18 @@ export const endpointOf = (url: string, path: string): URL => {
   return new URL(base.pathname.replace(/\/+$/, '') + path, base)
 }
 
+/**
+ * The CA knows itself by its public URL; an agent may reach it by another name, through a tunnel or inside a cluster. The name comes
+ * over a connection that was verified to end at the CA, and a proof is of use for this one request only.
+ * @returns the audience that a refused proof should have had, for this path of the API; null: it was refused for something else
+ */
+export const namedAudience = (error: unknown, path: string): string | null => {
+  if (!(error instanceof AgentError) || error.code !== 'jws_wrong_audience') return null
+  const { audience } = error.facts
+  if (typeof audience !== 'string' || !/^https:\/\/[!-~]+$/.test(audience)) return null
+  return audience.endsWith(path) && (path !== '' || !/^https:\/\/[^/]*\//.test(audience)) ? audience : null
+}
+
 const networkCode = /^(E[A-Z0-9]+|EAI_[A-Z]+|UND_ERR_[A-Z_]+)$/
 
 /** The innermost error that has a code: Node and undici wrap. */

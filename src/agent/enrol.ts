@@ -1,19 +1,18 @@
 // Enrolment: evidence and a new key become an identity in one round trip. The evidence goes out only over a connection that was
 // verified against the given trust anchors.
-import { callCa } from './ca-call.ts'
+import { callCa, endpointOf, namedAudience } from './ca-call.ts'
 import type { Credential } from './credential.ts'
 import { AgentError } from './errors.ts'
 import { type Evidence, evidenceBody, evidenceHash } from './evidence.ts'
 import { pendingKeys, type RequestDeps, requestIdentity } from './request-identity.ts'
 import { resolveTrustAnchors, type TrustAnchors } from './trust-anchors.ts'
 
-export interface Enrolment {
+/** A join token, or whatever other evidence. */
+type Shown = { readonly token: string } | { readonly evidence: Evidence }
+
+export type Enrolment = Shown & {
   readonly url: string
   readonly anchors: TrustAnchors
-  /** The evidence itself. */
-  readonly token: string
-  /** What it is; a join token unless it says so. */
-  readonly type?: Evidence['type']
   /** The service that the token must be for; null takes whatever it is for. */
   readonly service: string | null
 }
@@ -38,21 +37,32 @@ const explained = (type: Evidence['type'], error: unknown): unknown =>
  * @throws AgentError
  */
 export const enrol = async (deps: RequestDeps, enrolment: Enrolment): Promise<Credential> => {
-  const { url, anchors, token, type = 'token', service } = enrolment
+  const { url, anchors, service } = enrolment
+  const evidence: Evidence = 'token' in enrolment ? { type: 'token', secret: enrolment.token } : enrolment.evidence
   const roots = await resolveTrustAnchors(url, anchors, deps.signal)
-  const enrolledWith = evidenceHash(token)
+  const enrolledWith = evidenceHash(evidence.secret)
   const [key] = await pendingKeys(deps, `enrol ${enrolledWith}`)
-  return requestIdentity(deps, {
-    target: { url, roots, trustDomain: null, client: null },
-    path: '/v1/enroll',
-    key,
-    body: async () => ({ evidence: evidenceBody({ type, secret: token }) }),
-    spiffeId: null,
-    service,
-    enrolledWith,
-  }).catch(error => {
-    throw explained(type, error)
-  })
+  const ask = (audience: string): Promise<Credential> =>
+    requestIdentity(deps, {
+      target: { url, roots, trustDomain: null, client: null },
+      path: '/v1/enroll',
+      key,
+      body: async csr => ({
+        evidence: await evidenceBody(evidence, { csr, audience, now: deps.timing.clock.now() }),
+      }),
+      spiffeId: null,
+      service,
+      enrolledWith,
+    })
+  try {
+    return await ask(endpointOf(url, '').origin).catch(error => {
+      const audience = namedAudience(error, '')
+      if (audience === null) throw error
+      return ask(audience)
+    })
+  } catch (error) {
+    throw explained(evidence.type, error)
+  }
 }
 
 /** Whether the CA is there and is the one that is trusted; nothing secret is sent. @throws AgentError */

@@ -1,11 +1,14 @@
-// What an agent shows to become an instance: a join token or a JWT of another issuer, out of a file or a file descriptor. A secret never
+// What an agent shows to become an instance: a join token, a JWT of another issuer, or a certificate of one. A secret never
 // comes from an argument or the environment, which other processes and crash reports may show; those carry paths and numbers only.
-import { createHash } from 'node:crypto'
+import { createHash, createPrivateKey, createPublicKey } from 'node:crypto'
 import { fstatSync, readFile } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { toHex, utf8 } from '../base/bytes.ts'
+import { equalBytes, toHex, utf8 } from '../base/bytes.ts'
 import { messageOf } from '../base/errors.ts'
+import { signCertificateProof } from '../jws/sign-proof.ts'
+import { parseCertificate } from '../pki/certificate.ts'
+import { parsePem } from '../pki/pem.ts'
 import { AgentError } from './errors.ts'
 
 export type EvidenceSource =
@@ -14,19 +17,34 @@ export type EvidenceSource =
   | { readonly tokenFd: number }
   /** What a platform keeps fresh there, a projected service account token for example. */
   | { readonly jwtFile: string }
+  /** Asks a platform for one, each time it is needed. */
+  | { readonly jwt: () => Promise<string> }
+  /** PEM: a certificate of another authority with its intermediates, and its private key, which signs and is never sent. */
+  | { readonly certificateFile: string; readonly keyFile: string }
 
-export interface Evidence {
-  readonly type: 'token' | 'jwt'
-  readonly secret: string
+/** The request that evidence goes along with. */
+export interface EvidenceUse {
+  readonly csr: Uint8Array
+  /** `publicUrl.api` of the CA. */
+  readonly audience: string
+  readonly now: number
 }
+
+export type Evidence =
+  | { readonly type: 'token' | 'jwt'; readonly secret: string }
+  /** `secret` is none: the certificate, by which it is remembered. Each use is signed anew. */
+  | { readonly type: 'x509'; readonly secret: string; readonly sign: (use: EvidenceUse) => Promise<string> }
 
 /** What evidence is remembered by: never itself. */
 export const evidenceHash = (secret: string): string =>
   `sha256:${toHex(createHash('sha256').update(utf8(secret)).digest())}`
 
 /** As the API takes it. */
-export const evidenceBody = ({ type, secret }: Evidence): Readonly<Record<string, string>> =>
-  type === 'token' ? { type, token: secret } : { type, jwt: secret }
+export const evidenceBody = async (evidence: Evidence, use: EvidenceUse): Promise<Readonly<Record<string, string>>> => {
+  const { type, secret } = evidence
+  if (type === 'x509') return { type, jws: await evidence.sign(use) }
+  return type === 'token' ? { type, token: secret } : { type, jwt: secret }
+}
 
 /** Join tokens are short; a JWT with a few claims and an RSA signature has a few kilobytes. */
 const forms = {
@@ -38,7 +56,9 @@ const forms = {
   },
 } as const
 
-const parseEvidence = (type: Evidence['type'], text: string, where: string): Evidence => {
+type SecretType = keyof typeof forms
+
+const parseEvidence = (type: SecretType, text: string, where: string): Evidence => {
   const secret = text.trim()
   const { what, form, hint } = forms[type]
   if (secret.length <= 16_384 && form.test(secret)) return { type, secret }
@@ -47,7 +67,7 @@ const parseEvidence = (type: Evidence['type'], text: string, where: string): Evi
 
 const readText = promisify(readFile) as (file: string | number, encoding: 'utf8') => Promise<string>
 
-const readFrom = (type: Evidence['type'], file: string | number, where: string): Promise<string> =>
+const readFrom = (type: SecretType, file: string | number, where: string): Promise<string> =>
   readText(file, 'utf8').catch(error => {
     throw AgentError.of('file_unreadable', `cannot read ${forms[type].what} from ${where}: ${messageOf(error)}`, {
       hint: typeof file === 'number' ? `open it for the program: ${file}<token.file` : forms[type].hint,
@@ -85,6 +105,37 @@ const within = async <T>(ms: number, work: Promise<T>, where: string): Promise<T
   }
 }
 
+const readPem = (file: string, what: string): Promise<string> =>
+  readText(file, 'utf8').catch(error => {
+    throw AgentError.of('file_unreadable', `cannot read ${what} from ${file}: ${messageOf(error)}`, { cause: error })
+  })
+
+const certificateEvidence = async (source: {
+  readonly certificateFile: string
+  readonly keyFile: string
+}): Promise<Evidence> => {
+  const { certificateFile, keyFile } = source
+  const pem = await readPem(certificateFile, 'the certificate')
+  const keyPem = await readPem(keyFile, 'the private key')
+  try {
+    const chain = parsePem(pem.slice(pem.indexOf('-----BEGIN CERTIFICATE-----')), 'CERTIFICATE')
+    const privateKey = createPrivateKey(keyPem)
+    const spki = createPublicKey(privateKey).export({ type: 'spki', format: 'der' })
+    if (!equalBytes(parseCertificate(chain[0]!).spkiDer, new Uint8Array(spki)))
+      throw new Error(`the key in ${keyFile} is not that of the certificate`)
+    return {
+      type: 'x509',
+      secret: toHex(chain[0]!),
+      sign: ({ csr, audience, now }) => signCertificateProof({ privateKey, csr, audience, now }, chain),
+    }
+  } catch (error) {
+    throw AgentError.of('option_invalid', `${certificateFile} is no evidence: ${messageOf(error)}`, {
+      hint: 'expected PEM: the certificate and its intermediates in one file, its private key in the other',
+      cause: error,
+    })
+  }
+}
+
 /** Each time from the file, so that a fresh one can be put there; from a descriptor once. @throws AgentError */
 export const createEvidenceReader = (source: EvidenceSource): (() => Promise<Evidence>) => {
   if ('tokenFile' in source)
@@ -92,6 +143,8 @@ export const createEvidenceReader = (source: EvidenceSource): (() => Promise<Evi
       parseEvidence('token', await readFrom('token', source.tokenFile, source.tokenFile), source.tokenFile)
   if ('jwtFile' in source)
     return async () => parseEvidence('jwt', await readFrom('jwt', source.jwtFile, source.jwtFile), source.jwtFile)
+  if ('jwt' in source) return async () => parseEvidence('jwt', await source.jwt(), 'what the platform gave')
+  if ('certificateFile' in source) return () => certificateEvidence(source)
   const { tokenFd } = source
   const where = `file descriptor ${tokenFd}`
   let read: Promise<Evidence> | null = null

@@ -167,7 +167,8 @@ export const agentIdentity = async (
     prompts.end(present.ended.aborted ? present.ended.reason : error)
     if (!lifelong.signal.aborted) log.error({ err: error }, `the identity is no longer renewed: ${messageOf(error)}`)
   })
-  if (options.watch !== 'none') watch(lifelong, present, prompts)
+  // The feed is heard over a connection that shows the certificate to the CA itself.
+  if (options.watch !== 'none' && options.renewBy !== 'jws') watch(lifelong, present, prompts)
 
   const fetch: AgentIdentity['fetch'] = async (url, init) => present.connections().fetch(url, init)
   ownFetches.add(fetch)

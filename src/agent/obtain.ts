@@ -65,12 +65,14 @@ export const loopDeps = (parts: Parts, store: CredentialStore, credential: Crede
   // What this identity came from is used up: showing it with another key would only raise an alarm.
   const freshEvidence = async (present: Credential): Promise<Evidence | null> => {
     const shown = (await settings.evidence?.().catch(() => null)) ?? null
-    return shown === null || evidenceHash(shown.secret) === present.enrolledWith ? null : shown
+    if (shown === null || shown.type === 'x509') return shown
+    return evidenceHash(shown.secret) === present.enrolledWith ? null : shown
   }
   return {
     ...deps,
     log: options.log ?? silentLog,
     freshEvidence,
+    renewBy: options.renewBy ?? 'tls',
     url: settings.url ?? credential.url,
     recoveryRoots: async bundlePem => {
       const { anchors } = settings
@@ -83,8 +85,7 @@ export const loopDeps = (parts: Parts, store: CredentialStore, credential: Crede
       if (anchors === null || shown === null) return null
       // A platform renews its JWTs by itself: only a token is somebody's word that a revoked identity may have a successor.
       if (why === 'revoked' && shown.type !== 'token') return null
-      const { type, secret: token } = shown
-      return enrol(deps, { url: url ?? present.url, anchors, token, type, service: options.service ?? null })
+      return enrol(deps, { url: url ?? present.url, anchors, evidence: shown, service: options.service ?? null })
     },
   }
 }
@@ -101,9 +102,9 @@ const obtain = async (parts: Parts, store: CredentialStore): Promise<Kept> => {
     return { credential, lifetime: freshLifetime(credential, timing) }
   }
   const { url, anchors, evidence } = joinSettings(settings)
-  const { type, secret: token } = await evidence()
+  const shown = await evidence()
   const credential = await untilAnswered(timing, patienceOf(parts), () =>
-    enrol(requestDeps(parts, store), { url, anchors, token, type, service: options.service ?? null }),
+    enrol(requestDeps(parts, store), { url, anchors, evidence: shown, service: options.service ?? null }),
   )
   return { credential, lifetime: freshLifetime(credential, timing) }
 }

@@ -2,7 +2,7 @@
 // last registered key where there is no certificate left to show. Each is one attempt; when to make it is renewal-loop.ts.
 import type { KeyObject } from 'node:crypto'
 import { signProof } from '../jws/sign-proof.ts'
-import { endpointOf } from './ca-call.ts'
+import { endpointOf, namedAudience } from './ca-call.ts'
 import { type Credential, tlsMaterialOf } from './credential.ts'
 import { AgentError } from './errors.ts'
 import { type Evidence, evidenceBody, evidenceHash } from './evidence.ts'
@@ -13,17 +13,20 @@ export interface RenewalDeps extends RequestDeps {
   readonly url: string
   /** PEM of the roots that recovery trusts, given the bundle of the credential: what slept may have missed a change of roots. */
   readonly recoveryRoots: (bundlePem: string) => Promise<string>
+  /** `jws`: where a proxy ends TLS, so that no certificate reaches the CA, the present key signs the request instead. Left out: `tls`. */
+  readonly renewBy?: 'tls' | 'jws'
 }
 
 const purposeOf = (credential: Credential): string => `after ${credential.facts.serial}`
 
 /** POST /v1/renew. @returns the next generation, stored. @throws AgentError */
 export const renew = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
+  if (deps.renewBy === 'jws') return renewByProof(deps, credential)
   const { key, cert, ca } = tlsMaterialOf(credential)
   const [next] = await pendingKeys(deps, purposeOf(credential))
   return requestIdentity(deps, {
     target: { url: deps.url, roots: ca, trustDomain: credential.trustDomain, client: { key, cert } },
-    path: '/v1/renew',
+    path: renewPath,
     key: next,
     body: async () => ({}),
     spiffeId: credential.spiffeId,
@@ -32,17 +35,32 @@ export const renew = async (deps: RenewalDeps, credential: Credential): Promise<
   })
 }
 
-const recoverPath = '/v1/recover'
+const renewPath = '/v1/renew'
 
-/**
- * The CA knows itself by its public URL; an agent may reach it by another name, through a tunnel or inside a cluster. The name comes
- * over a connection that was verified to end at the CA, and the proof is of use for this one request only.
- */
-const namedAudience = (error: unknown): string | null => {
-  if (!(error instanceof AgentError) || error.code !== 'jws_wrong_audience') return null
-  const { audience } = error.facts
-  return typeof audience === 'string' && /^https:\/\/[!-~]+\/v1\/recover$/.test(audience) ? audience : null
+const renewByProof = async (deps: RenewalDeps, credential: Credential): Promise<Credential> => {
+  const [next] = await pendingKeys(deps, purposeOf(credential))
+  // What stands in front of the CA need not have a certificate of its making: the roots that were given count too.
+  const roots = await deps.recoveryRoots(credential.bundlePem)
+  const ask = (audience: string): Promise<Credential> =>
+    requestIdentity(deps, {
+      target: { url: deps.url, roots, trustDomain: credential.trustDomain, client: null },
+      path: renewPath,
+      key: next,
+      body: async csr => ({
+        jws: await signProof({ privateKey: credential.privateKey, csr, audience, now: deps.timing.clock.now() }),
+      }),
+      spiffeId: credential.spiffeId,
+      service: null,
+      enrolledWith: credential.enrolledWith,
+    })
+  return ask(endpointOf(deps.url, renewPath).href).catch(error => {
+    const audience = namedAudience(error, renewPath)
+    if (audience === null) throw error
+    return ask(audience)
+  })
 }
+
+const recoverPath = '/v1/recover'
 
 /**
  * What the CA says of a proof by a key that is not, or not yet, the last one it registered; and of a pair of keys that it knows from a
@@ -73,7 +91,15 @@ export const recover = async (
       key,
       body: async csr => ({
         jws: await signProof({ privateKey: proof, csr, audience, now: deps.timing.clock.now() }),
-        ...(evidence === null ? {} : { evidence: evidenceBody(evidence) }),
+        ...(evidence === null
+          ? {}
+          : {
+              evidence: await evidenceBody(evidence, {
+                csr,
+                audience: audience.slice(0, -recoverPath.length),
+                now: deps.timing.clock.now(),
+              }),
+            }),
       }),
       spiffeId: credential.spiffeId,
       service: null,
@@ -83,7 +109,7 @@ export const recover = async (
     try {
       return await askFor(endpointOf(deps.url, recoverPath).href, proof, key)
     } catch (error) {
-      const audience = namedAudience(error)
+      const audience = namedAudience(error, recoverPath)
       if (audience === null) throw error
       return askFor(audience, proof, key)
     }

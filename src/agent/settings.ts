@@ -20,6 +20,15 @@ export interface AgentIdentityOptions {
   readonly tokenFd?: number
   /** Instead of `tokenFile`: a JWT that the platform keeps fresh there (AGENTCA_JWT_FILE). */
   readonly jwtFile?: string
+  /**
+   * Instead of `tokenFile`: a certificate of an authority that the CA knows, and its key (AGENTCA_EVIDENCE_CERTIFICATE, AGENTCA_EVIDENCE_KEY);
+   * or a function that asks the platform for a JWT.
+   */
+  readonly evidence?:
+    | { readonly certificateFile: string; readonly keyFile: string }
+    | { readonly jwt: () => Promise<string> }
+  /** `jws`: renews through proxies that end TLS, whose roots `caFile` holds beside the CA's. Nothing is heard of the feed then. */
+  readonly renewBy?: 'tls' | 'jws'
   /** Credential directory (AGENTCA_DIR). Without it the identity lives in memory, and every start enrols. */
   readonly dir?: string
   /** Modes and owner of the files in `dir`; what is not given stays as the generation before has it. */
@@ -55,15 +64,28 @@ const parseFd = (text: string): number => {
   })
 }
 
+/** @throws AgentError `option_missing` */
+const evidenceKey = ({ AGENTCA_EVIDENCE_KEY: file }: Environment): string => {
+  if (file !== undefined && file !== '') return file
+  throw AgentError.of('option_missing', 'AGENTCA_EVIDENCE_CERTIFICATE needs AGENTCA_EVIDENCE_KEY', {
+    hint: 'the file with the private key of that certificate, PEM',
+  })
+}
+
 /** Options go before the environment as one; within either, only one source may be named. */
 const evidenceSource = (options: AgentIdentityOptions, env: Environment): EvidenceSource | null => {
   const given = (value: string | number | undefined): boolean => value !== undefined && value !== ''
-  const { tokenFile, tokenFd, jwtFile } = options
+  const { tokenFile, tokenFd, jwtFile, evidence } = options
   const own = [tokenFile, tokenFd, jwtFile].some(given)
+  if (evidence !== undefined) {
+    if (own) throw AgentError.of('option_invalid', 'evidence and tokenFile, tokenFd or jwtFile exclude each other')
+    return evidence
+  }
   const named = {
     tokenFile: own ? tokenFile : env.AGENTCA_TOKEN_FILE,
     tokenFd: own ? tokenFd?.toString() : env.AGENTCA_TOKEN_FD,
     jwtFile: own ? jwtFile : env.AGENTCA_JWT_FILE,
+    certificateFile: own ? undefined : env.AGENTCA_EVIDENCE_CERTIFICATE,
   }
   const names = (Object.keys(named) as (keyof typeof named)[]).filter(name => given(named[name]))
   if (names.length > 1) throw AgentError.of('option_invalid', `${names.join(' and ')} exclude each other`)
@@ -71,6 +93,7 @@ const evidenceSource = (options: AgentIdentityOptions, env: Environment): Eviden
   if (name === undefined) return null
   const value = named[name] as string
   if (name === 'tokenFd') return { tokenFd: parseFd(value) }
+  if (name === 'certificateFile') return { certificateFile: value, keyFile: evidenceKey(env) }
   return name === 'tokenFile' ? { tokenFile: value } : { jwtFile: value }
 }
 
@@ -109,7 +132,9 @@ export const joinSettings = (settings: Settings): JoinSettings => {
     ...(url === null ? ['url (AGENTCA_URL)'] : []),
     ...(anchors === null ? ['caFile (AGENTCA_CA_FILE) or caFingerprint'] : []),
     ...(evidence === null
-      ? ['tokenFile (AGENTCA_TOKEN_FILE), tokenFd (AGENTCA_TOKEN_FD) or jwtFile (AGENTCA_JWT_FILE)']
+      ? [
+          'tokenFile (AGENTCA_TOKEN_FILE), tokenFd (AGENTCA_TOKEN_FD), jwtFile (AGENTCA_JWT_FILE) or evidence (AGENTCA_EVIDENCE_CERTIFICATE)',
+        ]
       : []),
   ]
   const looked = dir === null ? 'no credential directory is named (dir, AGENTCA_DIR)' : `${dir} holds no credential`

@@ -8,6 +8,7 @@ import { type CredentialDirectory, openCredentialDirectory } from '../agent/cred
 import { fetchCrls, unverifiedHint } from '../agent/crl-fetch.ts'
 import { checkCa, type Enrolment, enrol, evidenceHash } from '../agent/enrol.ts'
 import { AgentError } from '../agent/errors.ts'
+import { createEvidenceReader, type Evidence } from '../agent/evidence.ts'
 import type { TrustAnchors } from '../agent/trust-anchors.ts'
 import { messageOf } from '../base/errors.ts'
 import { secondsArgument } from './arguments.ts'
@@ -23,6 +24,9 @@ interface EnrollOptions extends OutputOptions {
   readonly caFile?: string
   readonly caFingerprint?: string
   readonly tokenFile?: string
+  readonly jwtFile?: string
+  readonly evidenceCertificate?: string
+  readonly evidenceKey?: string
   readonly dir?: string
   readonly owner?: string
   readonly group?: string
@@ -52,8 +56,28 @@ const translated = (error: unknown): unknown => {
 interface Wanted {
   readonly url: string
   readonly anchors: TrustAnchors
-  readonly tokenFile: string
+  readonly evidence: () => Promise<Evidence>
   readonly dir: string
+}
+
+type Pick = (flag: string, option: string | undefined, variable: string) => string
+
+/** One kind; flags before paths of the environment. */
+const evidenceOf = (io: CommandIo, options: EnrollOptions, pick: Pick): (() => Promise<Evidence>) => {
+  const { tokenFile, jwtFile, evidenceCertificate, evidenceKey } = options
+  const named = Object.entries({ tokenFile, jwtFile, evidenceCertificate }).filter(([, file]) => file !== undefined)
+  if (named.length > 1)
+    throw new CliError('usage', '--token-file, --jwt-file and --evidence-certificate exclude each other')
+  const fromEnvironment = named.length === 0 && (io.env.AGENTCA_TOKEN_FILE ?? '') === ''
+  const jwt = jwtFile ?? (fromEnvironment ? io.env.AGENTCA_JWT_FILE : undefined)
+  const certificate = evidenceCertificate ?? (fromEnvironment ? io.env.AGENTCA_EVIDENCE_CERTIFICATE : undefined)
+  if (jwt !== undefined && jwt !== '') return createEvidenceReader({ jwtFile: resolve(io.cwd, jwt) })
+  if (certificate !== undefined && certificate !== '') {
+    const key = pick('--evidence-key', evidenceKey, 'AGENTCA_EVIDENCE_KEY')
+    return createEvidenceReader({ certificateFile: resolve(io.cwd, certificate), keyFile: resolve(io.cwd, key) })
+  }
+  const token = pick('--token-file, --jwt-file or --evidence-certificate', tokenFile, 'AGENTCA_TOKEN_FILE')
+  return async () => ({ type: 'token', secret: await readSecret(io, token) })
 }
 
 /** Flags before paths of the environment; nothing is guessed. */
@@ -73,8 +97,12 @@ const wantedOf = (io: CommandIo, options: EnrollOptions): Wanted => {
     caFingerprint === undefined
       ? { caFile: resolve(io.cwd, pick('--ca-file or --ca-fingerprint', caFile, 'AGENTCA_CA_FILE')) }
       : { caFingerprint }
-  const tokenFile = pick('--token-file', options.tokenFile, 'AGENTCA_TOKEN_FILE')
-  return { url, anchors, tokenFile, dir: resolve(io.cwd, pick('--dir', options.dir, 'AGENTCA_DIR')) }
+  return {
+    url,
+    anchors,
+    evidence: evidenceOf(io, options, pick),
+    dir: resolve(io.cwd, pick('--dir', options.dir, 'AGENTCA_DIR')),
+  }
 }
 
 type Enrolled = Credential['facts'] & { readonly url: string; readonly dir: string }
@@ -86,11 +114,13 @@ const enrolledView: View<Enrolled> = {
   name: row => row.spiffeId,
 }
 
+const evidenceNames = { token: 'token', jwt: 'JWT', x509: 'certificate' } as const
+
 /** The same command again, with the token that this identity came from, has nothing left to do. */
-const alreadyEnrolled = async (directory: CredentialDirectory, token: string): Promise<Credential | null> => {
+const alreadyEnrolled = async (directory: CredentialDirectory, { secret }: Evidence): Promise<Credential | null> => {
   // What cannot be read any more is what enrolling again is for.
   const present = await directory.load().catch(() => null)
-  return present?.enrolledWith === evidenceHash(token) && present.notAfter > Date.now() ? present : null
+  return present?.enrolledWith === evidenceHash(secret) && present.notAfter > Date.now() ? present : null
 }
 
 const never = new AbortController().signal
@@ -115,10 +145,10 @@ const writeCrls = async (io: CommandIo, directory: CredentialDirectory, credenti
 }
 
 const run = async (io: CommandIo, options: EnrollOptions): Promise<void> => {
-  const { url, anchors, tokenFile, dir } = wantedOf(io, options)
+  const { url, anchors, evidence, dir } = wantedOf(io, options)
   const hook = options.onChange === undefined ? null : wordsOf(options.onChange)
-  const token = await readSecret(io, tokenFile)
-  const enrolment: Enrolment = { url, anchors, token, service: null }
+  const shown = await evidence()
+  const enrolment: Enrolment = { url, anchors, evidence: shown, service: null }
   if (options.dryRun === true) {
     await checkCa({ url, anchors }, never)
     io.err(`dry run: ${url} proved to be the CA, nothing else was done\n`)
@@ -126,10 +156,10 @@ const run = async (io: CommandIo, options: EnrollOptions): Promise<void> => {
   }
   await using directory = await openDirectory(dir, options)
   const show = ({ facts }: Credential) => writeOne(io, options.output, { ...facts, url, dir }, enrolledView)
-  const present = await alreadyEnrolled(directory, token)
+  const present = await alreadyEnrolled(directory, shown)
   if (present !== null) {
     show(present)
-    io.err('this token enrolled the identity that is here already; nothing was done\n')
+    io.err(`this ${evidenceNames[shown.type]} enrolled the identity that is here already; nothing was done\n`)
     return
   }
   const deps = { timing: systemTiming, store: directory, keyAlgorithm: 'P-256', signal: never } as const
@@ -148,11 +178,16 @@ const run = async (io: CommandIo, options: EnrollOptions): Promise<void> => {
 export const enrollCommand = (io: CommandIo): Command => {
   const command = withOutput(
     new Command('enroll')
-      .description('turn a join token into an identity, in a directory of files')
+      .description(
+        'turn a join token, or evidence that an attestor vouches for, into an identity, in a directory of files',
+      )
       .option('--url <url>', 'API of the CA, https://HOST:PORT (AGENTCA_URL)')
       .option('--ca-file <file>', 'the roots to trust, PEM (AGENTCA_CA_FILE)')
       .option('--ca-fingerprint <sha256:hex>', 'the one root to trust, by the SHA-256 of its DER')
       .option('--token-file <file>', 'the join token, - for standard input (AGENTCA_TOKEN_FILE)')
+      .option('--jwt-file <file>', 'a JWT of an identity provider that the CA has an attestor for (AGENTCA_JWT_FILE)')
+      .option('--evidence-certificate <file>', 'a certificate of an authority that the CA has an attestor for, PEM')
+      .option('--evidence-key <file>', 'its private key, PEM: it signs and is not sent')
       .option('--dir <dir>', 'where the identity goes; made if it is not there (AGENTCA_DIR)')
       .option('--owner <user>', 'user who shall own the files, name or number')
       .option('--group <group>', 'group of the files, name or number')

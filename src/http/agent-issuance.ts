@@ -2,7 +2,7 @@
 // granted, and why not, is decided in ca.
 import { hash } from 'node:crypto'
 import type { Socket } from 'node:net'
-import type { RequestHandler, Response } from 'express'
+import type { Request, RequestHandler, Response } from 'express'
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
 import type { Metrics } from '../base/metrics.ts'
@@ -13,9 +13,9 @@ import { type Admission, hasEvidenceLeaf } from '../enrol/admit.ts'
 import type { WorkloadEvidence } from '../enrol/attestor.ts'
 import { createReplayMemory } from '../jws/replay-memory.ts'
 import { checkProof, proofWindowMs, readProof } from '../jws/verify-proof.ts'
-import { type EnrolBody, enrolBody, parseWith, recoverBody, renewBody } from '../schema/api-bodies.ts'
+import { type EnrolBody, enrolBody, parseWith, type RecoverBody, recoverBody, renewBody } from '../schema/api-bodies.ts'
 import type { CertificatesPort, EvidenceQuery, TokensPort } from '../store/ports.ts'
-import type { CertificateRecord, CertificateState } from '../store/records.ts'
+import type { CertificateRecord, CertificateState, JoinToken } from '../store/records.ts'
 import { sendJson } from './answer.ts'
 import { markRecorded } from './answer-error.ts'
 import { callOf, contextOf, setCall } from './call.ts'
@@ -118,9 +118,13 @@ const workloadEvidence = (
   if (evidence.jws !== undefined) return { type: 'x509', jws: evidence.jws }
   const shown = shownChain(socket)
   if (shown !== null) return { type: 'x509', shown }
-  throw new HttpError('client_certificate_missing', 'no certificate was shown on this connection, and there is no jws', {
-    hint: 'connect with the certificate that is to be the evidence, or send a JWS of its key: docs/evidence.md',
-  })
+  throw new HttpError(
+    'client_certificate_missing',
+    'no certificate was shown on this connection, and there is no jws',
+    {
+      hint: 'connect with the certificate that is to be the evidence, or send a JWS of its key: docs/evidence.md',
+    },
+  )
 }
 
 const shownSerial = (response: Response): string => {
@@ -238,16 +242,32 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
     return issue(response, { operation: 'renew', evidence, csr, holder: `serial ${serial}`, idempotencyKey })
   }
 
+  const admit = async (response: Response, evidence: WorkloadEvidence, csr: Uint8Array): Promise<JoinToken> => {
+    if (deps.admission === undefined) throw notSupported(['token'])
+    return deps.admission.admit(evidence, { csr, context: contextOf(response) }).catch(error => {
+      if (hasEvidenceLeaf(error)) markRecorded(error)
+      throw error
+    })
+  }
+
+  /** Beside a proof: what the ledger knows the evidence by. */
+  const freshHash = async (
+    request: Request,
+    response: Response,
+    evidence: RecoverBody['evidence'],
+    csr: Uint8Array,
+  ): Promise<string | null> => {
+    if (evidence === undefined) return null
+    if (evidence.type === 'token') return hash('sha256', evidence.token, 'hex')
+    return (await admit(response, workloadEvidence(evidence, request.socket), csr)).hash
+  }
+
   const byAttestor = async (
     response: Response,
     evidence: WorkloadEvidence,
     { csr, idempotencyKey }: Pick<TokenRequest, 'csr' | 'idempotencyKey'>,
   ): Promise<IssuedCertificate> => {
-    if (deps.admission === undefined) throw notSupported(['token'])
-    const token = await deps.admission.admit(evidence, { csr, context: contextOf(response) }).catch(error => {
-      if (hasEvidenceLeaf(error)) markRecorded(error)
-      throw error
-    })
+    const token = await admit(response, evidence, csr)
     const { registrationId } = token
     setCall(response, { ...callOf(response), evidence: { who: `token:${token.id}`, registrationId } })
     return issue(response, {
@@ -286,7 +306,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
       answer(response, await renewOf(response, serial, csr, body.idempotencyKey))
     },
     recover: async (request, response) => {
-      checkEvidenceType(request.body, ['token'])
+      checkEvidenceType(request.body)
       const body = parseWith(recoverBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
       const { keyHash } = await prove(response, body.jws, { path: recoverPath, csr })
@@ -295,7 +315,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
         evidence: {
           kind: 'recovery',
           provedKeyHash: keyHash,
-          tokenHash: body.evidence === undefined ? null : hash('sha256', body.evidence.token, 'hex'),
+          tokenHash: await freshHash(request, response, body.evidence, csr),
         },
         csr,
         holder: `key ${keyHash}`,

@@ -23,11 +23,7 @@ const anonymous: Caller = { kind: 'anonymous' }
 const local: Caller = { kind: 'local' }
 
 /** Counts before it refuses: certificates that are not ours cost their sender what no certificate costs. */
-const identified = (
-  deps: FrontDeps,
-  { network, presented }: Connection,
-  foreign: 'refused' | 'anonymous',
-): Caller => {
+const identified = (deps: FrontDeps, { network, presented }: Connection, foreign: 'refused' | 'anonymous'): Caller => {
   if (presented === null) {
     deps.limits.takeAnonymous(network)
     return anonymous
@@ -53,11 +49,7 @@ const peer = (
  * @param takesForeign paths that take certificates of other authorities
  */
 export const createFront =
-  (
-    deps: FrontDeps,
-    decidedLater: ReadonlySet<string>,
-    takesForeign: ReadonlySet<string> = new Set(),
-  ): RequestHandler =>
+  (deps: FrontDeps, decidedLater: ReadonlySet<string>, takesForeign: ReadonlySet<string> = new Set()): RequestHandler =>
   (request, response, next) => {
     const requestId = newRequestId()
     response.setHeader('X-Request-Id', requestId)

@@ -13,10 +13,11 @@ const workloadEvidence = [
   z.strictObject({ type: z.literal('jwt'), jwt: z.string().min(1).max(16_384) }),
   z.strictObject({ type: z.literal('x509'), jws: z.string().min(1).max(32_768).optional() }),
 ] as const
+const anyEvidence = z.discriminatedUnion('type', [evidence, ...workloadEvidence])
 
 export const enrolBody = z.strictObject({
   csr,
-  evidence: z.discriminatedUnion('type', [evidence, ...workloadEvidence]),
+  evidence: anyEvidence,
   idempotencyKey: idempotencyKey.optional(),
 })
 /** Compact JWS by the present, or last registered, key over `{csrHash, aud, iat, jti}`. */
@@ -24,7 +25,7 @@ const jws = z.string().min(1).max(8192)
 /** `jws`: where no client certificate reaches the server, behind proxies that end TLS. */
 export const renewBody = z.strictObject({ csr, jws: jws.optional(), idempotencyKey: idempotencyKey.optional() })
 /** `evidence`: where the profile wants fresh evidence beside the proof. */
-export const recoverBody = z.strictObject({ csr, jws, evidence: evidence.optional() })
+export const recoverBody = z.strictObject({ csr, jws, evidence: anyEvidence.optional() })
 
 /** Which process of a service it is. */
 const subscriber = z

@@ -41,7 +41,13 @@ export const execOptions: OptionTable = {
 const forwarded = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGCONT'] as const
 
 /** What enrolment is done with is nothing for the program. */
-const evidenceVariables = ['AGENTCA_TOKEN_FILE', 'AGENTCA_TOKEN_FD', 'AGENTCA_JWT_FILE']
+const evidenceVariables = [
+  'AGENTCA_TOKEN_FILE',
+  'AGENTCA_TOKEN_FD',
+  'AGENTCA_JWT_FILE',
+  'AGENTCA_EVIDENCE_CERTIFICATE',
+  'AGENTCA_EVIDENCE_KEY',
+]
 
 /**
  * A program is often a shell around the real one, which has to end with the identity as well: a process group of its own. Not at a terminal:
