@@ -1,4 +1,5 @@
-// One renewer a directory: two would each ask with a key of their own, and the CA would have to take one of them for a thief. A lock
+// One process a directory, for one use: two renewers would each ask with a key of their own, and the CA would have to take one of them for a
+// thief; two verifiers would write one state over the other's. A lock
 // is an empty file whose name says whose it is, so that there is nothing to read half-written, and a dead process's name never comes
 // back: removing what it left cannot hit a living one. Made first, looked around after, so of two that come at once at least one sees
 // the other; both may, and then both go away.
@@ -7,7 +8,21 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { AgentError } from './errors.ts'
 
-const prefix = '.renewer-'
+/** What a directory is held for. */
+export interface DirectoryUse {
+  /** Of a lock's name: lower-case letters. */
+  readonly word: string
+  readonly refused: (directory: string, pid: number) => AgentError
+}
+
+const renewing: DirectoryUse = {
+  word: 'renewer',
+  refused: (directory, pid) =>
+    AgentError.of('directory_in_use', `another process (pid ${pid}) renews in ${directory}`, {
+      hint: `stop it, or read its files: every program may read ${directory}`,
+      facts: { pid },
+    }),
+}
 
 /** Processes of another PID namespace (a container on the same volume) cannot be looked up: they show life by touching their file. */
 const touchEveryMs = 10_000
@@ -42,11 +57,11 @@ const ourselves = async (): Promise<Holder> => ({
   started: (await startOf(process.pid)) ?? '0',
 })
 
-const nameOf = (holder: Holder): string => `${prefix}${holder.realm}-${holder.pid}-${holder.started}`
+const nameOf = (word: string, holder: Holder): string => `.${word}-${holder.realm}-${holder.pid}-${holder.started}`
 
-const holderOf = (name: string): Holder | null => {
-  const match = /^\.renewer-([0-9a-f]{8}-\d+)-(\d+)-(\d+)$/.exec(name)
-  return match === null ? null : { realm: match[1]!, pid: Number(match[2]), started: match[3]! }
+const holderOf = (word: string, name: string): Holder | null => {
+  const match = /^\.([a-z]+)-([0-9a-f]{8}-\d+)-(\d+)-(\d+)$/.exec(name)
+  return match?.[1] === word ? { realm: match[2]!, pid: Number(match[3]), started: match[4]! } : null
 }
 
 const isRunning = (pid: number): boolean => {
@@ -67,17 +82,11 @@ const isAlive = async (holder: Holder, path: string, own: Holder): Promise<boole
   return (await hasProc()) ? (await startOf(holder.pid)) === holder.started : isRunning(holder.pid)
 }
 
-const inUse = (directory: string, holder: Holder): AgentError =>
-  AgentError.of('directory_in_use', `another process (pid ${holder.pid}) renews in ${directory}`, {
-    hint: `stop it, or read its files: every program may read ${directory}`,
-    facts: { pid: holder.pid },
-  })
-
 /** @returns the living holder of another lock; locks of the dead are removed on the way */
-const findOther = async (directory: string, own: Holder): Promise<Holder | null> => {
+const findOther = async (directory: string, word: string, own: Holder): Promise<Holder | null> => {
   for (const name of await readdir(directory)) {
-    const holder = name.startsWith(prefix) ? holderOf(name) : null
-    if (holder === null || name === nameOf(own)) continue
+    const holder = holderOf(word, name)
+    if (holder === null || name === nameOf(word, own)) continue
     if (await isAlive(holder, join(directory, name), own)) return holder
     await rm(join(directory, name), { force: true })
   }
@@ -88,22 +97,22 @@ const findOther = async (directory: string, own: Holder): Promise<Holder | null>
 export const renewerOf = async (directory: string): Promise<number | null> => {
   const own = await ourselves()
   for (const name of await readdir(directory).catch(() => [])) {
-    const holder = name.startsWith(prefix) ? holderOf(name) : null
+    const holder = holderOf(renewing.word, name)
     if (holder !== null && (await isAlive(holder, join(directory, name), own))) return holder.pid
   }
   return null
 }
 
 /** @returns what holds the lock: a file of this process, or another process */
-const tryLock = async (directory: string, own: Holder): Promise<string | Holder> => {
-  const path = join(directory, nameOf(own))
+const tryLock = async (directory: string, word: string, own: Holder): Promise<string | Holder> => {
+  const path = join(directory, nameOf(word, own))
   try {
     await (await open(path, 'wx', 0o644)).close()
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return own
     throw error
   }
-  const other = await findOther(directory, own)
+  const other = await findOther(directory, word, own)
   if (other === null) return path
   await rm(path, { force: true })
   return other
@@ -120,14 +129,14 @@ export interface DirectoryLock extends AsyncDisposable {
  * Held until disposed or until the process ends, by whatever signal.
  * @throws AgentError `directory_in_use`; the system's error when the directory cannot be written
  */
-export const lockDirectory = async (directory: string): Promise<DirectoryLock> => {
+export const lockDirectory = async (directory: string, use = renewing): Promise<DirectoryLock> => {
   const own = await ourselves()
-  let held = await tryLock(directory, own)
+  let held = await tryLock(directory, use.word, own)
   for (let attempt = 1; attempt < attempts && typeof held !== 'string' && held !== own; attempt++) {
     await setTimeout(10 + 40 * Math.random())
-    held = await tryLock(directory, own)
+    held = await tryLock(directory, use.word, own)
   }
-  if (typeof held !== 'string') throw inUse(directory, held)
+  if (typeof held !== 'string') throw use.refused(directory, held.pid)
   const path = held
   const touching = setInterval(() => {
     const now = new Date()

@@ -17,7 +17,7 @@ export interface AgentVerifierOptions {
   readonly kinds?: readonly PrincipalKind[]
   /** Name of this replica among those of the service; default: the identity's instance. */
   readonly subscriber?: string
-  /** Directory of the last good state (0700), for a start while the CA is away. Without it such a start refuses everybody. */
+  /** Directory of the last good state (0700), for a start while the CA is away. Without it such a start refuses everybody. One process each. */
   readonly stateDirectory?: string
   /** Where signed states are fetched while the feed is away; default: the status listener that the backend's certificate names. */
   readonly statusUrl?: string

@@ -29,6 +29,7 @@ import { callInThisThread, type Outside, type OutsideDeps } from './outside/call
 import { callInThread } from './outside/thread.ts'
 import { createProofs } from './proof.ts'
 import { startPublishedStatePolling } from './published-state.ts'
+import { lockStateDirectory } from './state-lock.ts'
 
 export interface VerifierStatus {
   readonly freshness: Freshness
@@ -82,7 +83,7 @@ export interface VerifierSurroundings {
   readonly outside?: (deps: OutsideDeps) => Outside
 }
 
-/** @throws AgentCaError `option_invalid` */
+/** @throws AgentCaError `option_invalid`; `directory_in_use` where another process keeps its state in `stateDirectory`, `state_unwritable` */
 export const agentVerifier = async (
   options: AgentVerifierOptions,
   { timing, outside = callInThisThread }: VerifierSurroundings = { timing: systemTiming, outside: callInThread },
@@ -90,6 +91,9 @@ export const agentVerifier = async (
   const settings = readVerifierOptions(options)
   const { identity, log = silentLog, onRefused } = options
   const { clock } = timing
+  // Given back where what follows throws; else when the verifier is disposed of.
+  await using locks = new AsyncDisposableStack()
+  if (options.stateDirectory !== undefined) locks.use(await lockStateDirectory(options.stateDirectory))
   const keeper = createKeeper({ clock, log, policy: settings, directory: options.stateDirectory ?? null })
 
   const calling = outside({ identity, timing, log })
@@ -216,6 +220,7 @@ export const agentVerifier = async (
     return server
   }
 
+  const held = locks.move()
   return {
     ...createMiddleware(calls.verifyRequest, calls.signalOf),
     ...createGrpc({
@@ -255,6 +260,7 @@ export const agentVerifier = async (
       calls.close()
       await Promise.all([feed.close(), published.close(), conditions?.close(), report?.[Symbol.asyncDispose]()])
       await Promise.all([calling[Symbol.asyncDispose](), keeper.save()])
+      await held[Symbol.asyncDispose]()
     },
   }
 }

@@ -24,11 +24,11 @@ const ending: (() => unknown)[] = []
 
 const page = 'docs/integrations/sidecar.md'
 const roots = (): string => join(ordersDir, 'ca.crt')
+let sidecars = 0
+/** Each with a state of its own; the first one's is `state/orders`. */
 const sidecarOf = async (...words: readonly string[]): Promise<Running & { port: number; line: { pid: number } }> => {
-  const running = await startSidecar(
-    ca,
-    `agentca-verify serve --dir ${ordersDir} --state state/orders ${words.join(' ')}`,
-  )
+  const state = `state/orders${sidecars++ === 0 ? '' : `-${sidecars}`}`
+  const running = await startSidecar(ca, `agentca-verify serve --dir ${ordersDir} --state ${state} ${words.join(' ')}`)
   ending.unshift(() => running[Symbol.asyncDispose]())
   return { ...running, port: Number(running.line.listen?.split(':').at(-1)) }
 }
