@@ -139,7 +139,7 @@ const recipeWay = async (world: World, name: string): Promise<Way | null> => {
   return { metric: `${name}Ms`, call: overOneConnection(world, recipe.listenPort) }
 }
 
-/** nginx by README.md's lists, kept new by the sidecar; a connection for each call, because open ones outlive a revocation there. */
+/** nginx by lists, as docs/integrations has it, kept new by the sidecar; a connection for each call, because open ones outlive a revocation there. */
 const listWay = async (world: World): Promise<Way | null> => {
   const { ca, orders, ends, backend } = world
   if (!installed(proxies.nginx!)) return null
@@ -148,7 +148,7 @@ const listWay = async (world: World): Promise<Way | null> => {
   mkdirSync(etc)
   const lists = join(etc, 'crls.pem')
   const file = join(etc, 'nginx.conf')
-  const server = blockWith('README.md', 'nginx', 'ssl_verify_client')
+  const server = blockWith('docs/integrations/nginx-lists.md', 'nginx', 'ssl_verify_client')
     .text.replaceAll('/etc/agentca/orders', orders)
     .replaceAll('/etc/agentca/crls.pem', lists)
     .replace('127.0.0.1:9443', `127.0.0.1:${port}`)

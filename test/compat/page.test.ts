@@ -1,6 +1,6 @@
 // docs/compatibility.md against the suite, and how it is made.
 import { describe, expect, it } from 'vitest'
-import { textOf } from '../setup/documents.ts'
+import { blocksOf, blockWith, textOf } from '../setup/documents.ts'
 import { declaredChecks } from './declared.ts'
 import { type CheckResult, keyOf, mergeResults, pageFile, parsePage, renderPage } from './page.ts'
 import { isAtLeast, versionIn } from './subject.ts'
@@ -62,4 +62,29 @@ describe('a version', () => {
     expect(isAtLeast('1.21', '1.21.0')).toBe(true)
     expect(isAtLeast('0.66.0', '1.71')).toBe(false)
   })
+})
+
+describe('the lines of README.md', () => {
+  it.each([
+    ['nginx', 'nginx-lists', 'ssl_crl'],
+    ['python', 'python', 'ssl.'],
+    ['go', 'go', 'tls.'],
+    ['java', 'java', 'PKIX'],
+    ['rust', 'rust', 'WebPkiClientVerifier'],
+  ])(
+    'of %s are under ten, and each is one of docs/integrations/%s.md, which the suite runs',
+    (language, page, words) => {
+      const linesOf = (text: string) =>
+        text
+          .split('\n')
+          .map(line => line.trim())
+          .filter(Boolean)
+      const lines = linesOf(blockWith('README.md', language, words).text)
+      expect(lines.length).toBeLessThan(10)
+      const all = blocksOf(`docs/integrations/${page}.md`).flatMap(block =>
+        block.language === language ? linesOf(block.text) : [],
+      )
+      for (const line of lines) expect(all).toContain(line)
+    },
+  )
 })

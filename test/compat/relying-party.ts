@@ -36,6 +36,8 @@ export interface RelyingParty {
   start(scene: Scene): Promise<RunningServer>
   /** @param identity a directory of files @returns what came back, `refused`, or throws where nobody answers. Default: HTTPS by curl */
   call?(scene: Scene, port: number, identity: Caller): Promise<string>
+  /** Default: agents alone. */
+  readonly letsIn?: 'whoever has a certificate'
   /** What a good agent's call brings. */
   readonly greets: string
   /** Before TLS. */
@@ -148,7 +150,7 @@ const revocationCheck = ({ subject, by, greets, call = http }: RelyingParty, beg
 
 let scenes = 0
 
-const sceneOf = async ({ subject, by, ownFiles }: RelyingParty, found: FoundSubject): Promise<Scene> => {
+export const sceneOf = async ({ subject, by, ownFiles }: RelyingParty, found: FoundSubject): Promise<Scene> => {
   const world = await compatWorld()
   scenes += 1
   const scratch = join(

@@ -3,6 +3,7 @@ import { afterAll } from 'vitest'
 import { apache } from './parties/apache.ts'
 import { certificateTools } from './parties/certificate-tools.ts'
 import { haproxy } from './parties/haproxy.ts'
+import { keptNew } from './parties/kept-new.ts'
 import { nginx } from './parties/nginx.ts'
 import { gnutlsServer, opensslServer } from './parties/tls-tools.ts'
 import { relyingParty } from './relying-party.ts'
@@ -12,3 +13,4 @@ import { endWorld } from './world.ts'
 afterAll(endWorld)
 for (const party of [...nginx, haproxy, ...apache, opensslServer, gnutlsServer]) relyingParty(party)
 certificateTools()
+keptNew()

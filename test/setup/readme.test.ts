@@ -14,6 +14,7 @@ import { type Block, blocksOf, documents, textOf } from './documents.ts'
 const notHere: readonly (readonly [file: string, words: string, reason: string])[] = [
   ['README.md', 'npm start', 'test/setup/start.test.ts runs it'],
   ['README.md', 'npm test', 'it is what is running'],
+  ['docs/relying-parties.md', 'agentca-agent run', 'test/compat/servers.test.ts runs it: it stays'],
   ['docs/operations.md', 'npm init', 'test/setup/pack.test.ts runs it'],
   ['docs/orphans.md', 'body=', 'test/http/leaver.test.ts runs it: it needs a provider’s secret'],
   ['docs/operations.md', 'useradd', 'it makes a user and a systemd service'],

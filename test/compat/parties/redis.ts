@@ -53,6 +53,7 @@ const startRedis = (scene: Scene, words: string, places: Places): Started => {
 const alone: RelyingParty = {
   subject,
   by: 'dates alone',
+  letsIn: 'whoever has a certificate',
   greets: 'PONG',
   call: ping,
   start: async scene => {

@@ -23,6 +23,7 @@ const started =
 export const opensslServer: RelyingParty = {
   subject: { name: 'OpenSSL', programs: ['openssl'], version: ['version'], from: 'Debian: openssl' },
   by: 'lists',
+  letsIn: 'whoever has a certificate',
   greets: 'good',
   call: whoItTells,
   start: started('openssl', 'openssl s_server', 'openssl'),
@@ -36,6 +37,7 @@ export const gnutlsServer: RelyingParty = {
     from: 'Debian: gnutls-bin',
   },
   by: 'lists',
+  letsIn: 'whoever has a certificate',
   greets: 'good',
   call: whoItTells,
   start: started('gnutls', 'gnutls-serv --', 'gnutls-serv'),
