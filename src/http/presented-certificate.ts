@@ -7,6 +7,7 @@ import { networkOf } from '../audit/sampler.ts'
 import { equalBytes } from '../base/bytes.ts'
 import { CaError } from '../ca/errors.ts'
 import type { Issuers } from '../ca/issuers.ts'
+import type { Released } from '../ca/released.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { verifySignature } from '../pki/signature.ts'
 import type { CertificatesPort, InstancesPort, RegistrationsPort, StatusPort } from '../store/ports.ts'
@@ -21,6 +22,8 @@ export interface PresentedDeps {
   readonly instances: Pick<InstancesPort, 'get'>
   readonly status: Pick<StatusPort, 'states'>
   readonly issuers: Pick<Issuers, 'byId'>
+  /** undefined: every signature is verified. */
+  readonly released?: Pick<Released, 'has'> | undefined
 }
 
 /** What stays true for a connection's life. */
@@ -111,6 +114,7 @@ const checkRecorded = (deps: PresentedDeps, certificate: Certificate, record: Ce
   const { tbs, signature } = record
   if (signature === null || !equalBytes(tbs, certificate.tbs) || !equalBytes(signature, certificate.signature))
     throw invalid('the presented certificate is not the one recorded under its serial')
+  if (deps.released?.has(certificate.der) === true) return
   const issuer = deps.issuers.byId(record.issuerId).certificate
   if (!verifySignature(issuer.spki, certificate.signatureAlgorithm, certificate.tbs, certificate.signature))
     throw invalid('the signature of the presented certificate does not verify')

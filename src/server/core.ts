@@ -25,6 +25,7 @@ import { createIssuance } from '../ca/issue.ts'
 import { createIssuers, type Issuers, type StatusUrls, statusUrls } from '../ca/issuers.ts'
 import { createMaintenance, type Maintenance } from '../ca/maintenance.ts'
 import { createOcspResponder, type OcspResponder } from '../ca/ocsp-responder.ts'
+import { createReleased, type Released } from '../ca/released.ts'
 import { openPolicyAuthority, type PolicyAuthority } from '../ca/scopes.ts'
 import { createIssuancePolicy } from '../ca/scopes-issuance.ts'
 import type { Feed } from '../feed/feed.ts'
@@ -81,6 +82,7 @@ export interface Core extends AsyncDisposable {
   readonly sampler: Sampler
   readonly drafter: Drafter
   readonly issuance: Issuance
+  readonly released: Released
   readonly crls: CrlPublisher
   readonly ocsp: OcspResponder
   readonly checkpoints: Checkpointer
@@ -233,7 +235,8 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     nonceBudget: config.ocsp.nonceBudget,
     unknownBudget: config.ocsp.unknownBudget,
   })
-  const issuance = observeIssuance({ issuance: unobserved, metrics, presign: ocsp.presign })
+  const released = createReleased()
+  const issuance = observeIssuance({ issuance: unobserved, metrics, released, presign: ocsp.presign })
   const logKeySpki = signing.onlineKey(logKeyLabel).der
   const signNote = (tbs: Uint8Array): Promise<Uint8Array> =>
     signer.sign({ purpose: 'checkpoint', key: logKeyLabel, tbs, priority: 'status', deadlineMs: signDeadlineMs })
@@ -291,6 +294,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     sampler,
     drafter,
     issuance,
+    released,
     crls,
     ocsp,
     checkpoints,

@@ -2,15 +2,17 @@
 import { isAgentCaError } from '../base/errors.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Issuance } from '../ca/issuance.ts'
+import type { Released } from '../ca/released.ts'
 
 export interface ObservedIssuanceDeps {
   readonly issuance: Issuance
   readonly metrics: Pick<Metrics, 'count'>
+  readonly released: Pick<Released, 'add'>
   /** Returns at once. */
   readonly presign: (serial: string) => void
 }
 
-export const observeIssuance = ({ issuance, metrics, presign }: ObservedIssuanceDeps): Issuance => {
+export const observeIssuance = ({ issuance, metrics, released, presign }: ObservedIssuanceDeps): Issuance => {
   let inFlight = 0
   return {
     issue: async request => {
@@ -18,6 +20,7 @@ export const observeIssuance = ({ issuance, metrics, presign }: ObservedIssuance
       try {
         const issued = await issuance.issue(request)
         if (issued.answer === 'new') {
+          released.add(issued.certificate)
           metrics.count('agentca_certificates_issued_total', {
             kind: issued.registration.kind,
             operation: request.operation,

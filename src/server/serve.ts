@@ -192,6 +192,7 @@ const composeServer = async (
     status: ledger.status,
     tokens: ledger.tokens,
     issuance: core.issuance,
+    released: core.released,
     issuers: core.issuers,
     sampler: core.sampler,
     random: Math.random,

@@ -55,12 +55,15 @@ export const readFacts = (
   const lineage =
     origin.account?.instance ?? origin.presented?.instance ?? claim.instance ?? ownKeyOf(query, registration, seen)
   const instance = lineage === null ? undefined : rows.instanceRowBySeq(db, lineage)
-  const head = instance?.head == null ? undefined : rows.certificateByRow(db, instance.head)
+  const headRow = instance?.head ?? null
+  // What renews is nearly always the head itself: read, and made a record of, once.
+  const isHead = headRow !== null && origin.presented?.row === headRow
+  const head = isHead ? origin.presented : headRow === null ? null : rows.certificateByRow(db, headRow)
   const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
     row == null ? null : rows.certificateOf(words, row)
   const registrationId = registration?.id ?? null
   const presented = record(origin.presented)
-  const newest = record(head)
+  const newest = isHead ? presented : record(head)
   let live: number | null = null
   let liveBefore: number | null = null
   const facts: IssuanceFacts = {
