@@ -164,7 +164,12 @@ const create = async (deps: AcmeDeps, request: KeyRequest, payload: Payload): Pr
   }
   const admission = await admit(deps, bound, account, request)
   if (admission.act === 'create') return { ...account, deactivatedAt: null }
-  throw admission.refusal instanceof AcmeError ? admission.refusal : refusalError(admission.refusal)
+  const { refusal } = admission
+  if (refusal instanceof AcmeError) throw refusal
+  const ofKey = refusal.code === 'key_in_use' || refusal.code === 'key_revoked'
+  throw ofKey
+    ? new AcmeError('badPublicKey', refusal.message, { hint: 'make a new account key' })
+    : refusalError(refusal)
 }
 
 const open = async (deps: AcmeDeps, request: KeyRequest): ReturnType<Accounts['open']> => {
