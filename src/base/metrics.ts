@@ -39,6 +39,7 @@ export type HistogramName =
   | 'agentca_monitor_action_seconds'
 
 export type GaugeName =
+  | 'agentca_ledger_writable'
   | 'agentca_signer_ready'
   | 'agentca_signer_starts'
   | 'agentca_crl_next_update_seconds'
@@ -51,6 +52,7 @@ export type GaugeName =
   | 'agentca_monitor_agents'
   | 'agentca_monitor_braked'
   | 'agentca_orphans'
+  | 'agentca_attestor_ready'
   | 'agentca_events_behind'
   | 'agentca_events_dead'
 

@@ -31,7 +31,7 @@ const createCommand = (io: CommandIo): Command =>
         .requiredOption('--owner <who>', 'the person or team that answers for it'),
     ).addOption(untilOption()),
     async ({ client, options, format }, name) => {
-      const body = { ...createBody(name, options), owner: options.owner } as AdminBodyInput<'agentsCreate'>
+      const body = { ...createBody(io, name, options), owner: options.owner } as AdminBodyInput<'agentsCreate'>
       const created = await client.call('agentsCreate', { body })
       writeOne(io, format, created, registrationView('agent'))
       io.err(
@@ -49,7 +49,7 @@ const updateCommand = (io: CommandIo): Command =>
       new Command('update').description('change what an agent is; its very next renewal follows').argument('<name>'),
     ),
     async (session, name) => {
-      const body = updateBody(session.options)
+      const body = updateBody(io, session.options)
       writeChange(session, 'agent', await session.client.call('agentsUpdate', { params: { name }, body }))
     },
   )

@@ -120,6 +120,17 @@ const checkEvents = async (client: AdminClient): Promise<readonly Check[]> =>
     return dead > 0 ? warn('events', what, 'see the receiver’s log; the audit log has them') : ok('events', what)
   })
 
+/** Nothing to say where join tokens are the only evidence. */
+const checkAttestors = async (client: AdminClient): Promise<readonly Check[]> =>
+  (await client.call('attestorsList')).items
+    .filter(({ state }) => state !== 'off')
+    .map(({ name, state, authority, problem, keys }) => {
+      if (state === 'ready') return ok('attestors', `${name}: ${authority}, ${keys} keys`)
+      const what = `${name}: ${state}${problem === null ? '' : `, ${problem}`}`
+      const cure = 'agentca attestor list; others enrol meanwhile'
+      return state === 'down' ? failed('attestors', what, cure) : warn('attestors', what, cure)
+    })
+
 const attempt = async (check: string, examine: () => Promise<readonly Check[]>): Promise<readonly Check[]> => {
   try {
     return await examine()
@@ -142,6 +153,7 @@ export const checkServer = async (client: AdminClient, now: number): Promise<rea
     ...(await attempt('ca lifetime', () => checkIssuers(client, now))),
     ...(await attempt('audit', () => checkAudit(client, now))),
     ...(await attempt('events', () => checkEvents(client))),
+    ...(await attempt('attestors', () => checkAttestors(client))),
   ]
 }
 

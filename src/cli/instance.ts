@@ -1,6 +1,7 @@
 // `agentca instance …`: one enrolment, one key lineage.
 import { Command, Option } from 'commander'
 import type { InstanceAnswer, SubjectKindName } from '../schema/admin-answers.ts'
+import type { TokenEvidenceAnswer } from '../schema/attestor-api.ts'
 import { everyPage } from './admin-client.ts'
 import { withDryRun } from './confirmation.ts'
 import type { CommandIo } from './io.ts'
@@ -10,8 +11,16 @@ import { members, type View, writeOne, writeRows } from './output.ts'
 import { performRevocation, type RevocationOptions, withRevocation } from './revocation.ts'
 import { subjectOf, withSubjectFilter } from './subject.ts'
 
+/** Who vouched for it, and about whom. */
+const evidenceText = ({ attestor, type, issuer, subject }: TokenEvidenceAnswer): string =>
+  `${type} of ${attestor}: ${subject} (${issuer})`
+
 const detailView: View<InstanceAnswer> = {
-  columns: [...instanceView.columns, ...members<InstanceAnswer>('spiffeId', 'changedAt')],
+  columns: [
+    ...instanceView.columns,
+    ...members<InstanceAnswer>('spiffeId', 'changedAt'),
+    { name: 'evidence', value: ({ evidence }) => (evidence == null ? null : evidenceText(evidence)) },
+  ],
   name: instanceView.name,
 }
 

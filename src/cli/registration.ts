@@ -4,6 +4,7 @@ import type { ChangeAnswer, RegistrationAnswer, SubjectKindName } from '../schem
 import type { AdminBodyInput } from '../schema/admin-api.ts'
 import { everyPage } from './admin-client.ts'
 import { countArgument, listArgument, momentArgument, momentOrNeverArgument, pairArgument } from './arguments.ts'
+import { keyHashOfFile } from './certificate-files.ts'
 import {
   type ConfirmationOptions,
   confirmRadius,
@@ -38,7 +39,7 @@ export const registrationView = (kind: SubjectKindName): View<RegistrationAnswer
   columns: [
     ...listView(kind).columns,
     { name: 'attributes', value: attributesText },
-    ...members<RegistrationAnswer>('version', 'changedAt'),
+    ...members<RegistrationAnswer>('boundKeyHash', 'managedBy', 'version', 'changedAt'),
   ],
   name: row => row.name,
 })
@@ -92,6 +93,7 @@ export interface SubjectOptions {
   readonly instances?: number
   readonly until?: string
   readonly dns?: readonly string[]
+  readonly bindKey?: string
   readonly dryRun?: true
 }
 
@@ -102,14 +104,16 @@ export const withSubject = (command: Command): Command =>
       .option('--profile <name>', 'profile of its certificates (agentca profile list)')
       .option('--role <role>', 'role, may be repeated', listArgument)
       .option('--attribute <key=value>', 'attribute, may be repeated', pairArgument)
-      .option('--instances <count>', 'how many may hold a certificate at once', countArgument),
+      .option('--instances <count>', 'how many may hold a certificate at once', countArgument)
+      .option('--bind-key <file>', 'only this key enrols: PEM of a public key, certificate or request'),
   )
 
 export const untilOption = (): Option =>
   new Option('--until <time>', 'end date: a date, RFC 3339, or a duration from now').argParser(momentArgument)
 
-export const createBody = (name: string, options: SubjectOptions) => ({
+export const createBody = (io: CommandIo, name: string, options: SubjectOptions) => ({
   name,
+  bindKeyHash: options.bindKey === undefined ? undefined : keyHashOfFile(io, options.bindKey),
   owner: options.owner,
   purpose: options.purpose,
   profile: options.profile,
@@ -138,10 +142,15 @@ export const withUpdate = (command: Command): Command =>
       .option('--role <role>', 'all its roles, repeated', listArgument)
       .option('--attribute <key=value>', 'all its attributes, repeated', pairArgument)
       .option('--instances <count>', 'how many may hold a certificate at once, or "default"', instancesOrDefault)
-      .option('--until <time>', 'end date, or "never"', momentOrNeverArgument),
+      .option('--until <time>', 'end date, or "never"', momentOrNeverArgument)
+      .option('--bind-key <file>', 'the key that enrols from now on, or "none"'),
   )
 
-export const updateBody = (options: UpdateOptions): AdminBodyInput<'agentsUpdate'> => ({
+const boundKey = (io: CommandIo, file: string | undefined): string | null | undefined =>
+  file === undefined ? undefined : file === 'none' ? null : keyHashOfFile(io, file)
+
+export const updateBody = (io: CommandIo, options: UpdateOptions): AdminBodyInput<'agentsUpdate'> => ({
+  bindKeyHash: boundKey(io, options.bindKey),
   owner: options.owner,
   purpose: options.purpose,
   profile: options.profile,

@@ -31,7 +31,7 @@ const createCommand = (io: CommandIo): Command =>
         .option('--owner <who>', 'the person or team that answers for it'),
     ).addOption(untilOption()),
     async ({ client, options, format }, name) => {
-      const body = { ...createBody(name, options), dns: options.dns } as AdminBodyInput<'servicesCreate'>
+      const body = { ...createBody(io, name, options), dns: options.dns } as AdminBodyInput<'servicesCreate'>
       const created = await client.call('servicesCreate', { body })
       writeOne(io, format, created, registrationView('service'))
       io.err(
@@ -52,7 +52,7 @@ const updateCommand = (io: CommandIo): Command =>
         .option('--dns <name>', 'all its host names, repeated', listArgument),
     ),
     async (session, name) => {
-      const body = updateBody(session.options)
+      const body = updateBody(io, session.options)
       writeChange(session, 'service', await session.client.call('servicesUpdate', { params: { name }, body }))
     },
   )

@@ -17,7 +17,7 @@ import { parseCertificationRequest } from '../pki/csr.ts'
 import { spkiHashHex } from '../pki/spki.ts'
 import type { AuditPort, RegistrationsPort, TokensPort } from '../store/ports.ts'
 import type { JoinToken, Registration } from '../store/records.ts'
-import type { Attested, Attestor, AttestorStatus, WorkloadEvidence } from './attestor.ts'
+import type { Attested, Attestor, WorkloadEvidence } from './attestor.ts'
 import { EnrolError } from './errors.ts'
 import { type Matched, matchRules } from './rules.ts'
 
@@ -43,7 +43,6 @@ export interface Admission {
     evidence: WorkloadEvidence,
     request: { readonly csr: Uint8Array; readonly context: RequestContext },
   ): Promise<JoinToken>
-  status(): readonly AttestorStatus[]
 }
 
 /** The refusal has its leaf, or was counted: nobody need write another. */
@@ -59,7 +58,7 @@ const unknownIssuer = (attestors: readonly Attestor[], { type }: WorkloadEvidenc
   })
 
 /** SHA-256 of what makes it one: hex, in a space of its own beside the hashes of join tokens. */
-const evidenceHash = ({ type }: WorkloadEvidence, { oneUse }: Attested): string =>
+export const evidenceHash = ({ type }: Pick<WorkloadEvidence, 'type'>, { oneUse }: Attested): string =>
   hash('sha256', `agentca evidence\n${type}\n${oneUse}`)
 
 const notMatched = (): EnrolError =>
@@ -199,6 +198,5 @@ export const createAdmission = (deps: AdmissionDeps): Admission => {
         metrics.count('agentca_evidence_total', { attestor: attestor?.name ?? 'none', outcome })
       }
     },
-    status: () => deps.attestors().map(attestor => attestor.status()),
   }
 }

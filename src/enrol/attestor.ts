@@ -46,6 +46,9 @@ export interface AttestorStatus {
   readonly updatedAt: number | null
 }
 
+/** One that is switched off is listed too. */
+export type ListedAttestor = Omit<AttestorStatus, 'state'> & { readonly state: AttestorStatus['state'] | 'off' }
+
 export interface Attestor {
   readonly name: string
   readonly type: 'jwt' | 'x509'

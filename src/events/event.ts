@@ -28,6 +28,7 @@ export interface AuditEvent {
 /** What is not here is `info`: the daily work of a CA. A kind that is new here must not raise an alarm by itself. */
 const severityByKind: Readonly<Record<string, Severity>> = {
   request_refused: 'low',
+  evidence_refused: 'low',
   refusals_summary: 'low',
   release_refused: 'low',
   certificate_orphaned: 'low',

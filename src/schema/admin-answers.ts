@@ -1,6 +1,8 @@
 // What `/v1/admin` answers with, as JSON: one file that the server writes by and the command line reads by. Times are RFC 3339 text,
 // serials and hashes lower-case hex, durations carry their unit.
 
+import type { TokenEvidenceAnswer } from './attestor-api.ts'
+
 export type SubjectKindName = 'agent' | 'service' | 'operator'
 
 export interface List<T> {
@@ -29,6 +31,8 @@ export interface RegistrationAnswer {
   /** Operators only. */
   readonly role: 'viewer' | 'operator' | 'security' | 'admin' | null
   readonly until: string | null
+  readonly boundKeyHash: string | null
+  readonly managedBy: string | null
   readonly state: 'active' | 'held' | 'retired'
   readonly version: number
   readonly createdAt: string
@@ -67,6 +71,8 @@ export interface InstanceAnswer {
   readonly spiffeId: string
   readonly state: 'active' | 'locked' | 'revoked'
   readonly lockReason: string | null
+  /** What its first certificate came from; only where one instance is shown. */
+  readonly evidence?: TokenEvidenceAnswer | null
   readonly serial: string | null
   readonly generation: number | null
   readonly notAfter: string | null
@@ -81,6 +87,7 @@ export interface TokenAnswer {
   readonly uses: number
   readonly usesTaken: number
   readonly boundKeyHash: string | null
+  readonly evidence: TokenEvidenceAnswer | null
   readonly state: 'active' | 'revoked' | 'expired' | 'used'
   readonly expiresAt: string
   readonly createdAt: string

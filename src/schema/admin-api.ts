@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { type AcmeRouteAnswers, acmeRoutes } from './acme-api.ts'
 import type * as answers from './admin-answers.ts'
+import { type AttestorRouteAnswers, attestorRoutes } from './attestor-api.ts'
 import type * as events from './event-answers.ts'
 import type * as monitor from './monitor-answers.ts'
 import type * as orphans from './orphan-answers.ts'
@@ -32,7 +33,13 @@ const page = z.strictObject({
   after: z.string().max(200).optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
 })
+const keyHash = z.string().regex(/^[0-9a-f]{64}$/)
+const managedBy = z.string().min(1).max(64)
 const common = {
+  /** SHA-256 of the only SubjectPublicKeyInfo that may enrol, hex. */
+  bindKeyHash: keyHash.optional(),
+  /** The declarative set it belongs to. */
+  managedBy: managedBy.optional(),
   owner: name.optional(),
   purpose: z.string().max(1000).default(''),
   profile: name.optional(),
@@ -57,6 +64,8 @@ const operatorCreate = z.strictObject({
 const change = z.strictObject({ why, expected: z.int().min(0).optional(), dryRun })
 /** What may be changed of a registration; whoever changes the owner of a held agent may then release it. */
 const update = z.strictObject({
+  bindKeyHash: keyHash.nullable().optional(),
+  managedBy: managedBy.nullable().optional(),
   owner: name.optional(),
   purpose: z.string().max(1000).optional(),
   profile: name.optional(),
@@ -82,10 +91,7 @@ const tokenCreate = z.strictObject({
     .default(600),
   uses: z.int().min(1).max(100_000).default(1),
   /** SHA-256 of the only SubjectPublicKeyInfo that may use it, hex. */
-  bindKeyHash: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/)
-    .optional(),
+  bindKeyHash: keyHash.optional(),
   dryRun,
 })
 export const revocationSelectors = [
@@ -265,6 +271,7 @@ export const adminRoutes = {
 
   ...policyRoutes,
   ...acmeRoutes,
+  ...attestorRoutes,
 
   profilesList: get('/profiles', 'viewer'),
   profilesShow: get('/profiles/:name', 'viewer'),
@@ -308,7 +315,7 @@ export const adminRoutes = {
 export type AdminRouteName = keyof typeof adminRoutes
 
 /** What each route answers with. */
-export interface AdminAnswers extends PolicyRouteAnswers, AcmeRouteAnswers {
+export interface AdminAnswers extends PolicyRouteAnswers, AcmeRouteAnswers, AttestorRouteAnswers {
   readonly status: answers.StatusAnswer
   readonly whoami: answers.WhoamiAnswer
   readonly ownersList: answers.List<answers.OwnerAnswer>

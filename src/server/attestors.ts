@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { messageOf } from '../base/errors.ts'
-import type { Attestor, AttestorDeps } from '../enrol/attestor.ts'
+import type { Attestor, AttestorDeps, ListedAttestor } from '../enrol/attestor.ts'
 import { createJwtAttestor } from '../enrol/jwt.ts'
 import { createX509Attestor } from '../enrol/x509.ts'
 import { type AttestorSettings, faultsOfAttestors, parseAttestor } from '../schema/attestor.ts'
@@ -80,10 +80,20 @@ export const loadAttestors = (directory: string): readonly AttestorSettings[] =>
   return settings
 }
 
+const listed = (settings: AttestorSettings, attestors: readonly Attestor[]): ListedAttestor => {
+  const { name, kind, rules } = settings
+  return (
+    attestors.find(each => each.name === name)?.status() ?? {
+      ...{ name, kind, rules: rules.length, state: 'off', problem: null, keys: 0, updatedAt: null },
+      authority: settings.kind === 'jwt' ? settings.issuer : settings.anchorsFile,
+    }
+  )
+}
+
 export interface Attestors {
   current(): readonly Attestor[]
   /** Those that are switched off included. */
-  settings(): readonly AttestorSettings[]
+  list(): readonly ListedAttestor[]
   /** Reads the directory again. @returns what puts it in force @throws SchemaError with every fault */
   prepareReload(): () => void
   close(): void
@@ -114,7 +124,7 @@ export const openAttestors = (directory: string | null, deps: AttestorDeps): Att
   let now = load()
   return {
     current: () => now.attestors,
-    settings: () => now.settings,
+    list: () => now.settings.map(each => listed(each, now.attestors)),
     prepareReload: () => {
       const next = load()
       return () => {

@@ -59,7 +59,7 @@ const orphanRulesOf = (config: Config['orphans']): OrphanRules => ({
 export const createOperations = (
   core: Core,
   options: OperationsOptions,
-): Omit<AdminDeps, 'monitor' | 'rulesFile' | 'events' | 'bindings'> & {
+): Omit<AdminDeps, 'attestors' | 'monitor' | 'rulesFile' | 'events' | 'bindings'> & {
   readonly lifecycle: Lifecycle
   readonly orphans: OrphanWatch
 } => {

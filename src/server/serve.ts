@@ -4,6 +4,7 @@ import type { RequestListener } from 'node:http'
 import { createSealer } from '../acme/eab-seal.ts'
 import { pooledRandomBytes } from '../base/random.ts'
 import { createAdmission } from '../enrol/admit.ts'
+import { explainToken } from '../enrol/explain.ts'
 import { createAdminRouter } from '../http/admin/router.ts'
 import { createApp } from '../http/app.ts'
 import { createInFlight, createLimits } from '../http/limits.ts'
@@ -227,7 +228,13 @@ const composeServer = async (
   const { monitor, rulesFile } = monitoring
   const events = createCoreEvents(core, { config, clock, log, metrics })
   closing.push(() => events.close())
-  const adminRouter = createAdminRouter({ ...operations, bindings, monitor, rulesFile, events })
+  const adminRouter = createAdminRouter({
+    ...{ ...operations, bindings, monitor, rulesFile, events },
+    attestors: {
+      list: attestors.list,
+      explain: jwt => explainToken({ ...ledger, attestors: attestors.current() }, jwt, clock.now()),
+    },
+  })
   const api = opened(
     createTlsServer({ credentials: credential, handler: createApp({ face: 'tls', deps, adminRouter }) }),
   )
@@ -257,6 +264,12 @@ const composeServer = async (
   startMonitorJobs(jobs, monitor)
   jobs.every('prune ended ACME orders', pruneAcmeEveryMs, () => (core.clockGuard.mayEnd() ? acme.prune() : undefined))
   registerGauges(core, metrics, clock)
+  metrics.gauge('agentca_attestor_ready', () =>
+    attestors.current().map(attestor => {
+      const { name, state } = attestor.status()
+      return { value: state === 'ready' ? 1 : 0, labels: { attestor: name } }
+    }),
+  )
   metrics.gauge('agentca_orphans', () =>
     [...operations.orphans.counts()].map(([reason, value]) => ({ value, labels: { reason } })),
   )

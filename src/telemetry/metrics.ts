@@ -36,6 +36,7 @@ const histograms: Readonly<Record<HistogramName, Declaration>> = {
 }
 
 const gauges: Readonly<Record<GaugeName, Declaration>> = {
+  agentca_ledger_writable: metric('1 while the ledger can be written: 0 after a transaction failed, until one succeeds'),
   agentca_signer_ready: metric('1 while the signer signs'),
   agentca_signer_starts: metric('Times that the signer process was started'),
   agentca_crl_next_update_seconds: metric('Seconds until the published CRL expires', 'issuer'),
@@ -49,6 +50,7 @@ const gauges: Readonly<Record<GaugeName, Declaration>> = {
   agentca_monitor_braked: metric('1 while the brake stops what rules would do'),
   agentca_events_behind: metric('Audit leaves that a sink of events has not been given', 'sink'),
   agentca_events_dead: metric('Events that a sink refused for good', 'sink'),
+  agentca_attestor_ready: metric('1 while the attestor knows all that it needs', 'attestor'),
   agentca_orphans: metric(
     'Registrations that nobody seems to need, as the last round of the watch found them',
     'reason',

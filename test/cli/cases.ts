@@ -1,6 +1,7 @@
 // Every command once right and once wrong. A command without a line here fails the test that walks the tree.
 import type { AdminRouteName } from '../../src/schema/admin-api.ts'
 import { acmeCases } from './acme-cases.ts'
+import { attestorCases } from './attestor-cases.ts'
 import { monitorCases } from './monitor-cases.ts'
 import { policyCases } from './policy-cases.ts'
 
@@ -23,8 +24,9 @@ export const cases: Readonly<Record<string, Case>> = {
   ...monitorCases,
   ...policyCases,
   ...acmeCases,
+  ...attestorCases,
   'agent create': {
-    good: 'agent create billing --owner finance --role payer --role auditor --attribute tier=gold --instances 3 --until 2027-01-01',
+    good: 'agent create billing --owner finance --bind-key @key.pem --role payer --role auditor --attribute tier=gold --instances 3 --until 2027-01-01',
     asks: [
       [
         'agentsCreate',

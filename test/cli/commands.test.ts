@@ -30,6 +30,10 @@ beforeAll(async () => {
   write('root.pem', pemOf(root))
   write('log.pem', logKeyPem)
   write('pin', '123456\n')
+  write('job.jwt', 'a.b.c\n')
+  const attestor = 'kind: jwt\nissuer: https://issuer.test\naudience: ca\nrules: [{agent: ci, require: {sub: job}}]\n'
+  write('attestor-good.yaml', attestor)
+  write('attestor-faulty.yaml', `${attestor}algorithms: [HS256]\n`)
   write('bad.yaml', 'kind: agent\nlifetime: 1s\n')
   for (const name of ['profiles', 'policies', 'bad-policies']) mkdirSync(join(server.directory, name))
   write('policies/actions.yaml', policyActions)

@@ -11,6 +11,7 @@ import type { OrphanAnswer } from '../../src/schema/orphan-answers.ts'
 import { StoreError } from '../../src/store/errors.ts'
 import { createParty } from '../pki/crl-authority.ts'
 import { acmeFixtures } from './acme-fixtures.ts'
+import { attestorFixtures } from './attestor-cases.ts'
 import { monitorFixtures } from './monitor-fixtures.ts'
 import { policyFixtures } from './policy-fixtures.ts'
 import type { Handlers } from './server.ts'
@@ -54,6 +55,8 @@ export const registration = (
   instances: null,
   role: null,
   until: null,
+  boundKeyHash: null,
+  managedBy: null,
   state: 'active',
   version: 1,
   createdAt: at,
@@ -82,6 +85,7 @@ export const token: answers.TokenAnswer = {
   uses: 1,
   usesTaken: 0,
   boundKeyHash: null,
+  evidence: null,
   state: 'active',
   expiresAt: at,
   createdAt: at,
@@ -450,6 +454,7 @@ export const fixtures: Handlers = {
   ...monitorFixtures,
   ...policyFixtures,
   ...acmeFixtures,
+  ...attestorFixtures,
 
   crlStatus: () => list([crl('root-1'), crl('issuing-1')]),
   crlPublish: () => list([crl('issuing-1')]),

@@ -16,6 +16,8 @@ import type { Revoke } from '../../ca/revoke.ts'
 import type { PolicyAuthority } from '../../ca/scopes.ts'
 import type { CrlSource } from '../../ca/status-answers.ts'
 import type { TokenOperations } from '../../ca/tokens.ts'
+import type { ListedAttestor } from '../../enrol/attestor.ts'
+import type { Explanation } from '../../enrol/explain.ts'
 import type { Events } from '../../events/events.ts'
 import type { Feed } from '../../feed/feed.ts'
 import type { Monitor } from '../../monitor/monitor.ts'
@@ -88,6 +90,12 @@ export interface AdminDeps {
   readonly registry: Registry
   readonly lifecycle: Lifecycle
   readonly tokens: TokenOperations
+  /** Whose evidence enrols. */
+  readonly attestors: {
+    list(): readonly ListedAttestor[]
+    /** What would come of a token. */
+    explain(jwt: string): Promise<Explanation>
+  }
   readonly bindings: Bindings
   readonly recoverOperator: RecoverOperator
   readonly revoke: Revoke

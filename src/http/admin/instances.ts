@@ -1,6 +1,7 @@
 // Instances: one enrolment each, with the newest certificate of its lineage.
 import { CaError } from '../../ca/errors.ts'
 import type { InstanceAnswer } from '../../schema/admin-answers.ts'
+import type { TokenEvidenceAnswer } from '../../schema/attestor-api.ts'
 import type { Instance } from '../../store/records.ts'
 import { instanceAnswer, pageOf } from './answers.ts'
 import { checkRank } from './authorize.ts'
@@ -11,6 +12,22 @@ import { filled, registrationsById, soughtRegistration } from './query.ts'
 const answerOf = ({ ledger, trustDomain }: AdminDeps, instance: Instance): InstanceAnswer => {
   const head = instance.headSerial === null ? null : ledger.certificates.get(instance.headSerial)
   return instanceAnswer(trustDomain, instance, registrationsById(ledger)(instance.registrationId), head)
+}
+
+/** By the token of its first certificate; one that is old enough to be forgotten says nothing. */
+const evidenceOf = ({ ledger }: AdminDeps, instanceId: string): TokenEvidenceAnswer | null => {
+  let before: string | undefined
+  for (let pages = 0; pages < 20; pages++) {
+    const { rows, next } = ledger.certificates.list({
+      instanceId,
+      limit: 200,
+      ...(before === undefined ? {} : { before }),
+    })
+    const first = rows.findLast(({ tokenId }) => tokenId !== null)
+    if (next === null) return first?.tokenId == null ? null : (ledger.tokens.get(first.tokenId)?.evidence ?? null)
+    before = next
+  }
+  return null
 }
 
 export const instanceHandlers = (
@@ -30,7 +47,7 @@ export const instanceHandlers = (
   instancesShow: ({ params: { id } }) => {
     const instance = deps.ledger.instances.get(id)
     if (instance === null) throw new CaError('not_found', `no instance has id ${id}`, { hint: 'agentca instance list' })
-    return answerOf(deps, instance)
+    return { ...answerOf(deps, instance), evidence: evidenceOf(deps, id) }
   },
   instancesUnlock: async ({ params: { id }, body: { why, dryRun }, actor, context }) => {
     const instance = deps.ledger.instances.get(id)

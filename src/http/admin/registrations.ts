@@ -68,6 +68,8 @@ const draftOf = (
   dnsNames: 'dns' in body ? body.dns : [],
   instanceLimit: body.instances ?? null,
   operatorRole: null,
+  boundKeyHash: body.bindKeyHash ?? null,
+  managedBy: body.managedBy ?? null,
   until: milliseconds(body.until),
 })
 
@@ -80,6 +82,8 @@ const updateOf = (body: AdminBody<'agentsUpdate'>): RegistrationUpdate => ({
   ...(body.instances === undefined ? {} : { instanceLimit: body.instances }),
   ...(body.until === undefined ? {} : { until: body.until === null ? null : Date.parse(body.until) }),
   ...(body.dns === undefined ? {} : { dnsNames: body.dns }),
+  ...(body.bindKeyHash === undefined ? {} : { boundKeyHash: body.bindKeyHash }),
+  ...(body.managedBy === undefined ? {} : { managedBy: body.managedBy }),
 })
 
 const optionsOf = (call: {

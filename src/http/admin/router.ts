@@ -8,6 +8,7 @@ import { sendJson } from '../answer.ts'
 import { callOf, contextOf } from '../call.ts'
 import { HttpError } from '../errors.ts'
 import { acmeHandlers } from './acme.ts'
+import { attestorHandlers } from './attestors.ts'
 import { auditHandlers } from './audit.ts'
 import { type Actor, authorize } from './authorize.ts'
 import { certificateHandlers } from './certificates.ts'
@@ -35,6 +36,7 @@ export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...operatorRecoveryHandlers(deps),
   ...tokenHandlers(deps),
   ...acmeHandlers(deps),
+  ...attestorHandlers(deps),
   ...orphanHandlers(deps),
   ...certificateHandlers(deps),
   ...issuerHandlers(deps),

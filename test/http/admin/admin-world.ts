@@ -20,6 +20,7 @@ import { createRegistry } from '../../../src/ca/registry.ts'
 import { createRevoke } from '../../../src/ca/revoke.ts'
 import { openPolicyAuthority } from '../../../src/ca/scopes.ts'
 import { createTokenOperations } from '../../../src/ca/tokens.ts'
+import { explainToken } from '../../../src/enrol/explain.ts'
 import { createFeed } from '../../../src/feed/feed.ts'
 import type { AdminDeps, Mode } from '../../../src/http/admin/deps.ts'
 import { createAdminRouter } from '../../../src/http/admin/router.ts'
@@ -84,6 +85,7 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
       bindings: ledger.acme.bindings,
       sealer: createSealer(join(ca.directory, 'acme.key')),
     }),
+    attestors: { list: () => [], explain: jwt => explainToken({ ...ledger, attestors: [] }, jwt, clock.now()) },
     recoverOperator: createOperatorRecovery({ ...common, registry, tokens }),
     revoke,
     events: { status: () => [], test: async () => [] },

@@ -21,6 +21,8 @@ const expectedRoles = {
     'instancesShow',
     'tokensList',
     'acmeBindingsList',
+    'attestorsList',
+    'attestorsTest',
     'orphansList',
     'eventsStatus',
     'certificatesList',

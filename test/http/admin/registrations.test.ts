@@ -37,6 +37,8 @@ describe('agents, services and operators', () => {
       instances: 3,
       role: null,
       until: '2098-12-31T23:00:00.000Z',
+      boundKeyHash: null,
+      managedBy: null,
       state: 'active',
       version: 1,
     })
