@@ -34,12 +34,11 @@ const page = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1000).default(100),
 })
 const keyHash = z.string().regex(/^[0-9a-f]{64}$/)
-const managedBy = z.string().min(1).max(64)
 const common = {
   /** SHA-256 of the only SubjectPublicKeyInfo that may enrol, hex. */
   bindKeyHash: keyHash.optional(),
   /** The declarative set it belongs to. */
-  managedBy: managedBy.optional(),
+  managedBy: name.optional(),
   owner: name.optional(),
   purpose: z.string().max(1000).default(''),
   profile: name.optional(),
@@ -65,7 +64,7 @@ const change = z.strictObject({ why, expected: z.int().min(0).optional(), dryRun
 /** What may be changed of a registration; whoever changes the owner of a held agent may then release it. */
 const update = z.strictObject({
   bindKeyHash: keyHash.nullable().optional(),
-  managedBy: managedBy.nullable().optional(),
+  managedBy: name.nullable().optional(),
   owner: name.optional(),
   purpose: z.string().max(1000).optional(),
   profile: name.optional(),
