@@ -95,8 +95,10 @@ export const checksOf = (core: Core, clock: Clock): readonly Check[] => {
   const signer = core.supervisor.state()
   const guard = core.clockGuard.state()
   const now = clock.now()
+  const problem = core.ledger.problem()
   return [
     { name: 'signer', ok: signer.state === 'ready', detail: `${signer.state}: ${signer.detail}` },
+    { name: 'ledger', ok: problem === null, detail: problem ?? 'it can be written' },
     { name: 'clock', ok: guard.state !== 'refused', detail: guard.detail },
     ...core.issuers.online().map(({ name }) => {
       const crl = core.crls.byIssuer(name)
@@ -109,6 +111,7 @@ export const checksOf = (core: Core, clock: Clock): readonly Check[] => {
 export const registerGauges = (core: Core, metrics: Metrics, clock: Clock): void => {
   const ledger = core.ledger
   metrics.gauge('agentca_signer_ready', () => [{ value: core.supervisor.state().state === 'ready' ? 1 : 0 }])
+  metrics.gauge('agentca_ledger_writable', () => [{ value: ledger.problem() === null ? 1 : 0 }])
   metrics.gauge('agentca_signer_starts', () => [{ value: core.supervisor.state().starts }])
   metrics.gauge('agentca_issuer_not_after_seconds', () =>
     core.issuers

@@ -386,6 +386,8 @@ export interface Ledger extends AsyncDisposable {
   readonly acme: AcmePorts
   readonly recovery: RecoveryPort
   readonly meta: MetaPort
+  /** Why the last transaction that was tried failed; null: it did not. */
+  problem(): string | null
   /** Waits for what was already asked, then closes. */
   close(): Promise<void>
 }

@@ -213,6 +213,13 @@ export const translateError = (error: unknown): unknown =>
     ? new StoreError('store_failed', `the database failed: ${error.code} ${messageOf(error)}`, { cause: error })
     : error
 
+/**
+ * Whether the connection itself is of no use any more, whatever is asked of it: what was opened while the file system let nobody write,
+ * for one, stays without writing for as long as it is open.
+ */
+export const isConnectionLost = (error: unknown): boolean =>
+  error instanceof Database.SqliteError && /^SQLITE_(READONLY|IOERR|FULL|CORRUPT|NOTADB|CANTOPEN)/.test(error.code)
+
 export const isUniqueViolation = (error: unknown): boolean =>
   error instanceof Database.SqliteError &&
   (error.code === 'SQLITE_CONSTRAINT_UNIQUE' || error.code === 'SQLITE_CONSTRAINT_PRIMARYKEY')

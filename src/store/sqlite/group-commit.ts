@@ -3,7 +3,7 @@
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { StoreError } from '../errors.ts'
-import { type Connection, translateError } from './connection.ts'
+import { type Connection, isConnectionLost, translateError } from './connection.ts'
 
 /** For tests: a point at which the store can be made to fail. */
 export interface StoreFaults {
@@ -18,6 +18,8 @@ export interface GroupCommit {
   write<T>(work: () => T): Promise<T>
   /** Resolves when everything asked so far is answered. */
   idle(): Promise<void>
+  /** Why the last transaction failed; null: it did not. */
+  problem(): string | null
 }
 
 interface Call {
@@ -52,6 +54,7 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
   let queue: Call[] = []
   let scheduled = false
   let broken = false
+  let problem: string | null = null
   let waiting: (() => void)[] = []
 
   const schedule = (): void => {
@@ -71,7 +74,9 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
       runAll(taken, done)
       faults?.before('commit')
       db.run('COMMIT')
+      if (done.length > 0) problem = null
     } catch (error) {
+      problem = messageOf(error)
       failed(error)
       const calls = taken.length > 0 ? done.map(outcome => outcome.call) : queue.splice(0, maxCalls)
       for (const call of calls) call.reject(asStoreFailure(error))
@@ -134,7 +139,7 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
     } catch (error) {
       call.reject(translateError(error))
       // A full disk or an I/O error makes SQLite roll the whole transaction back by itself: then nobody's work is left.
-      if (!db.inTransaction) throw error
+      if (!db.inTransaction || isConnectionLost(error)) throw error
       db.run('ROLLBACK TO call')
       db.run('RELEASE call')
       db.forget()
@@ -163,6 +168,7 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
   }
 
   return {
+    problem: () => problem,
     write: <T>(work: () => T) =>
       new Promise<T>((resolve, reject) => {
         queue.push({ work, resolve: resolve as (value: never) => void, reject })

@@ -104,6 +104,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     acme: createAcme(parts),
     recovery: createRecovery(parts),
     meta: createMeta(parts),
+    problem: writer.problem,
     close,
     [Symbol.asyncDispose]: close,
   }
