@@ -6,6 +6,9 @@ import { mustRun } from '../story/served-ca.ts'
 import { cached } from './cache.ts'
 import { type FoundSubject, isAtLeast, type Subject, versionIn } from './subject.ts'
 
+/** For checks that may be the first to compile, on a machine that is busy with others. */
+export const compileMs = 600_000
+
 export interface GoProgram {
   /** As docs/compatibility.md calls it. */
   readonly name: string

@@ -8,7 +8,7 @@ import { root } from '../../scripts/bootstrap.mjs'
 import { parseConfig } from '../../src/schema/config.ts'
 import { parseMonitor } from '../../src/schema/monitor.ts'
 import { runProgram, type ServedCa, startServedCa } from '../story/served-ca.ts'
-import { type Block, blocksOf, documents, textOf } from './documents.ts'
+import { type Block, blocksOf, documents, integrations, textOf } from './documents.ts'
 
 /** By their first words; each stands for exactly one block. */
 const notHere: readonly (readonly [file: string, words: string, reason: string])[] = [
@@ -28,6 +28,8 @@ const sessions: readonly (readonly string[])[] = [
   ['docs/agents.md'],
   ['docs/policies.md'],
   ['docs/est.md'],
+  ['docs/acme.md'],
+  ['docs/keystores.md'],
 ]
 
 const isNotHere = ({ file, text }: Block): boolean =>
@@ -134,7 +136,7 @@ describe('configurations', () => {
   })
 })
 
-describe.each(documents)('%s', file => {
+describe.each([...documents, ...integrations])('%s', file => {
   it('links only to what is there', () => {
     const text = textOf(file).replaceAll(/^```[\s\S]*?^```$/gm, '')
     const anchorsOf = (other: string): readonly string[] =>

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, expect } from 'vitest'
 import { mustRun, type Ran, runProgram, type ServedCa, startServedCa } from '../../story/served-ca.ts'
 import { compat } from '../compat.ts'
-import { builtGo, type GoProgram, goSubject } from '../go-program.ts'
+import { builtGo, compileMs, type GoProgram, goSubject } from '../go-program.ts'
 import type { FoundSubject } from '../subject.ts'
 
 const program: GoProgram = {
@@ -13,6 +13,9 @@ const program: GoProgram = {
   module: 'github.com/globalsign/est',
 }
 const estclient = goSubject(program)
+
+const check = (what: string, run: (found: FoundSubject) => Promise<void>): void =>
+  compat(estclient, what, run, compileMs)
 
 let served: Promise<ServedCa> | null = null
 afterAll(async () => {
@@ -60,7 +63,7 @@ const enrolled = async ({ ca, est, request }: Scene, name: string): Promise<Ran>
 
 const ok = ({ code, err }: Ran): void => expect([code, err]).toEqual([0, ''])
 
-compat(estclient, 'reads the CAs, and what a request should have', async found => {
+check('reads the CAs, and what a request should have', async found => {
   const { est, openssl } = await sceneOf(found)
   ok(await est('cacerts', '-out', 'cas.pem'))
   await openssl('verify', '-CAfile', 'roots.pem', 'cas.pem')
@@ -68,7 +71,7 @@ compat(estclient, 'reads the CAs, and what a request should have', async found =
   expect(out).toContain('1.2.840.10045.3.1.7')
 })
 
-compat(estclient, 'enrols by a join token, and what it gets is good at the API', async found => {
+check('enrols by a join token, and what it gets is good at the API', async found => {
   const scene = await sceneOf(found)
   ok(await enrolled(scene, 'gateway'))
   ok(await scene.est('cacerts', '-out', 'cas.pem'))
@@ -79,7 +82,7 @@ compat(estclient, 'enrols by a join token, and what it gets is good at the API',
   expect(self).toMatchObject({ registration: { name: 'gateway' } })
 })
 
-compat(estclient, 're-enrols under its certificate, with a new key', async found => {
+check('re-enrols under its certificate, with a new key', async found => {
   const scene = await sceneOf(found)
   ok(await enrolled(scene, 'router'))
   await scene.request('next')
@@ -92,7 +95,7 @@ compat(estclient, 're-enrols under its certificate, with a new key', async found
   expect(rows.map(({ generation }) => generation)).toEqual([2, 1])
 })
 
-compat(estclient, 'is told why: a token that nobody made, a certificate that is revoked', async found => {
+check('is told why: a token that nobody made, a certificate that is revoked', async found => {
   const scene = await sceneOf(found)
   await scene.request('stranger')
   const unknown = await scene.est('enroll', '-user', 'stranger', '-pass', 'made-up', '-csr', 'stranger.csr')

@@ -6,7 +6,7 @@ import { blockWith } from '../../setup/documents.ts'
 import { mustRun, type Ran, runProgram, type ServedCa, startServedCa } from '../../story/served-ca.ts'
 import { until } from '../../story/until.ts'
 import { compat } from '../compat.ts'
-import { builtGo, type GoProgram, goSubject } from '../go-program.ts'
+import { builtGo, compileMs, type GoProgram, goSubject } from '../go-program.ts'
 import type { FoundSubject } from '../subject.ts'
 
 const program: GoProgram = {
@@ -15,6 +15,9 @@ const program: GoProgram = {
   module: 'github.com/spiffe/go-spiffe/v2',
 }
 const goSpiffe = goSubject(program)
+
+const check = (what: string, run: (found: FoundSubject) => Promise<void>): void =>
+  compat(goSpiffe, what, run, compileMs)
 
 let made: Promise<ServedCa> | null = null
 afterAll(async () => {
@@ -59,7 +62,7 @@ const sceneOf = async (found: FoundSubject): Promise<Scene> => {
 const call = ({ run, idOf }: Scene, caller: string, more: readonly string[] = [], expected = caller): Promise<Ran> =>
   run('mtls', 'orders', caller, 'bundle.json', domain, idOf('orders'), idOf(expected), ...more)
 
-compat(goSpiffe, 'reads a leaf as an X.509-SVID, and verifies it by the SPIFFE bundle', async found => {
+check('reads a leaf as an X.509-SVID, and verifies it by the SPIFFE bundle', async found => {
   const { run, idOf } = await sceneOf(found)
   const { code, out, err } = await run('svid', 'invoices', 'bundle.json', domain)
   expect([code, err]).toEqual([0, ''])
@@ -76,43 +79,35 @@ compat(goSpiffe, 'reads a leaf as an X.509-SVID, and verifies it by the SPIFFE b
   expect([elsewhere.code, elsewhere.err]).toEqual([1, expect.stringContaining('no X.509 bundle')])
 })
 
-compat(
-  goSpiffe,
-  'connects two agents by mTLS, each authorized by its SPIFFE ID; another one is refused',
-  async found => {
-    const scene = await sceneOf(found)
-    const { code, out, err } = await call(scene, 'invoices')
-    expect([code, err]).toEqual([0, ''])
-    expect(JSON.parse(out)).toEqual({ seen: scene.idOf('invoices') })
-    const other = await call(scene, 'stolen', [], 'invoices')
-    expect([other.code, other.err]).toEqual([1, expect.stringMatching(/^server: .*unexpected ID/)])
-  },
-)
+check('connects two agents by mTLS, each authorized by its SPIFFE ID; another one is refused', async found => {
+  const scene = await sceneOf(found)
+  const { code, out, err } = await call(scene, 'invoices')
+  expect([code, err]).toEqual([0, ''])
+  expect(JSON.parse(out)).toEqual({ seen: scene.idOf('invoices') })
+  const other = await call(scene, 'stolen', [], 'invoices')
+  expect([other.code, other.err]).toEqual([1, expect.stringMatching(/^server: .*unexpected ID/)])
+})
 
-compat(
-  goSpiffe,
-  'refuses a revoked agent by the lists, as its page has it; without them it lets it in',
-  async found => {
-    const scene = await sceneOf(found)
-    const { ca } = scene
-    const lists = ['bundle.pem']
-    expect((await call(scene, 'stolen', lists)).code).toBe(0)
-    const { serial } = JSON.parse(readFileSync(join(ca.directory, 'stolen/identity.json'), 'utf8'))
-    expect((await ca.agentca('revoke', '--agent', 'stolen', '--reason', 'keyCompromise', '--yes')).code).toBe(0)
-    await until('the list has it', async () => {
-      await fetched(ca, '/crl/bundle.pem')
-      const read = ['crl', '-in', 'bundle.pem', '-noout', '-text']
-      return (await mustRun('openssl', read, { cwd: ca.directory })).toLowerCase().includes(serial)
-    })
-    const refused = await call(scene, 'stolen', lists)
-    expect([refused.code, refused.err]).toEqual([1, expect.stringContaining('CN=agent-stolen is revoked')])
-    expect((await call(scene, 'invoices', lists)).code).toBe(0)
-    expect((await call(scene, 'stolen')).code).toBe(0)
-    writeFileSync(join(ca.directory, 'none.pem'), '')
-    const without = await call(scene, 'invoices', ['none.pem'])
-    expect([without.code, without.err]).toEqual([1, expect.stringContaining('no current list of')])
-  },
-)
+check('refuses a revoked agent by the lists, as its page has it; without them it lets it in', async found => {
+  const scene = await sceneOf(found)
+  const { ca } = scene
+  const lists = ['bundle.pem']
+  expect((await call(scene, 'stolen', lists)).code).toBe(0)
+  const { serial } = JSON.parse(readFileSync(join(ca.directory, 'stolen/identity.json'), 'utf8'))
+  expect((await ca.agentca('revoke', '--agent', 'stolen', '--reason', 'keyCompromise', '--yes')).code).toBe(0)
+  await until('the list has it', async () => {
+    await fetched(ca, '/crl/bundle.pem')
+    const read = ['crl', '-in', 'bundle.pem', '-noout', '-text']
+    return (await mustRun('openssl', read, { cwd: ca.directory })).toLowerCase().includes(serial)
+  })
+  const refused = await call(scene, 'stolen', lists)
+  expect([refused.code, refused.err]).toEqual([1, expect.stringContaining('CN=agent-stolen is revoked')])
+  expect((await call(scene, 'invoices', lists)).code).toBe(0)
+  expect((await call(scene, 'stolen')).code).toBe(0)
+  writeFileSync(join(ca.directory, 'none.pem'), '')
+  const without = await call(scene, 'invoices', ['none.pem'])
+  expect([without.code, without.err]).toEqual([1, expect.stringContaining('no current list of')])
+})
 
 it('the page shows what these checks run', () => {
   const shown = blockWith('docs/integrations/go-spiffe.md', 'go', 'func notRevoked').text
