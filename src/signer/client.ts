@@ -5,7 +5,7 @@ import { utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import { SignerError } from './errors.ts'
+import { type HsmCalled, SignerError } from './errors.ts'
 import { createFrameReader, createFrameWriter, encodeFrame, type Frame } from './frames.ts'
 import type { SignerHealth, SignerPort } from './port.ts'
 import { type ErrorHeader, hello, isHello, maxSmallBodyBytes, type RequestHeader, signerErrorOf } from './protocol.ts'
@@ -43,12 +43,17 @@ export interface SignerClientDeps {
 }
 
 interface Pending {
+  /** Monotonic; Infinity for what is never answered. */
+  readonly expiresAt: number
+  /** What the signer may have done by then. */
+  readonly hsmCalled: HsmCalled
   resolve(answer: { readonly result: unknown; readonly body: Uint8Array }): void
   reject(error: SignerError): void
 }
 
 interface Connection {
   readonly pending: Map<number, Pending>
+  sweeping: boolean
   send(frame: Uint8Array): void
   destroy(): void
 }
@@ -60,6 +65,12 @@ const retryMs = [20, 50, 100, 200, 500, 1000]
 /** The signer's own answer to a passed deadline knows more than ours: leave it time to arrive. */
 const answerGraceMs = 150
 
+/** How late the end of a deadline may be noticed: a timer for each call costs as much as its frame. */
+const sweepMs = 25
+
+const late = (hsmCalled: HsmCalled): SignerError =>
+  new SignerError('signer_deadline', 'the signer did not answer in time', { hsmCalled })
+
 const lost = (): SignerError =>
   new SignerError('signer_unavailable', 'the connection to the signer was lost', { hsmCalled: 'maybe' })
 
@@ -70,7 +81,7 @@ const connect = (path: string): Promise<Connection> =>
     const write = createFrameWriter(bytes => {
       if (!socket.destroyed) socket.write(bytes)
     })
-    const connection: Connection = { pending, send: write, destroy: () => socket.destroy() }
+    const connection: Connection = { pending, sweeping: false, send: write, destroy: () => socket.destroy() }
     let greeted = false
     const onFrame = ({ header, body }: Frame): void => {
       if (!greeted) {
@@ -156,6 +167,8 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
   const watchEnd = (made: Connection): void => {
     // A request that never gets an answer carries the news of the end: id 0 is never sent.
     made.pending.set(0, {
+      expiresAt: Number.POSITIVE_INFINITY,
+      hsmCalled: 'no',
       resolve: () => {},
       reject: () => {
         if (connection !== made) return
@@ -198,23 +211,28 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
     const id = nextId++
     const request = header.op === 'sign' ? { ...header, id, deadlineMs: leftMs } : { ...header, id }
     return await new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        made.pending.delete(id)
-        reject(
-          new SignerError('signer_deadline', 'the signer did not answer in time', {
-            hsmCalled: header.op === 'sign' ? 'maybe' : 'no',
-          }),
-        )
-      }, leftMs + answerGraceMs)
-      const settle =
-        <T>(then: (value: T) => void) =>
-        (value: T): void => {
-          clearTimeout(timer)
-          then(value)
-        }
-      made.pending.set(id, { resolve: settle(resolve), reject: settle(reject) })
+      const expiresAt = clock.monotonic() + leftMs + answerGraceMs
+      made.pending.set(id, { expiresAt, hsmCalled: header.op === 'sign' ? 'maybe' : 'no', resolve, reject })
+      sweep(made)
       made.send(encodeFrame(request, body))
     })
+  }
+
+  /** Looks after the deadlines of a connection while it has questions in flight. */
+  const sweep = (made: Connection): void => {
+    if (made.sweeping) return
+    made.sweeping = true
+    setTimeout(() => {
+      made.sweeping = false
+      const now = clock.monotonic()
+      for (const [id, { expiresAt, hsmCalled, reject }] of made.pending) {
+        if (expiresAt > now) continue
+        made.pending.delete(id)
+        reject(late(hsmCalled))
+      }
+      // The one that stays is never answered: it watches for the end.
+      if (made.pending.size > 1) sweep(made)
+    }, sweepMs)
   }
 
   void connectOnce(0)

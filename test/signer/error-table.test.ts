@@ -1,7 +1,7 @@
 // The table of PKCS#11 return codes, walked completely. The only fake of PKCS#11 in the project: it exists to answer with codes.
 import { createHash, generateKeyPairSync, sign as softwareSign } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { pooledPace } from '../../src/signer/call-pace.ts'
+import { type CallPace, pooledPace } from '../../src/signer/call-pace.ts'
 import { type Cryptoki, ck } from '../../src/signer/cryptoki.ts'
 import { importSpki } from '../../src/signer/ec-key.ts'
 import { type CkrClass, ckrBehaviour, ckrCodeOf, ckrTable, classifyPkcs11 } from '../../src/signer/error-table.ts'
@@ -26,10 +26,17 @@ const key = {
 const failure = (code: number): Error => Object.assign(new Error('CKR'), { code })
 
 /** Answers the next calls of C_SignInit and C_Sign with these codes, 0 for success, then succeeds for ever. */
-const fakeModule = (script: { init?: number[]; sign?: number[] }) => {
+const fakeModule = (script: { init?: number[]; sign?: number[]; pace: CallPace }) => {
   const init = [...(script.init ?? [])]
   const sign = [...(script.sign ?? [])]
   const seen = { sessions: 0, closed: 0, signs: 0, logins: 0, finds: 0, down: [] as string[] }
+  const signed = (_: Buffer, digest: Buffer): Buffer => {
+    seen.signs++
+    const code = sign.shift() ?? 0
+    if (code) throw failure(code)
+    expect(digest).toEqual(createHash('sha256').update(data).digest())
+    return softwareSign('sha256', data, { key: pair.privateKey, dsaEncoding: 'ieee-p1363' })
+  }
   const cryptoki = {
     C_CloseSession: () => {
       seen.closed++
@@ -38,13 +45,8 @@ const fakeModule = (script: { init?: number[]; sign?: number[] }) => {
       const code = init.shift() ?? 0
       if (code) throw failure(code)
     },
-    C_SignAsync: async (_: Buffer, digest: Buffer) => {
-      seen.signs++
-      const code = sign.shift() ?? 0
-      if (code) throw failure(code)
-      expect(digest).toEqual(createHash('sha256').update(data).digest())
-      return softwareSign('sha256', data, { key: pair.privateKey, dsaEncoding: 'ieee-p1363' })
-    },
+    C_Sign: signed,
+    C_SignAsync: async (session: Buffer, digest: Buffer) => signed(session, digest),
   } as unknown as Cryptoki
   const token = {
     cryptoki,
@@ -52,12 +54,12 @@ const fakeModule = (script: { init?: number[]; sign?: number[] }) => {
     openSession: () => Buffer.from([++seen.sessions]),
   } as unknown as Token
   const pool = createSessionPool(token, 2)
-  const run = () =>
+  const run = async () =>
     signVerified(
       {
         cryptoki,
         pool,
-        pace: pooledPace,
+        pace: script.pace,
         login: () => {
           seen.logins++
         },
@@ -93,10 +95,15 @@ const expected: Record<CkrClass, { tries: number; down: boolean; logins: number;
 
 const rows = [...ckrTable].map(([code, { name, class: kind }]) => [name, code, kind] as const)
 
-describe('every return code of the table', () => {
+const inlinePace: CallPace = { isInline: () => true, observe: () => {} }
+
+describe.each([
+  ['on the thread pool', pooledPace],
+  ['on the event loop', inlinePace],
+])('every return code of the table, %s', (_where, pace) => {
   test.each(rows)('%s (%i) as %s: retried as the table says, then given up as it says', async (name, code, kind) => {
     const want = expected[kind]
-    const { run, seen, pool } = fakeModule({ sign: Array(5).fill(code) })
+    const { run, seen, pool } = fakeModule({ sign: Array(5).fill(code), pace })
     expect(await error(run())).toMatchObject({
       code: 'hsm_error',
       hsmCalled: 'maybe',
@@ -113,7 +120,7 @@ describe('every return code of the table', () => {
   test.each(rows.filter(([, , kind]) => ckrBehaviour[kind].retries > 0))(
     '%s (%i) once: the next attempt succeeds unnoticed',
     async (_, code) => {
-      const { run, seen } = fakeModule({ sign: [code] })
+      const { run, seen } = fakeModule({ sign: [code], pace })
       expect((await run()).length).toBeGreaterThan(60)
       expect(seen.signs).toBe(2)
       expect(seen.down).toEqual([])
@@ -121,7 +128,7 @@ describe('every return code of the table', () => {
   )
 
   test.each(rows)('%s (%i) from C_SignInit: C_Sign was never called', async (_, code) => {
-    const { run, seen } = fakeModule({ init: Array(5).fill(code) })
+    const { run, seen } = fakeModule({ init: Array(5).fill(code), pace })
     expect(await error(run())).toMatchObject({ hsmCalled: 'no' })
     expect(seen.signs).toBe(0)
   })
