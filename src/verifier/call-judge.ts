@@ -7,6 +7,7 @@ import type { Log } from '../base/log.ts'
 import { CallRefused, checkDemand, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { PrincipalKind } from '../verify/feed-event.ts'
 import { type Answer, type Answered, answerOf, ofSocket } from './answers.ts'
+import { forwardedSource } from './call-source.ts'
 import { type Connection, type Connections, peerOf } from './connections.ts'
 import { readForwardedChain } from './forwarded.ts'
 import type { Call, CallRequest, Demand, Judging } from './judgement.ts'
@@ -29,7 +30,7 @@ export interface CallJudge {
   /** @param answer is ended once `demand` is not met any more @throws as verifyRequest */
   verifyOver(connection: Connection | null, request: CallRequest, demand: Demand, answer: Answer): VerifiedPeer
   /** @throws as verifyRequest; PkiError for bytes that are no certificate */
-  verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest): VerifiedPeer
+  verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest & Pick<Call, 'from'>): VerifiedPeer
   /**
    * Aborts when the caller of a request that was let in may not call any more or does not meet the demand any more, whether or not its
    * connection is still there. What is conditional of the demand counts for as long as the request is being answered.
@@ -48,7 +49,7 @@ export interface CallJudge {
 }
 
 export interface CallJudgeDeps {
-  readonly settings: Pick<VerifierSettings, 'kinds' | 'trustedProxies' | 'maxConnectionAgeMs'>
+  readonly settings: Pick<VerifierSettings, 'kinds' | 'trustedProxies' | 'forwardedFor' | 'maxConnectionAgeMs'>
   readonly clock: Pick<Clock, 'monotonic'>
   readonly keeper: Pick<Keeper, 'state' | 'freshness' | 'now' | 'version'>
   readonly connections: Connections
@@ -73,11 +74,22 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
     if (standing == null || standing.version !== keeper.version() || isClosed()) return null
     return clock.monotonic() < standing.until ? standing.verified : null
   }
-  const judgeRequest = (connection: Connection | null, request: JudgedRequest, demand: Demand): VerifiedPeer => {
+  const isFromProxy = (connection: Connection | null): boolean =>
+    connection !== null && 'peer' in connection.proof && isTrustedProxy(connection.proof.peer)
+  const callOf = (connection: Connection | null, request: CallRequest, demand: Demand): Call =>
+    isFromProxy(connection)
+      ? {
+          demand,
+          request,
+          from: forwardedSource(deps.settings.forwardedFor, request.headers ?? {}, request.socket?.remoteAddress),
+        }
+      : { demand, request }
+
+  const judgeRequest = (connection: Connection | null, call: Call, request: JudgedRequest): VerifiedPeer => {
     const known = standingOf(connection)
     if (known !== null)
       return judging.judge(
-        { demand, request },
+        call,
         () => known,
         (_, { roles = none, scopes = none }) => {
           if (roles !== none || scopes !== none) checkDemand(known, { roles, scopes })
@@ -86,7 +98,7 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
       )
     const version = keeper.version()
     return judging.judge(
-      { demand, request },
+      call,
       () => callerOf(connection, request.headers),
       (peer, wanted) => {
         const verified = decide(peer, wanted)
@@ -101,8 +113,9 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
   const stand = createStanding(deciding)
   const verifyRequest: CallJudge['verifyRequest'] = (request, demand = noDemand, lasting) => {
     const connection = connections.of(request.socket as Socket)
-    const peer = judgeRequest(connection, request, demand)
-    if (connection !== null) stand(connection, peer, { demand, request }, lasting ?? null, answerOf(request))
+    const call = callOf(connection, request, demand)
+    const peer = judgeRequest(connection, call, request)
+    if (connection !== null) stand(connection, peer, call, lasting ?? null, answerOf(request))
     return peer
   }
 
@@ -116,12 +129,17 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
   return {
     verifyRequest,
     verifyOver: (connection, request, demand, answer) => {
-      const peer = judging.judge({ demand, request }, () => callerOf(connection, request.headers), decide)
-      if (connection !== null) stand(connection, peer, { demand, request }, null, answer)
+      const call = callOf(connection, request, demand)
+      const peer = judging.judge(call, () => callerOf(connection, request.headers), decide)
+      if (connection !== null) stand(connection, peer, call, null, answer)
       return peer
     },
     verifyChain: (chain, demand = noDemand, request) =>
-      judging.judge({ demand, request: request ?? null }, () => deps.proofs.of(chain, keeper.now()).peer, decide),
+      judging.judge(
+        request?.from === undefined ? { demand, request: request ?? null } : { demand, request, from: request.from },
+        () => deps.proofs.of(chain, keeper.now()).peer,
+        decide,
+      ),
     signalOf: (request, peer, demand) => {
       const connection = connections.of(request.socket)
       try {
@@ -134,10 +152,7 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
       const ofCall = demand.conditional === undefined ? null : (connection?.calls?.signalOf(request) ?? null)
       return ofCall === null ? ofCaller : AbortSignal.any([ofCaller, ofCall])
     },
-    isFromProxy: socket => {
-      const proof = connections.of(socket)?.proof
-      return proof !== undefined && 'peer' in proof && isTrustedProxy(proof.peer)
-    },
+    isFromProxy: socket => isFromProxy(connections.of(socket)),
     cutAll,
     get ended() {
       return cutting.ended()

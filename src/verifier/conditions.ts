@@ -1,6 +1,5 @@
 // Conditions on the call, for services that ask for them: the policies of the service's own actions (followed-policies.ts), evaluated here
 // with what only the service knows of a call.
-import { isIP } from 'node:net'
 import { messageOf } from '../base/errors.ts'
 import type { PolicySet, Verdict } from '../policy/cedar.ts'
 import type { Attributes, PolicyCall, PolicyResource } from '../policy/cedar-call.ts'
@@ -12,7 +11,6 @@ import {
   followPolicies,
   type HeldPolicies,
 } from './followed-policies.ts'
-import type { CallRequest } from './judgement.ts'
 
 /** What a service says of one call, beside what the verifier knows of it. */
 export interface CallFacts {
@@ -33,10 +31,10 @@ export interface ConditionsDeps extends FollowedPoliciesDeps {
 /** `heard`: after each news of it and each snapshot, from the feed or published. */
 export interface Conditions extends Pick<FollowedPolicies, 'heard' | 'ready' | 'version' | 'close'> {
   /**
-   * @param request null: where it came from is not known
+   * @param source address of the caller; null: it is not known
    * @throws CallRefused `condition_failed`; as `FollowedPolicies.current`
    */
-  check(peer: VerifiedPeer, demand: ConditionalDemand, request: CallRequest | null): void
+  check(peer: VerifiedPeer, demand: ConditionalDemand, source: string | null): void
   /**
    * Of a call that was let in by this very demand and is still being answered: by the policies and the registration of now and the time,
    * with the facts of then, where the call came from and how many there had been included. @throws as check
@@ -46,11 +44,6 @@ export interface Conditions extends Pick<FollowedPolicies, 'heard' | 'ready' | '
 
 /** Time alone may change what conditions say: so late at most it is seen. One answer of many costs a decision each. */
 const againMs = 5000
-
-const addressOf = (request: CallRequest | null): string | null => {
-  const plain = request?.socket?.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, '') ?? ''
-  return isIP(plain) === 0 ? null : plain
-}
 
 /** What a service says of a call and Cedar has no form for is no reason to let it in, nor for the caller to show another certificate. */
 const decideOrRefuse = (set: PolicySet, call: PolicyCall): Verdict => {
@@ -107,8 +100,7 @@ export const createConditions = async (deps: ConditionsDeps): Promise<Conditions
 
   return {
     ...policies,
-    check: (peer, demand, request) =>
-      decide(peer, demand, addressOf(request), rates.count(`${peer.kind}:${peer.name}`)),
+    check: (peer, demand, source) => decide(peer, demand, source, rates.count(`${peer.kind}:${peer.name}`)),
     checkAgain: (peer, demand) => {
       const before = known.get(demand)
       if (before === undefined) return

@@ -5,7 +5,7 @@ import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { messageOf } from '../base/errors.ts'
 import { type Log, silentLog } from '../base/log.ts'
 import { type CallClass, classOf, told } from './call-class.ts'
-import type { Call, Judgement, JudgementHooks } from './judgement.ts'
+import { type Call, type Judgement, type JudgementHooks, sourceOf } from './judgement.ts'
 import type { CallingIdentity } from './outside/calls.ts'
 
 export interface DecisionReportOptions {
@@ -60,9 +60,12 @@ interface Digest {
   maxLatencyMs: number
 }
 
-/** Empty where it is not known, asked by a proxy for instance: a word for that would look like one more place that an agent calls from. */
-const sourceOf = ({ request }: Call): string =>
-  told((request?.socket?.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, ''))
+/**
+ * Empty where nothing is known of it. The address of a proxy that does not say where its caller is stands there as the proxy's: as no
+ * address, or all its callers would look as if they had moved there.
+ */
+const toldSource = (call: Call): string =>
+  told(sourceOf(call) ?? (call.from?.proxy == null ? '' : `${call.from.proxy} (proxy)`))
 
 const keyOf = ({ outcome, rule, caller, action, resourceClass, source }: Digest): string =>
   `${outcome}\n${rule}\n${caller ?? ''}\n${action}\n${resourceClass}\n${source}`
@@ -165,7 +168,7 @@ export const reportDecisions = (
       rule: rule ?? '',
       caller: peer?.spiffeId ?? null,
       ...classify(call),
-      source: sourceOf(call),
+      source: toldSource(call),
       count: isSampled ? sampleOf : 1,
       first: now,
       last: now,

@@ -4,6 +4,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { AgentCaError } from '../base/errors.ts'
 import { CallRefused, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { PrincipalKind } from '../verify/feed-event.ts'
+import { type CallSource, plainAddress } from './call-source.ts'
 import type { ConditionalDemand } from './conditions.ts'
 import { ruleOf } from './problem.ts'
 
@@ -28,10 +29,16 @@ export interface CallRequest {
 }
 
 export interface Call {
+  /** Where a proxy speaks for the caller; else it came from the other end of the request's socket. */
+  readonly from?: CallSource
   readonly demand: Demand
   /** null: it did not come as an HTTP request. */
   readonly request: CallRequest | null
 }
+
+/** Address of the caller; null: it is not known. */
+export const sourceOf = ({ from, request }: Call): string | null =>
+  from === undefined ? plainAddress(request?.socket?.remoteAddress) : from.address
 
 export interface Judgement {
   readonly outcome: 'allow' | 'deny'

@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts'
 import { parseSpiffeId } from '../pki/spiffe.ts'
 import type { PrincipalKind } from '../verify/feed-event.ts'
 import type { StalenessPolicy } from '../verify/freshness.ts'
+import { type ForwardedForHeader, forwardedForHeaders } from './call-source.ts'
 
 export interface AgentVerifierOptions {
   /** The backend's own identity: what it answers with, whom it trusts, and how it hears of revocations. */
@@ -26,6 +27,11 @@ export interface AgentVerifierOptions {
    * judged as its caller's call; what anybody else sends under these names never reaches a handler.
    */
   readonly trustedProxies?: readonly string[]
+  /**
+   * The one header in which trusted proxies say where their callers are, `x-forwarded-for` or `forwarded` (RFC 7239); they must write it
+   * themselves, and what they append last counts. Default: none. Then it is not known, and reports say where the proxy is.
+   */
+  readonly forwardedFor?: ForwardedForHeader
   /** Connections are cut after so long; default `1h`. */
   readonly maxConnectionAge?: string
   /**
@@ -45,6 +51,7 @@ export interface VerifierSettings extends StalenessPolicy {
   readonly maxConnectionAgeMs: number
   readonly statusUrl: string | null
   readonly trustedProxies: ReadonlySet<string>
+  readonly forwardedFor: ForwardedForHeader | null
 }
 
 const unitMs: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
@@ -70,6 +77,16 @@ const spiffeIds = (name: string, texts: readonly string[]): ReadonlySet<string> 
   return new Set(texts)
 }
 
+const forwardedForOf = (header: string | undefined): ForwardedForHeader | null => {
+  if (header === undefined) return null
+  const known = forwardedForHeaders.find(each => each === header)
+  if (known !== undefined) return known
+  throw new AgentCaError(
+    'option_invalid',
+    `forwardedFor: expected ${forwardedForHeaders.join(' or ')}, got ${String(header)}`,
+  )
+}
+
 /** @throws AgentCaError `option_invalid` */
 export const readVerifierOptions = (options: AgentVerifierOptions): VerifierSettings => {
   if (options.onStale !== 'refuse' && options.onStale !== 'allow')
@@ -80,6 +97,7 @@ export const readVerifierOptions = (options: AgentVerifierOptions): VerifierSett
     kinds: options.kinds ?? ['agent', 'service'],
     maxConnectionAgeMs: durationMs('maxConnectionAge', options.maxConnectionAge ?? '1h'),
     statusUrl: options.statusUrl === undefined ? null : httpUrl('statusUrl', options.statusUrl),
+    forwardedFor: forwardedForOf(options.forwardedFor),
     trustedProxies: spiffeIds('trustedProxies', options.trustedProxies ?? []),
   }
 }

@@ -4,7 +4,6 @@ import { constants } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
 import { createServer, type Server as HttpsServer } from 'node:https'
-import type { Socket } from 'node:net'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { tlsMaterialOf } from '../agent/credential.ts'
@@ -21,7 +20,7 @@ import { startFeedClient } from './feed-client.ts'
 import { followTrust } from './followed-trust.ts'
 import { stripBefore } from './forwarded.ts'
 import { createGrpc, type Grpc } from './grpc.ts'
-import { type CallRequest, createJudging, type Demand, type JudgementHooks } from './judgement.ts'
+import { type Call, type CallRequest, createJudging, type Demand, type JudgementHooks, sourceOf } from './judgement.ts'
 import { createKeeper } from './keeper.ts'
 import { createMiddleware, type Middleware } from './middleware.ts'
 import { type AgentVerifierOptions, readVerifierOptions } from './options.ts'
@@ -64,7 +63,7 @@ export interface AgentVerifier extends AsyncDisposable, Middleware, JudgementHoo
    * Judges a call whose certificate did not come by a handshake of this process. Whoever hands it over must know that its holder proved
    * the key. @param chain DER, leaf first @throws as verifyRequest; PkiError for bytes that are no certificate
    */
-  verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest): VerifiedPeer
+  verifyChain(chain: readonly Uint8Array[], demand?: Demand, request?: CallRequest & Pick<Call, 'from'>): VerifiedPeer
   /** What it judges by at this moment, for `verifyPeer`. */
   peerState(): PeerState
   /** Resolves once there is a verified state. */
@@ -115,13 +114,12 @@ export const agentVerifier = async (
         })
       : null
   judging.addCondition(
-    (peer, { demand: { conditional }, request }) => {
+    (peer, call) => {
+      const { conditional } = call.demand
       if (conditional === undefined) return
       if (conditions === null)
         throw new CallRefused('condition_failed', 'this verifier evaluates no policies', { hint: 'conditions: true' })
-      // At the other end is a proxy then: where its caller is nobody knows.
-      const isForwarded = request?.socket !== undefined && calls.isFromProxy(request.socket as Socket)
-      conditions.check(peer, conditional, isForwarded ? null : request)
+      conditions.check(peer, conditional, sourceOf(call))
     },
     (peer, { demand: { conditional } }) => {
       if (conditional !== undefined) conditions?.checkAgain(peer, conditional)

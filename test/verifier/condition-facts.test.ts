@@ -2,7 +2,8 @@
 import { once } from 'node:events'
 import { request as httpsRequest, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+
 import type { AgentIdentity } from '../../src/agent/index.ts'
 import { toBase64 } from '../../src/base/bytes.ts'
 import { parsePem } from '../../src/pki/pem.ts'
@@ -22,6 +23,7 @@ let agent: Holder
 let timing: TestTiming
 let verifier: AgentVerifier
 let server: Server
+const reported: { readonly source: string }[] = []
 
 const inAnHour = new Date(Date.now() + 3_600_000).toISOString()
 const policies = servedPolicies(
@@ -44,10 +46,12 @@ beforeAll(async () => {
   backend.moveTo(serving.port)
   timing = createTiming()
   const { identity } = backend
-  const fetch: AgentIdentity['fetch'] = async (url, init) =>
-    String(url).endsWith('/v1/policies')
-      ? (new Response(JSON.stringify(policies)) as never)
-      : await identity.fetch(url, init)
+  const fetch: AgentIdentity['fetch'] = async (url, init) => {
+    if (String(url).endsWith('/v1/policies')) return new Response(JSON.stringify(policies)) as never
+    if (!String(url).endsWith('/v1/decisions')) return identity.fetch(url, init)
+    reported.push(...(JSON.parse(init.body as string) as { decisions: { source: string }[] }).decisions)
+    return new Response(null, { status: 204 }) as never
+  }
   verifier = await agentVerifier(
     {
       identity: { ...identity, fetch },
@@ -55,7 +59,7 @@ beforeAll(async () => {
       trustedProxies: [`spiffe://${trustDomain}/service/edge`],
       onStale: 'refuse',
       maxStaleness: '5m',
-      report: 'nothing',
+      forwardedFor: 'x-forwarded-for',
       conditions: true,
     },
     { timing },
@@ -92,6 +96,27 @@ describe('a condition', () => {
     const forwarded = { 'Client-Cert': `:${toBase64(parsePem(agent.cert, 'CERTIFICATE')[0]!)}:` }
     expect([await ask(agent, '/read'), await ask(agent, '/refund')]).toEqual([200, 403])
     expect([await ask(edge, '/read', forwarded), await ask(edge, '/refund', forwarded)]).toEqual([403, 200])
+    // What the proxy says of it counts, in the configured header and as the last of its words; what the caller says does not.
+    const said = { ...forwarded, 'X-Forwarded-For': '192.0.2.7, 127.0.0.9' }
+    expect([await ask(edge, '/read', said), await ask(edge, '/refund', said)]).toEqual([200, 403])
+    const forged = { ...forwarded, 'X-Forwarded-For': '127.0.0.9, 192.0.2.7', Forwarded: 'for=127.0.0.9' }
+    expect(await ask(edge, '/read', forged)).toBe(403)
+    expect(await ask(agent, '/read', { 'X-Forwarded-For': '192.0.2.7' })).toBe(200)
+  })
+
+  it('is reported with the source that is known: the caller’s, or the proxy’s as the proxy’s', async () => {
+    const forwarded = { 'Client-Cert': `:${toBase64(parsePem(agent.cert, 'CERTIFICATE')[0]!)}:` }
+    for (const [holder, headers] of [
+      [agent, {}],
+      [edge, forwarded],
+      [edge, { ...forwarded, 'X-Forwarded-For': '192.0.2.7' }],
+    ] as const)
+      await ask(holder, '/refund', headers)
+    const sources = () => new Set(reported.map(({ source }) => source))
+    await vi.waitFor(
+      () => expect(sources()).toEqual(new Set(['127.0.0.1', '127.0.0.1 (proxy)', '192.0.2.7', '127.0.0.9'])),
+      { timeout: 60_000 },
+    )
   })
 
   it('on the time goes by the time that certificates are judged by, whatever this machine’s clock says', async () => {

@@ -8,6 +8,7 @@ import type { AgentIdentity } from '../../src/agent/index.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { servedPolicies } from '../../src/policy/cedar-served.ts'
 import { createCallRates } from '../../src/verifier/call-rate.ts'
+import { plainAddress } from '../../src/verifier/call-source.ts'
 import { type Conditions, createConditions } from '../../src/verifier/conditions.ts'
 import type { VerifiedPeer } from '../../src/verify/decision.ts'
 import { evaluatorOf } from '../policy/cedar-world.ts'
@@ -68,7 +69,7 @@ const conditionsBy = async (
 
 const outcome = (conditions: Conditions, amount: number, peer = clerk, remoteAddress = '127.0.0.1'): string => {
   try {
-    conditions.check(peer, { action: 'orders:refund', context: { amount } }, { socket: { remoteAddress } })
+    conditions.check(peer, { action: 'orders:refund', context: { amount } }, plainAddress(remoteAddress))
     return 'allowed'
   } catch (error) {
     return (error as { code: string }).code

@@ -298,6 +298,7 @@ describe('options', () => {
     ['maxStaleness', { maxStaleness: '0s' }],
     ['maxConnectionAge', { maxConnectionAge: '1w' }],
     ['statusUrl', { statusUrl: 'file:///etc/passwd' }],
+    ['forwardedFor', { forwardedFor: 'x-real-ip' }],
   ])('that are wrong are refused by name: %s', async (name, wrong) => {
     const made = agentVerifier({ ...options(), ...wrong } as AgentVerifierOptions)
     await expect(made).rejects.toMatchObject({ code: 'option_invalid', message: expect.stringContaining(name) })

@@ -5,8 +5,8 @@ import type { Log } from '../../base/log.ts'
 import { CallRefused, type VerifiedPeer } from '../../verify/decision.ts'
 import { VerifyError } from '../../verify/errors.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
+import { type CallSource, type ForwardedForHeader, forwardedSource } from '../call-source.ts'
 import type { Demand } from '../judgement.ts'
-
 import { type RefusalAnswer, refusalAnswer, ruleOf } from '../problem.ts'
 import type { AgentVerifier } from '../verifier.ts'
 import type { Assert } from './assertion.ts'
@@ -23,6 +23,8 @@ export interface ForwardedBy {
   readonly certificateHeader: string
   /** null: in the request line itself. */
   readonly callHeaders: { readonly method: string; readonly uri: string } | null
+  /** Where the caller is; null: the proxy does not say. */
+  readonly forwardedFor: ForwardedForHeader | null
 }
 
 /** A request as it came. */
@@ -30,6 +32,8 @@ export interface Asked {
   readonly method: string
   readonly url: string
   readonly rawHeaders: RawHeaders
+  /** Of the proxy; undefined: it came over a socket in the file system. */
+  readonly remoteAddress?: string | undefined
 }
 
 export interface DecideDeps {
@@ -76,6 +80,13 @@ export const askedAbout = (asked: Asked, { callHeaders }: ForwardedBy): Pick<Ask
     return at < 0 ? undefined : asked.rawHeaders[at + 1]
   }
   return { method: first(callHeaders.method) ?? '', url: first(callHeaders.uri) ?? '' }
+}
+
+/** All fields of the name, in their order. */
+const fromOf = ({ rawHeaders, remoteAddress }: Asked, { forwardedFor }: ForwardedBy): CallSource => {
+  const fields = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]!.toLowerCase() === forwardedFor)
+  const headers = forwardedFor === null || fields.length === 0 ? {} : { [forwardedFor]: fields.join(',') }
+  return forwardedSource(forwardedFor, headers, remoteAddress)
 }
 
 /** RFC 9440 §2.3; other proxies have no such header, and what comes under its name is nobody's. */
@@ -152,7 +163,8 @@ export const decideForwarded = async (deps: DecideDeps, by: ForwardedBy, asked: 
   // No leaf, no path: an issuer must not be taken for one.
   const path = (): readonly Uint8Array[] =>
     chain.length === 0 ? [] : [...chain, ...deps.intermediates(), ...deps.issuers.known()]
-  const judge = (): VerifiedPeer => deps.verifier.verifyChain(path(), call.demand, { method, url })
+  const judge = (): VerifiedPeer =>
+    deps.verifier.verifyChain(path(), call.demand, { method, url, from: fromOf(asked, by) })
   const peer = await judgeOnceMore(judge, () => deps.issuers.learn(chain[0] as Uint8Array))
   return assertionFor(deps, peer, call)
 }

@@ -26,7 +26,12 @@ export const serverLimits = { maxHeaderSize: 65_536 } as const
 /** One that takes longer is none. */
 export const handshakeTimeout = 10_000
 
-const askedOf = ({ method = '', url = '', rawHeaders }: IncomingMessage) => ({ method, url, rawHeaders })
+const askedOf = ({ method = '', url = '', rawHeaders, socket }: IncomingMessage) => ({
+  method,
+  url,
+  rawHeaders,
+  remoteAddress: socket.remoteAddress,
+})
 
 const answer = async (deps: ForwardAuthDeps, request: IncomingMessage, response: ServerResponse): Promise<void> => {
   response.setHeader('Cache-Control', 'no-store')

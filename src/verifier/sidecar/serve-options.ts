@@ -6,6 +6,7 @@ import { isAgentCaError, messageOf } from '../../base/errors.ts'
 import { parsePem } from '../../pki/pem.ts'
 import { parseSpiffeId } from '../../pki/spiffe.ts'
 import type { PrincipalKind } from '../../verify/feed-event.ts'
+import { type ForwardedForHeader, forwardedForHeaders } from '../call-source.ts'
 import { type CertificateFormat, certificateFormats } from './certificate-header.ts'
 import { wordsOf } from './change-hook.ts'
 import type { ForwardedBy } from './decide.ts'
@@ -55,6 +56,11 @@ export const serveSpec: CommandSpec = {
     'certificate-header': { value: 'NAME', help: 'header with the certificate, if another than usual with this proxy' },
     'method-header': { value: 'NAME', help: 'header with the method' },
     'uri-header': { value: 'NAME', help: 'header with the path and query' },
+    'forwarded-for': {
+      value: 'HEADER',
+      choices: forwardedForHeaders,
+      help: 'where the proxy itself writes the address of its caller; default: nowhere, and nobody knows it',
+    },
     intermediates: {
       value: 'FILE',
       help: "PEM of issuing CAs beside those of the sidecar's own chain; SIGHUP reads it again",
@@ -179,7 +185,12 @@ const forwardedBy = (given: GivenOptions): ForwardedBy => {
       ? usual.callHeaders
       : { method: headerName('method-header', method), uri: headerName('uri-header', uri) }
   const certificate = given.one('certificate-header') ?? usual.certificateHeader
-  return { format, callHeaders, certificateHeader: headerName('certificate-header', certificate) }
+  return {
+    format,
+    callHeaders,
+    certificateHeader: headerName('certificate-header', certificate),
+    forwardedFor: given.one('forwarded-for') as ForwardedForHeader | null,
+  }
 }
 
 const spiffeIds = (ids: readonly string[]): readonly string[] =>

@@ -9,6 +9,7 @@ const leaf = Buffer.from('agent').toString('base64')
 const by = {
   format: 'haproxy',
   certificateHeader: 'Certificate',
+  forwardedFor: 'x-forwarded-for',
   callHeaders: { method: 'X-Method', uri: 'X-Uri' },
 } as const
 
@@ -54,8 +55,14 @@ const call = ['X-Method', 'GET', 'X-Uri', '/orders/7', 'Certificate', leaf]
 describe('a call that a proxy asks about', () => {
   it('is judged once when it is allowed', async () => {
     const { ask, seen } = world()
-    expect(await ask(...call)).toEqual([200, ['allow', null, 'billing']])
-    expect(seen[0]?.call.request).toEqual({ method: 'GET', url: '/orders/7' })
+    expect(await ask(...call, 'X-Forwarded-For', '10.9.9.9', 'x-forwarded-for', '192.0.2.7')).toEqual([
+      200,
+      ['allow', null, 'billing'],
+    ])
+    expect(seen[0]?.call.request).toEqual({
+      ...{ method: 'GET', url: '/orders/7' },
+      from: { address: '192.0.2.7', proxy: null },
+    })
   })
 
   it.each<[string, readonly string[]]>([
