@@ -1,6 +1,7 @@
 // Identifiers of orders (RFC 8555 §7.1.3, RFC 8738): from JSON to names in their one form, and whose they are: a name may be ordered that
 // the registration or the external account binding lists, letter for letter, and the one name that every registration has by itself.
 import { ipAddressText, isDnsName, parseIpAddress } from '../pki/host-names.ts'
+import { commonNameFor } from '../pki/names.ts'
 import type { TrustDomain } from '../pki/spiffe.ts'
 import type { AcmeIdentifier, AcmeProblem } from '../store/acme-port.ts'
 import type { Registration } from '../store/records.ts'
@@ -78,7 +79,10 @@ export const ownName = ({ kind, name }: Pick<Registration, 'kind' | 'name'>, tru
   return isDnsName(value) ? ({ type: 'dns', value } as const) : null
 }
 
-/** What of an account's names no proof is needed for. */
+/**
+ * What of an account's names no proof is needed for. The common name of its certificates is among them: certbot and lego read from the
+ * certificate what they are to renew, and take it for one more DNS name.
+ */
 export const grantedNames = (
   registration: Registration,
   names: readonly AcmeIdentifier[],
@@ -89,5 +93,6 @@ export const grantedNames = (
     return octets === null ? `dns:${text.toLowerCase()}` : `ip:${ipAddressText(octets)}`
   })
   const own = ownName(registration, trustDomain)
-  return new Set([...registered, ...names.map(textOf), ...(own === null ? [] : [textOf(own)])])
+  const commonName = `dns:${commonNameFor(registration.kind, registration.name)}`
+  return new Set([...registered, ...names.map(textOf), ...(own === null ? [] : [textOf(own)]), commonName])
 }

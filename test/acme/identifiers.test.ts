@@ -63,7 +63,7 @@ describe('identifiers of an order', () => {
 })
 
 describe('granted names', () => {
-  it('are those of registration and binding, letter for letter, and the own one', () => {
+  it('are those of registration and binding, letter for letter, the own one, and the common name', () => {
     const granted = grantedNames(
       service(['Orders.Internal', '192.0.2.7']),
       [{ type: 'dns', value: '*.orders.example' }],
@@ -73,6 +73,7 @@ describe('granted names', () => {
       'dns:*.orders.example',
       'dns:orders.internal',
       'dns:orders.service.example.org',
+      'dns:svc-orders',
       'ip:192.0.2.7',
     ])
     expect(granted.has('dns:a.orders.example')).toBe(false)

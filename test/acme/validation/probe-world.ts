@@ -39,13 +39,13 @@ export interface Listening extends AsyncDisposable {
   readonly port: number
 }
 
-export const listening = async (server: Server, host = '127.0.0.1'): Promise<Listening> => {
+export const listening = async (server: Server, host = '127.0.0.1', port = 0): Promise<Listening> => {
   const sockets = new Set<Socket>()
   server.on('connection', socket => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
   })
-  server.listen(0, host)
+  server.listen(port, host)
   await once(server, 'listening')
   return {
     port: (server.address() as AddressInfo).port,
