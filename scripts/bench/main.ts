@@ -4,6 +4,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { acme } from './acme.ts'
 import { agentRenew } from './agent-renew.ts'
 import type { Bench, BenchContext } from './bench.ts'
 import { crl } from './crl.ts'
@@ -18,7 +19,7 @@ import { renew } from './renew.ts'
 import { start } from './start.ts'
 import { verify } from './verify.ts'
 
-const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify, agentRenew, refused, cut]
+const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify, agentRenew, refused, cut, acme]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--compare FILE] [--list] [--quick] [--full]'
 
