@@ -2,6 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { toBase64 } from '../../src/base/bytes.ts'
+import { CaError } from '../../src/ca/errors.ts'
+import { createLimits } from '../../src/http/limits.ts'
 import { encodePem } from '../../src/pki/pem.ts'
 import { leaf } from '../ca/authority.ts'
 import { until } from '../story/until.ts'
@@ -226,6 +228,44 @@ describe('simplereenroll', () => {
     })
     const revoked = await reenrol(await createKey(), shown)
     expect([revoked.status, revoked.text]).toEqual([403, expect.stringContaining('code certificate_revoked, ')])
+  })
+})
+
+describe('limits and trouble', () => {
+  it('a key that another agent has is refused (409), and a challenge password (422)', async () => {
+    const key = await createKey()
+    expect((await enrol(toBase64(key.csr), basic('', await front.createToken('has-the-key')))).status).toBe(200)
+    const token = await front.createToken('wants-the-key')
+    const taken = await enrol(toBase64(key.csr), basic('', token))
+    expect([taken.status, taken.text]).toEqual([409, expect.stringContaining('code key_in_use, ')])
+    const config =
+      '[req]\ndistinguished_name=dn\nattributes=at\nprompt=no\n[dn]\nCN=x\n[at]\nchallengePassword=secret\n'
+    const args = ['req', '-new', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'x.key', '-config', 'req.cnf']
+    const pem = front.ca.openssl(args, { 'req.cnf': config })
+    const reply = await enrol(pem.replace(/-----[A-Z ]+-----/g, ''), basic('', token))
+    expect([reply.status, reply.text]).toEqual([422, expect.stringContaining('challengePassword')])
+  })
+
+  it('too many requests are told to wait, as text with Retry-After', async () => {
+    const limits = createLimits(front.deps.clock, { anonymousPerMinute: 6, identityPerMinute: 6 })
+    await using strict = await front.serve({ limits, est: { keyAlgorithmsOf, patienceMs: 1000 } })
+    expect((await strict.call(`${at}/cacerts`)).status).toBe(200)
+    const reply = await strict.call(`${at}/cacerts`)
+    expect([reply.status, reply.headers['content-type']]).toEqual([429, 'text/plain; charset=utf-8'])
+    expect(Number(reply.headers['retry-after'])).toBeGreaterThan(0)
+  })
+
+  it('while the HSM is away the client hears 503 with Retry-After, and its token is still good', async () => {
+    const issue = async () => {
+      throw new CaError('signer_unavailable', 'the signer does not answer')
+    }
+    await using dead = await front.serve({ issuance: { issue }, est: { keyAlgorithmsOf, patienceMs: 1000 } })
+    const body = toBase64((await createKey()).csr)
+    const headers = { ...pkcs10, ...basic('', await front.createToken('patient')) }
+    const reply = await dead.call(`${at}/simpleenroll`, { body, headers })
+    expect([reply.status, reply.text]).toEqual([503, expect.stringContaining('code signer_unavailable, ')])
+    expect(Number(reply.headers['retry-after'])).toBeGreaterThan(0)
+    expect((await enrol(body, headers)).status).toBe(200)
   })
 })
 
