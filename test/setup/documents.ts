@@ -21,6 +21,12 @@ export const documents: readonly string[] = [
     .toSorted(),
 ]
 
+/** Their blocks are run by test/story and test/compat. */
+export const integrations: readonly string[] = readdirSync(join(root, 'docs/integrations'))
+  .filter(name => name.endsWith('.md'))
+  .map(name => `docs/integrations/${name}`)
+  .toSorted()
+
 export const textOf = (file: string): string => readFileSync(join(root, file), 'utf8')
 
 export const blocksOf = (file: string): readonly Block[] => {
