@@ -5,6 +5,7 @@ import { maxCsrBytes } from '../pki/csr.ts'
 import { acknowledgeBody, enrolBody, feedQuery, recoverBody, renewBody } from '../schema/api-bodies.ts'
 import { evidenceTypes } from './agent-issuance.ts'
 import { maxBodyBytes } from './body.ts'
+import { estPaths } from './est-answer.ts'
 
 export const capabilities = {
   api: 'v1',
@@ -20,6 +21,8 @@ export const capabilities = {
     recover: Object.keys(recoverBody.shape),
     acknowledge: Object.keys(acknowledgeBody.shape),
   },
+  /** RFC 7030. */
+  est: Object.values(estPaths),
   /** Where the server has a feed. */
   feed: { query: Object.keys(feedQuery.shape) },
 } as const
