@@ -1,13 +1,14 @@
 // An identity for as long as a process needs one: found in its directory or enrolled, kept alive in the background, handed out as
 // the present generation, and gone with its process's `await using`.
 import type { Agent as HttpsAgent } from 'node:https'
+import { join } from 'node:path'
 import type { Dispatcher, Response } from 'undici'
 import { messageOf } from '../base/errors.ts'
 import { silentLog } from '../base/log.ts'
 import { systemTiming, type Timing } from './backoff.ts'
 import type { Credential } from './credential.ts'
 import { type CredentialDirectory, presentGeneration } from './credential-directory.ts'
-import { refreshCrls } from './crl-files.ts'
+import { type KeptCrls, keepCrls } from './crl-files.ts'
 import { AgentError } from './errors.ts'
 import { followDirectory } from './following.ts'
 import { storedLifetime } from './lifetime.ts'
@@ -18,7 +19,7 @@ import type { PeerRequestInit } from './peer-fetch.ts'
 import type { PeerTlsOptions } from './peer-proof.ts'
 import { createPresent, type IdentityEvent, type IdentityEvents, type IdentityStatus, type Present } from './present.ts'
 import { createPrompts, type Prompts } from './prompts.ts'
-import { healthy, type Kept, keepAlive, revocationCodes, revokedBy, stateAfter } from './renewal-loop.ts'
+import { healthy, keepAlive, revocationCodes, revokedBy, stateAfter } from './renewal-loop.ts'
 import { type AgentIdentityOptions, readSettings } from './settings.ts'
 import type { CredentialStore } from './store.ts'
 
@@ -82,28 +83,33 @@ const follow = async (parts: Parts, present: Present): Promise<CredentialStore> 
 /** Follows where another process renews, renews where none does; gives back what it holds when it ends. */
 const live = async (parts: Parts, present: Present, prompts: Prompts, obtained: CredentialStore | null) => {
   let store = obtained
-  let refreshing = Promise.resolve()
+  let lists: KeptCrls | null = null
   try {
     store ??= await follow(parts, present)
-    const directory = isDirectory(store) ? store : null
-    const refresh = ({ credential }: Kept): void => {
-      if (directory !== null) refreshing = refreshing.then(() => refreshCrls(parts, directory, credential))
-    }
-    const apply = (kept: Kept): void => {
-      present.apply(kept)
-      refresh(kept)
-    }
+    if (isDirectory(store)) lists = keepLists(parts, present, store)
     const first = present.kept()
-    refresh(first)
-    const { report } = present
+    const { apply, report } = present
     const keeping = { first, prompts, apply, report, signal: parts.signal }
     const error = await keepAlive(loopDeps(parts, store, first.credential), keeping)
     prompts.end(error)
     present.halt(error, 'for good')
   } finally {
-    await refreshing
+    await lists?.ended
     if (store !== null && isDirectory(store)) await store[Symbol.asyncDispose]()
   }
+}
+
+/** Lists are fetched again with each generation, and when the CA thinks otherwise of this identity. */
+const keepLists = (parts: Parts, present: Present, directory: CredentialDirectory): KeptCrls => {
+  const current = (): Credential => present.kept().credential
+  const lists = keepCrls(parts, directory, current, () => present.listed(join(directory.path, 'crl.pem')))
+  let { state } = present.status()
+  present.on('renewed', lists.refresh)
+  present.on('status', next => {
+    if (next.state !== state) lists.refresh()
+    state = next.state
+  })
+  return lists
 }
 
 /** What the CA says of this identity between two renewals. @returns what to tell of a renewal */

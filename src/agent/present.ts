@@ -27,6 +27,8 @@ export interface IdentityEvents {
   readonly held: AgentError
   /** Any change of the status. */
   readonly status: IdentityStatus
+  /** `crl.pem` of the credential directory, by its path, has other lists. */
+  readonly crls: string
 }
 
 export type IdentityEvent = keyof IdentityEvents
@@ -66,6 +68,8 @@ export interface Present {
   apply(next: Kept): void
   report(next: RenewalStatus): void
   /** Calls under way end with this error, none starts. @param duration `for good`: whatever comes, it is over */
+  /** @param path of the file */
+  listed(path: string): void
   halt(error: AgentError, duration: 'for good' | 'until renewed'): void
   /** @param reason that whoever calls afterwards hears */
   close(reason: AgentError): Promise<void>
@@ -148,6 +152,7 @@ export const createPresent = (first: Kept, timing: Timing, log: Log): Present =>
       else if (halted !== null && lastError !== null && !ended.signal.aborted) halted = lastError
       tell('status', status())
     },
+    listed: path => tell('crls', path),
     halt,
     close: async reason => {
       if (!ended.signal.aborted) ended.abort(reason)

@@ -83,6 +83,35 @@ describe('the revocation lists of an identity', () => {
     await eventually(() => expect(crl()).not.toBe(before))
   })
 
+  it('are fetched long before they end, and when the CA thinks otherwise of the identity; whoever uses them is told of others', async () => {
+    const [dir, timing] = [ca.scratch('kept-new'), createTiming()]
+    const options = { url: ca.url, caFile: ca.caFile, tokenFile: await ca.tokenFile('kept-new'), dir }
+    await using id = await agentIdentity(options, { env: {}, timing })
+    let told = 0
+    id.on('crls', path => {
+      expect(path).toBe(join(dir, 'crl.pem'))
+      told++
+    })
+    const crl = (): string => readFileSync(join(dir, 'crl.pem'), 'utf8')
+    await eventually(() => expect(crl()).toContain('BEGIN X509 CRL'))
+    // Of a day: fetched at half of it, long before the certificate would be renewed if it lived for so long.
+    ca.fate({ problem: { status: 503, code: 'busy', retryAfter: '86400' } })
+    const before = crl()
+    const toldBefore = told
+    timing.advance(12 * 3_600_000)
+    await eventually(() => expect(crl()).not.toBe(before))
+    await eventually(() => expect(told).toBeGreaterThan(toldBefore))
+    ca.forget()
+    // The same lists again are no news.
+    const pem = await published()
+    ca.publish(async () => pem)
+    await eventually(() => {
+      timing.advance(12 * 3_600_000)
+      expect(crl()).toBe(pem)
+    })
+    ca.publish(published)
+  })
+
   it.each([
     ['no lists', async (): Promise<string> => '', 'answer_malformed'],
     ['something else', async (): Promise<string> => ca.rootPem, 'answer_malformed'],

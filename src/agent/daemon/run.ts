@@ -80,6 +80,10 @@ export const run = async (io: DaemonIo, values: Values): Promise<number> => {
   const revoked = new Promise<AgentError>(resolve => id.on('revoked', resolve))
   if (id.signal.aborted) return exitCodeOf(id.signal.reason)
   id.on('renewed', changed)
+  id.on('crls', path => {
+    log.info({ path }, 'other revocation lists are in place')
+    changed()
+  })
   // Asked for while another process renewed here, and not forgotten.
   let owed = false
   const hup = (): void => {
