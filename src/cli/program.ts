@@ -16,6 +16,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     owner: async () => (await import('./owner.ts')).ownerCommand,
     token: async () => (await import('./token.ts')).tokenCommand,
     acme: async () => (await import('./acme.ts')).acmeCommand,
+    apply: async () => (await import('./apply.ts')).applyCommand,
     attestor: async () => (await import('./attestor.ts')).attestorCommand,
     orphans: async () => (await import('./orphans.ts')).orphansCommand,
     enroll: async () => (await import('./enroll.ts')).enrollCommand,

@@ -29,6 +29,18 @@ export const attestorFixtures: Pick<Handlers, 'attestorsList' | 'attestorsTest'>
 }
 
 export const attestorCases: Readonly<Record<string, Case>> = {
+  apply: {
+    good: 'apply -f @declared.yaml --set shop --dry-run',
+    asks: [
+      ['registrationsList'],
+      ['registrationsList'],
+      ['agentsCreate', { name: 'ci-acme', owner: 'finance', managedBy: 'shop', dryRun: true }],
+    ],
+    shows: 'create',
+    wrong: 'apply --set shop',
+    wrongCode: 2,
+    says: '--file',
+  },
   'attestor list': {
     good: 'attestor list',
     asks: [['attestorsList']],

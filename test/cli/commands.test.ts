@@ -31,6 +31,7 @@ beforeAll(async () => {
   write('log.pem', logKeyPem)
   write('pin', '123456\n')
   write('job.jwt', 'a.b.c\n')
+  write('declared.yaml', 'kind: Agent\nname: ci-acme\nowner: finance\n')
   const attestor = 'kind: jwt\nissuer: https://issuer.test\naudience: ca\nrules: [{agent: ci, require: {sub: job}}]\n'
   write('attestor-good.yaml', attestor)
   write('attestor-faulty.yaml', `${attestor}algorithms: [HS256]\n`)
