@@ -16,14 +16,14 @@ import { checkProof, proofWindowMs, readProof } from '../jws/verify-proof.ts'
 import { type EnrolBody, enrolBody, parseWith, type RecoverBody, recoverBody, renewBody } from '../schema/api-bodies.ts'
 import type { CertificatesPort, EvidenceQuery, TokensPort } from '../store/ports.ts'
 import type { CertificateRecord, CertificateState, JoinToken } from '../store/records.ts'
-import { sendJson } from './answer.ts'
+import { sendJsonText } from './answer.ts'
 import { markRecorded } from './answer-error.ts'
 import { callOf, contextOf, setCall } from './call.ts'
 import { parseCsrText } from './csr-text.ts'
 import { HttpError } from './errors.ts'
 import { missingCertificate } from './front.ts'
 import { createIdempotencyKeys } from './idempotency.ts'
-import { identityAnswer, type LogIdentity } from './identity-answer.ts'
+import { identityJson, type LogIdentity } from './identity-answer.ts'
 import type { InFlight } from './limits.ts'
 import { shownChain } from './presented-certificate.ts'
 import { exitCodeOf } from './problem.ts'
@@ -223,7 +223,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
   }
 
   const answer = (response: Response, issued: IssuedCertificate): void =>
-    sendJson(response, issued.answer === 'new' ? 201 : 200, identityAnswer(issued, deps, deps.clock.now()))
+    sendJsonText(response, issued.answer === 'new' ? 201 : 200, identityJson(issued, deps, deps.clock.now()))
 
   const byToken: AgentIssuance['byToken'] = (response, { token: text, csr, idempotencyKey }) => {
     const tokenHash = hash('sha256', text, 'hex')

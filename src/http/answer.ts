@@ -10,6 +10,10 @@ const send = (response: Response, status: number, type: string, text: string): v
   response.end(text)
 }
 
+/** JSON that was put together before. */
+export const sendJsonText = (response: Response, status: number, json: string): void =>
+  send(response, status, 'application/json', json)
+
 export const sendJson = (response: Response, status: number, value: unknown): void =>
   send(response, status, 'application/json', JSON.stringify(value))
 

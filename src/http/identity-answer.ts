@@ -66,3 +66,24 @@ export const identityAnswer = (
     ...logIdentity,
   }
 }
+
+// The chain, the bundle and the log key are in every answer: each as JSON, by the text itself. Owned by this module; bounded.
+const asJson = new Map<string, string>()
+const maxAsJson = 64
+
+const jsonOf = (text: string): string => {
+  const known = asJson.get(text)
+  if (known !== undefined) return known
+  if (asJson.size >= maxAsJson) asJson.clear()
+  const json = JSON.stringify(text)
+  asJson.set(text, json)
+  return json
+}
+
+/** The answer as JSON, octet by octet what JSON.stringify makes of it: what is the same in all answers is not written anew. */
+export const identityJson = (issued: AnsweredCertificate, context: IdentityContext, now: number): string => {
+  const { chain, bundle, notGranted, caId, logKey, ...own } = identityAnswer(issued, context, now)
+  const log = caId === undefined || logKey === undefined ? '' : `,"caId":${jsonOf(caId)},"logKey":${jsonOf(logKey)}`
+  const shared = `"chain":${jsonOf(chain)},"bundle":${jsonOf(bundle)}`
+  return `${JSON.stringify(own).slice(0, -1)},${shared},"notGranted":${JSON.stringify(notGranted)}${log}}`
+}

@@ -18,7 +18,7 @@ export type LedgerEvent =
 export const wantedEvents: readonly string[] = ['intent_recorded', 'token_reuse', 'lineage_locked']
 
 /** Canonical JSON has no white space: renewals are told from enrolments without parsing either. */
-const enrolMark = Buffer.from('"op":"enrol"')
+const enrolMark = '"op":"enrol"'
 
 const after = (prefix: string, text: unknown): string | null =>
   typeof text === 'string' && text.startsWith(prefix) ? text.slice(prefix.length) : null
@@ -31,11 +31,11 @@ export const ledgerEventOf = ({
   subject,
 }: Pick<LeafDraft, 'event' | 'bytes' | 'at' | 'subject'>): LedgerEvent | null => {
   if (!wantedEvents.includes(event)) return null
-  if (event === 'intent_recorded' && !Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).includes(enrolMark))
-    return null
   const agent = after('agent:', subject)
   if (agent === null) return null
-  const { src, who, instance, reason } = JSON.parse(fromUtf8(bytes)) as Readonly<Record<string, unknown>>
+  const text = fromUtf8(bytes)
+  if (event === 'intent_recorded' && !text.includes(enrolMark)) return null
+  const { src, who, instance, reason } = JSON.parse(text) as Readonly<Record<string, unknown>>
   const told = { at, agent, source: String(src ?? 'unknown') }
   const tokenId = after('token:', who)
   if (event === 'token_reuse') return { ...told, type: 'token-reuse', tokenId }

@@ -4,7 +4,7 @@ import type { IssuedCertificate } from '../../src/ca/issuance.ts'
 import { instanceStates, registrationStates } from '../../src/ca/state-table.ts'
 import type { HolderCaller } from '../../src/http/call.ts'
 import { checkCallerState } from '../../src/http/caller-state.ts'
-import { identityAnswer } from '../../src/http/identity-answer.ts'
+import { identityAnswer, identityJson } from '../../src/http/identity-answer.ts'
 import { assembleCertificate, encodeTbsCertificate, parseCertificate } from '../../src/pki/certificate.ts'
 import * as ext from '../../src/pki/extensions.ts'
 import { encodeName } from '../../src/pki/names.ts'
@@ -96,20 +96,28 @@ const instance: Instance = {
 }
 
 const issuers = { chainPem: () => 'chain', bundlePem: () => 'bundle' }
-const answerOf = (serial: string, now: number) => {
-  const certificate = certificateOf(serial).der
-  const issued: IssuedCertificate = {
-    record: recordOf(serial),
-    certificate,
-    spiffeId: 'spiffe://example.org/agent/a/i/1',
-    registration,
-    notGranted: [],
-    answer: 'new',
-  }
-  return identityAnswer(issued, { issuers }, now)
-}
+const issuedOf = (serial: string, notGranted: readonly string[] = []): IssuedCertificate => ({
+  record: recordOf(serial),
+  certificate: certificateOf(serial).der,
+  spiffeId: 'spiffe://example.org/agent/a/i/1',
+  registration,
+  notGranted,
+  answer: 'new',
+})
+
+const answerOf = (serial: string, now: number) => identityAnswer(issuedOf(serial), { issuers }, now)
 
 describe('an identity', () => {
+  it('as JSON that is put together is what JSON.stringify makes of it, with and without a log key', () => {
+    const logKey = '-----BEGIN PUBLIC KEY-----\nAA"\\é\n-----END PUBLIC KEY-----\n'
+    for (const context of [{ issuers }, { issuers, logIdentity: { caId: 'agentca+1', logKey } }])
+      for (const notGranted of [[], ['subject', '1.2.3 "\n']]) {
+        const issued = issuedOf(serialOf(7), notGranted)
+        const whole = JSON.stringify(identityAnswer(issued, context, notBefore))
+        expect(identityJson(issued, context, notBefore)).toBe(whole)
+      }
+  })
+
   it('is renewed after 50 to 66 % of its life, drawn from its serial and spread over the range', () => {
     const shares = Array.from({ length: 300 }, (_, n) => {
       const { renewAfter } = answerOf(serialOf(n + 1), notBefore)

@@ -7,9 +7,9 @@ export const commonName: Lint = {
   name: 'common-name',
   citation: 'RFC 5280 §4.1.2.6, appendix A.1 (ub-common-name); architecture.md, Identities',
   check: ({ subject }, principal) => {
-    const attributes = subject.rdns.flat()
-    const [only] = attributes
-    if (only === undefined || attributes.length > 1 || only.type !== oidOf.commonName)
+    const [rdn = []] = subject.rdns
+    const [only] = rdn
+    if (only === undefined || rdn.length > 1 || subject.rdns.length > 1 || only.type !== oidOf.commonName)
       return 'expected a subject of one common name'
     if (principal === null) return null
     const expected = commonNameFor(principal.kind, principal.kind === 'agent' ? principal.agent : principal.name)
