@@ -1,6 +1,6 @@
 // What every relying party is asked: whom it lets in and whom it refuses, and whether a reload after a revocation and after a renewal is
 // enough. How each one is started is its own file in parties/, with the configuration of its page in docs/integrations.
-import { copyFileSync, mkdirSync, renameSync, symlinkSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, expect } from 'vitest'
 import { runProgram } from '../story/served-ca.ts'
@@ -100,6 +100,38 @@ export const relyingParty = (party: RelyingParty): void => {
       for (const who of ['expired', 'foreign', 'forged'])
         expect([who, await call(scene, server.port, as(scene, who))]).toEqual([who, 'refused'])
       expect(await call(scene, server.port, null)).toBe('refused')
+    },
+  )
+  compat(
+    subject,
+    `resumes no session, by which a caller would pass without being checked again (${by})`,
+    async found => {
+      const { scene, server } = await begin(found)
+      const how = starttls === undefined ? [] : ['-starttls', starttls]
+      const good = as(scene, 'good')
+      const identity = [
+        '-cert',
+        join(good, 'tls.crt'),
+        '-cert_chain',
+        join(good, 'tls.crt'),
+        '-key',
+        join(good, 'tls.key'),
+      ]
+      const connect = async (...more: readonly string[]): Promise<string> => {
+        const args = ['s_client', '-connect', `127.0.0.1:${server.port}`, ...how, ...identity, '-ign_eof', ...more]
+        // Whatever protocol it speaks: after this it has answered and hangs up.
+        return (
+          await runProgram('openssl', args, {
+            cwd: scene.scratch,
+            says: 'GET / HTTP/1.0\r\nHost: orders.internal\r\n\r\n',
+          })
+        ).out
+      }
+      expect(await connect('-sess_out', 'session')).toContain('New, TLSv1.3')
+      if (!existsSync(join(scene.scratch, 'session'))) return
+      const again = await connect('-sess_in', 'session')
+      expect(again).toContain('New, TLSv1.3')
+      expect(again).not.toContain('Reused, ')
     },
   )
   revocationCheck(party, begin)

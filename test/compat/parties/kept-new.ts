@@ -20,35 +20,33 @@ export const keptNew = (): void => {
     const server = ends.use(await start(scene))
     const { text } = blockWith('docs/relying-parties.md', 'sh', 'agentca-agent run')
     const reload = `${found.path('nginx')} -c ${join(scene.scratch, 'nginx.conf')} -s reload`
-    const daemons = placed(scene, text, { port: server.port, more: { 'nginx -s reload': reload } })
+    const commands = placed(scene, text, { port: server.port, more: { 'nginx -s reload': reload } })
       .trim()
       .split(/ &\n?/)
       .filter(Boolean)
-      .map(line =>
-        startServer('bash', ['-ec', `exec ${join(checkout, 'bin')}/${line}`], {
-          cwd: scene.scratch,
-          env: scene.world.ca.env,
-        }),
-      )
-    for (const daemon of daemons) ends.use(daemon)
-    expect(daemons).toHaveLength(2)
+    expect(commands).toHaveLength(2)
+    const begin = (command: string | undefined) => {
+      const line = `exec ${join(checkout, 'bin')}/${command}`
+      return ends.use(startServer('bash', ['-ec', line], { cwd: scene.scratch, env: scene.world.ca.env }))
+    }
+    // The first one is the one that renews, then; in life either may be.
+    const agent = begin(commands[0])
+    await until('agentca-agent is ready', () => agent.log().includes('is kept alive'), agent.log)
+    const verify = begin(commands[1])
+    const state = () => [agent.log(), verify.log()]
     const call = (who: string) => http(scene, server.port, join(scene.world.etc, who))
     // The list that nginx began with is from before.
-    const state = () => daemons.map(daemon => daemon.log())
     await until('the revoked agent is refused', async () => (await call('revoked')) === 'refused', state)
 
     const before = serialOf(join(scene.etc, 'orders'))
     expect(await shownSerial(server.port)).toBe(before)
-    // SIGHUP renews now; either of the two may be the one that renews, and the other one says so.
-    await until(
-      'the renewed certificate is shown',
-      async () => {
-        const shown = await shownSerial(server.port)
-        if (shown === before && serialOf(join(scene.etc, 'orders')) === before) daemons[0]?.child.kill('SIGHUP')
-        return shown !== before && shown === serialOf(join(scene.etc, 'orders'))
-      },
-      state,
-    )
+    // It renews now.
+    agent.child.kill('SIGHUP')
+    const renewed = async () => {
+      const shown = await shownSerial(server.port)
+      return shown !== before && shown === serialOf(join(scene.etc, 'orders'))
+    }
+    await until('the renewed certificate is shown', renewed, state)
     expect(await call('good')).toBe(greets)
   })
 }
