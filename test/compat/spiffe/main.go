@@ -8,48 +8,19 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
 
-func svidIn(directory string) (*x509svid.SVID, error) {
-	certificates, err := os.ReadFile(filepath.Join(directory, "tls.crt"))
-	if err != nil {
-		return nil, err
-	}
-	key, err := os.ReadFile(filepath.Join(directory, "tls.key"))
-	if err != nil {
-		return nil, err
-	}
-	return x509svid.Parse(certificates, key)
-}
-
-func bundleIn(file, trustDomain string) (*spiffebundle.Bundle, error) {
-	domain, err := spiffeid.TrustDomainFromString(trustDomain)
-	if err != nil {
-		return nil, err
-	}
-	bytes, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	return spiffebundle.Parse(domain, bytes)
-}
-
 type facts map[string]any
 
 // svid DIRECTORY BUNDLE TRUST-DOMAIN
 func readSvid(arguments []string) (facts, error) {
-	svid, err := svidIn(arguments[0])
-	if err != nil {
-		return nil, err
-	}
-	bundle, err := bundleIn(arguments[1], arguments[2])
+	svid, bundle, err := identity(arguments[0], arguments[1], spiffeid.RequireTrustDomainFromString(arguments[2]))
 	if err != nil {
 		return nil, err
 	}
@@ -90,23 +61,23 @@ func serveOne(listener net.Listener, config *tls.Config) error {
 	return connection.Close()
 }
 
-// mtls SERVER CLIENT BUNDLE TRUST-DOMAIN SERVER-ID CLIENT-ID [LISTS]: directories of both, and whom each authorizes
+// mtls SERVER CLIENT BUNDLE TRUST-DOMAIN SERVER-ID AGENT [LISTS]: directories of both, and whom each authorizes
 func connect(arguments []string) (facts, error) {
-	server, err := svidIn(arguments[0])
+	domain := spiffeid.RequireTrustDomainFromString(arguments[3])
+	server, bundle, err := identity(arguments[0], arguments[2], domain)
 	if err != nil {
 		return nil, err
 	}
-	client, err := svidIn(arguments[1])
+	client, _, err := identity(arguments[1], arguments[2], domain)
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := bundleIn(arguments[2], arguments[3])
-	if err != nil {
-		return nil, err
+	clients := anyInstanceOf(domain, arguments[5])
+	if strings.HasPrefix(arguments[5], "spiffe:") {
+		clients = tlsconfig.AuthorizeID(spiffeid.RequireFromString(arguments[5]))
 	}
-	authorizedClient := tlsconfig.AuthorizeID(spiffeid.RequireFromString(arguments[5]))
 	if len(arguments) > 6 {
-		authorizedClient = notRevoked(authorizedClient, arguments[6])
+		clients = notRevoked(clients, arguments[6])
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -114,11 +85,9 @@ func connect(arguments []string) (facts, error) {
 	}
 	defer listener.Close()
 	served := make(chan error, 1)
-	go func() { served <- serveOne(listener, tlsconfig.MTLSServerConfig(server, bundle, authorizedClient)) }()
+	go func() { served <- serveOne(listener, serverConfig(server, bundle, clients)) }()
 
-	authorizedServer := tlsconfig.AuthorizeID(spiffeid.RequireFromString(arguments[4]))
-	config := tlsconfig.MTLSClientConfig(client, bundle, authorizedServer)
-	connection, err := tls.Dial("tcp", listener.Addr().String(), config)
+	connection, err := tls.Dial("tcp", listener.Addr().String(), clientConfig(client, bundle, arguments[4]))
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

@@ -84,6 +84,10 @@ check('connects two agents by mTLS, each authorized by its SPIFFE ID; another on
   const { code, out, err } = await call(scene, 'invoices')
   expect([code, err]).toEqual([0, ''])
   expect(JSON.parse(out)).toEqual({ seen: scene.idOf('invoices') })
+  const { run, idOf } = scene
+  const byName = (caller: string) => run('mtls', 'orders', caller, 'bundle.json', domain, idOf('orders'), 'invoices')
+  expect((await byName('invoices')).code).toBe(0)
+  expect((await byName('stolen')).err).toContain('expected agent invoices, got spiffe://agentca.local/agent/stolen/i/')
   const other = await call(scene, 'stolen', [], 'invoices')
   expect([other.code, other.err]).toEqual([1, expect.stringMatching(/^server: .*unexpected ID/)])
 })
@@ -109,7 +113,8 @@ check('refuses a revoked agent by the lists, as its page has it; without them it
   expect([without.code, without.err]).toEqual([1, expect.stringContaining('no current list of')])
 })
 
-it('the page shows what these checks run', () => {
-  const shown = blockWith('docs/integrations/go-spiffe.md', 'go', 'func notRevoked').text
-  expect(shown).toBe(readFileSync(join(import.meta.dirname, 'revocation.go'), 'utf8'))
+it.each(['config.go', 'revocation.go'])('the page shows %s, which these checks run', file => {
+  const source = readFileSync(join(import.meta.dirname, file), 'utf8')
+  const [, first] = /^func (\w+)/m.exec(source) as unknown as [string, string]
+  expect(blockWith('docs/integrations/go-spiffe.md', 'go', `func ${first}(`).text).toBe(source)
 })
