@@ -66,7 +66,7 @@ export const createCoreAcme = (core: Core, options: CoreAcmeOptions): Acme => {
     randomBytes,
     newId: () => timeOrderedId(clock.now(), pooledRandomBytes(10)),
     settings: {
-      unboundService: config.unboundService ?? null,
+      unboundService: config.requireExternalAccount ? null : (config.unboundService ?? null),
       orderLifetimeSeconds: config.orderLifetime,
       orders: config.orders,
       maxOpenOrders: config.maxOpenOrders,

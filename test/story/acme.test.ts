@@ -39,7 +39,11 @@ const time = { aheadMs: 0 }
 const now = (): number => Date.now() + time.aheadMs
 
 beforeAll(async () => {
-  home = await createStoryHome({ AGENTCA_AUDIT_CHECKPOINTEVERY: '1h' })
+  home = await createStoryHome({
+    AGENTCA_AUDIT_CHECKPOINTEVERY: '1h',
+    // Of no effect where external accounts are required, which they are by default.
+    AGENTCA_ACME_UNBOUNDSERVICE: 'nobody',
+  })
   server = await serveHere(home, time)
   operator = createOperator(home.env, dirname(home.paths.home))
   acme = await AcmeRequests.at(server.line.api)

@@ -1,0 +1,144 @@
+// Finalizing when the HSM is slow: the client is told `processing`, and finds an end of it in the order, whatever became of it. Accounts and
+// orders are a real ledger's; only the issuing is in the test's hands.
+import { randomBytes } from 'node:crypto'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { AcmeDeps } from '../../src/acme/deps.ts'
+import { createFinalizer, type Finalizer } from '../../src/acme/finalize.ts'
+import type { AccountRequest } from '../../src/acme/request.ts'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { CaError } from '../../src/ca/errors.ts'
+import type { IssuanceRequest, IssuedCertificate } from '../../src/ca/issuance.ts'
+import { dnsName } from '../../src/pki/general-names.ts'
+import { parseTrustDomain } from '../../src/pki/spiffe.ts'
+import type { AcmeOrder } from '../../src/store/acme-port.ts'
+import type { Ledger } from '../../src/store/ports.ts'
+import { createKey } from '../http/harness.ts'
+import { leaf, makeLedger, makeWorld } from '../store/make-ledger.ts'
+import { until } from '../story/until.ts'
+
+const name = 'a.example'
+const accountId = 'ab'.repeat(16)
+
+let ledger: Ledger
+let finalizer: Finalizer
+let request: AccountRequest
+let order: AcmeOrder
+/** The issuances that were asked for and have not ended. */
+let asked: { request: IssuanceRequest; end: (error?: unknown) => void }[]
+
+const issue = (of: IssuanceRequest): Promise<IssuedCertificate> =>
+  new Promise((resolve, reject) => {
+    asked.push({ request: of, end: error => (error === undefined ? resolve(null as never) : reject(error)) })
+  })
+
+const orderWith = async (id: string): Promise<AcmeOrder> =>
+  ledger.acme.orders.create(
+    {
+      id,
+      account: accountId,
+      profile: 'acme',
+      authorizations: [{ identifier: { type: 'dns', value: name }, status: 'valid', challenges: [] }],
+      notBefore: null,
+      notAfter: null,
+      replaces: null,
+      certificate: null,
+      error: null,
+      expiresAt: Date.now() + 3_600_000,
+      createdAt: Date.now(),
+    },
+    leaf('acme_order_created'),
+  )
+
+beforeEach(async () => {
+  ledger = makeLedger()
+  asked = []
+  const { agent } = await makeWorld(ledger)
+  await ledger.acme.accounts.create({
+    account: {
+      id: accountId,
+      registrationId: agent.id,
+      kid: null,
+      thumbprint: 't',
+      jwk: '{}',
+      contacts: [],
+      names: [],
+      createdAt: Date.now(),
+    },
+    keyHash: randomBytes(32).toString('hex'),
+    decide: () => ({ act: 'create', leaf: leaf('acme_account_created') }),
+  })
+  order = await orderWith('o1')
+  finalizer = createFinalizer({
+    clock: systemClock,
+    log: silentLog,
+    trustDomain: parseTrustDomain('example.org'),
+    ports: ledger.acme,
+    certificates: ledger.certificates,
+    issuance: { issue },
+    settings: { finalizeWaitMs: 0, issueWaitMs: 60_000 },
+  } as unknown as AcmeDeps)
+  const csr = Buffer.from((await createKey([dnsName(name)])).csr).toString('base64url')
+  const account = ledger.acme.accounts.get(accountId)
+  request = {
+    account,
+    registration: agent,
+    payload: Buffer.from(JSON.stringify({ csr })),
+    call: { context: () => ({ requestId: 'r', who: 'w', source: 's' }) },
+  } as unknown as AccountRequest
+})
+afterEach(() => ledger.close())
+
+const statusOf = (id: string) => finalizer.statusOf(ledger.acme.orders.get(id) as AcmeOrder)
+
+describe('an order whose certificate takes long', () => {
+  it('is processing, also for whoever finalizes it again, and is issued for once', async () => {
+    await finalizer.finalize(request, order)
+    await finalizer.finalize(request, order)
+    expect([statusOf('o1'), asked.length]).toEqual(['processing', 1])
+    expect(asked[0]?.request).toMatchObject({
+      operation: 'order',
+      evidence: { kind: 'account', accountId, orderId: 'o1' },
+      terms: { profile: 'acme', hosts: [name] },
+    })
+    asked[0]?.end()
+  })
+
+  it('ends invalid with the reason when it is refused at last', async () => {
+    await finalizer.finalize(request, order)
+    asked[0]?.end(new CaError('registration_held', 'agent a is held'))
+    await until('the order ended', () => statusOf('o1') === 'invalid')
+    expect(ledger.acme.orders.get('o1')?.error).toEqual({ type: 'unauthorized', detail: 'agent a is held' })
+    const leaves = ledger.audit.tail({ event: 'acme_order_changed', limit: 10 })
+    expect(leaves.map(({ bytes }) => JSON.parse(Buffer.from(bytes).toString()))).toMatchObject([
+      { order: 'o1', what: 'failed', problem: 'unauthorized' },
+    ])
+  })
+
+  it('ends invalid without a word about the inside when the HSM fails', async () => {
+    await finalizer.finalize(request, order)
+    asked[0]?.end(new Error('CKR_DEVICE_ERROR at /dev/hsm'))
+    await until('the order ended', () => statusOf('o1') === 'invalid')
+    expect(ledger.acme.orders.get('o1')?.error?.type).toBe('serverInternal')
+    expect(JSON.stringify(ledger.acme.orders.get('o1'))).not.toContain('hsm')
+  })
+
+  it('lets the next order of its account begin only at its end: a lineage has one intent at a time', async () => {
+    const next = await orderWith('o2')
+    await finalizer.finalize(request, order)
+    await finalizer.finalize(request, next)
+    expect([statusOf('o1'), statusOf('o2'), asked.length]).toEqual(['processing', 'processing', 1])
+    asked[0]?.end()
+    await until('the second began', () => asked.length === 2)
+    expect(asked[1]?.request.evidence).toMatchObject({ orderId: 'o2' })
+    asked[1]?.end()
+  })
+
+  it('is asked for again while the ledger says that another issuance of it is in work', async () => {
+    await finalizer.finalize(request, order)
+    asked[0]?.end(new CaError('issuance_in_progress', 'busy'))
+    await until('it was asked for again', () => asked.length === 2)
+    asked[1]?.end()
+    await until('nothing is in work', () => statusOf('o1') === 'ready')
+  })
+})
