@@ -8,11 +8,11 @@ import { equalBytes } from '../base/bytes.ts'
 import { messageOf } from '../base/errors.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { commonNameOf } from '../pki/names.ts'
-import { parsePem } from '../pki/pem.ts'
+import { parseOnePem, parsePem } from '../pki/pem.ts'
 import { encodeKeyStore, encodeTrustStore, pkcs12Iterations } from '../pki/pkcs12.ts'
 import { parseSerialHex } from '../pki/serial.ts'
 import { type AdminClient, createAdminClient } from './admin-client.ts'
-import { certificatePem, readCertificates } from './certificate-files.ts'
+import { certificateBlocks, certificatePem, readCertificates } from './certificate-files.ts'
 import { type ConnectionOptions, openConnection } from './connection.ts'
 import { CliError } from './errors.ts'
 import { readInputText, readSecret, unreadable, writeOutput } from './files.ts'
@@ -43,20 +43,30 @@ export const releasedPem = (certificate: string | null, serial: string): string 
 
 const usage = (message: string, hint: string): CliError => new CliError('usage', message, { hint })
 
-/** The bundle is read once, so that a renewal in between never gives a key with another's certificate. */
-const fileIn = (io: CommandIo, directory: string, names: readonly string[]): string => {
-  const found = names.map(name => join(directory, name)).find(name => existsSync(resolve(io.cwd, name)))
-  if (found !== undefined) return found
-  throw new CliError('file_unreadable', `${directory} has no ${names.join(' or ')}`, {
+const isThere = (io: CommandIo, name: string): boolean => existsSync(resolve(io.cwd, name))
+
+const missingIn = (directory: string, names: string): CliError =>
+  new CliError('file_unreadable', `${directory} has no ${names}`, {
     hint: 'expected a directory as agentca enroll or agentca-agent makes it',
   })
+
+/** The bundle is opened once, so that a renewal in between never gives a key with another's certificate. */
+const textsIn = (io: CommandIo, directory: string): { readonly key: string; readonly certificates: string } => {
+  const [bundle, key, certificates] = ['credential-bundle.pem', 'tls.key', 'tls.crt'].map(name => join(directory, name))
+  if (isThere(io, bundle!)) {
+    const text = readInputText(io, bundle!)
+    return { key: text, certificates: text }
+  }
+  if (!isThere(io, key!) || !isThere(io, certificates!))
+    throw missingIn(directory, 'credential-bundle.pem, or tls.key and tls.crt')
+  return { key: readInputText(io, key!), certificates: readInputText(io, certificates!) }
 }
 
-const keyIn = (io: CommandIo, name: string): KeyObject => {
+const keyOf = (text: string, directory: string): KeyObject => {
   try {
-    return createPrivateKey(readInputText(io, name))
+    return createPrivateKey(text)
   } catch (error) {
-    throw unreadable(name, new Error(`no private key without a password: ${messageOf(error)}`))
+    throw unreadable(directory, new Error(`no private key without a password: ${messageOf(error)}`))
   }
 }
 
@@ -67,12 +77,16 @@ interface Identity {
 
 /** @throws CliError file_unreadable */
 const identityIn = (io: CommandIo, directory: string): Identity => {
-  const certificates = readCertificates(io, fileIn(io, directory, ['credential-bundle.pem', 'tls.crt']))
-  const key = keyIn(io, fileIn(io, directory, ['credential-bundle.pem', 'tls.key']))
+  const texts = textsIn(io, directory)
+  const [leaf, ...issuers] = certificateBlocks(texts.certificates).map(block =>
+    parseCertificate(parseOnePem(block, 'CERTIFICATE')),
+  )
+  if (leaf === undefined) throw missingIn(directory, 'certificate in its files')
+  const key = keyOf(texts.key, directory)
   const spki = new Uint8Array(createPublicKey(key).export({ type: 'spki', format: 'der' }))
-  if (equalBytes(spki, certificates[0].spkiDer)) return { key, certificates }
+  if (equalBytes(spki, leaf.spkiDer)) return { key, certificates: [leaf, ...issuers] }
   throw new CliError('file_unreadable', `${directory}: the key is not that of the certificate`, {
-    hint: 'export again: its owner may be renewing it',
+    hint: 'export from a directory that agentca enroll or agentca-agent keeps',
   })
 }
 
@@ -103,11 +117,15 @@ const protectionOf = (password: string) => ({
   random: (length: number) => new Uint8Array(randomBytes(length)),
 })
 
-/** What a command that has no server to ask must not do without. */
+/** Called only where a server has to be asked. */
 type Connect = () => AdminClient
 
 const rootsOf = async (io: CommandIo, { dir }: ExportOptions, connect: Connect): Promise<readonly Certificate[]> => {
-  if (dir !== undefined) return readCertificates(io, fileIn(io, dir, ['ca.crt']))
+  if (dir !== undefined) {
+    const file = join(dir, 'ca.crt')
+    if (!isThere(io, file)) throw missingIn(dir, 'ca.crt')
+    return readCertificates(io, file)
+  }
   const { items } = await connect().call('issuersList')
   const roots = items.filter(each => each.kind === 'root' && each.state !== 'retired')
   return roots.flatMap(({ certificate }) => parsePem(certificate, 'CERTIFICATE')).map(parseCertificate)
