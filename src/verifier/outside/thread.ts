@@ -51,8 +51,9 @@ interface Ended {
 
 /** @param ended once; nobody waits for it any more then @throws where no thread may be made */
 const startThread = (file: URL, answered: () => void, ended: (how: Ended) => void): CallsThread => {
-  // The program's own options (hooks, conditions) are not for it: what it loads lies beside it.
-  const worker = new Worker(file, { name: 'agentca-calls', execArgv: [] })
+  // The program's own options (hooks, conditions) are not for it: what it loads lies beside it. Its output is not passed on: it has none,
+  // and the streams that would carry it are what this thread is to be spared.
+  const worker = new Worker(file, { name: 'agentca-calls', execArgv: [], stdout: true, stderr: true })
   // Owned by this closure.
   const waiting = new Map<number, Waiting>()
   let used: Credential | null = null
