@@ -28,9 +28,9 @@ const pruneSteps = 20
 
 export const createAcme = (deps: AcmeDeps): Acme => {
   const nonces = createNonces(deps.randomBytes(32))
-  const orders = createOrders(deps)
-  const challenges = createChallenges(deps, orders)
   const finalizer = createFinalizer(deps)
+  const orders = createOrders(deps, finalizer.statusOf)
+  const challenges = createChallenges(deps, orders)
   return {
     deps,
     nonces,

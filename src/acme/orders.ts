@@ -9,7 +9,7 @@ import { StoreError } from '../store/errors.ts'
 import type { AcmeDeps, AcmeProfile } from './deps.ts'
 import { AcmeError, malformed } from './errors.ts'
 import { errorOf, grantedNames, parseIdentifiers, textOf } from './identifiers.ts'
-import { deactivateAuthorization } from './order.ts'
+import { deactivateAuthorization, failOrder, type OrderStatus } from './order.ts'
 import { optionalText, optionalTime, type Payload, readPayload } from './payload.ts'
 import { profileOf } from './profiles.ts'
 import { replacedCertificate } from './renewal-info.ts'
@@ -89,7 +89,8 @@ const validityOf = (payload: Payload, profile: AcmeProfile, now: number) => {
   return { notBefore, notAfter }
 }
 
-export const createOrders = (deps: AcmeDeps): Orders => {
+/** @param statusOf of an order as it is now */
+export const createOrders = (deps: AcmeDeps, statusOf: (order: AcmeOrder) => OrderStatus): Orders => {
   const { orders } = deps.ports
   const { settings } = deps
   const pace = createRateBuckets<string>(deps.clock, settings.orders, maxPaced)
@@ -129,6 +130,18 @@ export const createOrders = (deps: AcmeDeps): Orders => {
     })
   }
 
+  /** An order that came to nothing replaced nothing. */
+  const freeReplaced = async (serial: string | null): Promise<void> => {
+    const before = serial === null ? null : orders.replacing(serial)
+    if (before === null || statusOf(before) !== 'invalid') return
+    const error = { type: 'orderNotReady', detail: 'the order ended before it was finalized' }
+    await orders.change(
+      before.id,
+      present => (statusOf(present) === 'invalid' ? failOrder(present, error) : present),
+      null,
+    )
+  }
+
   const create: Orders['create'] = async request => {
     const { account, registration, call } = request
     const now = deps.clock.now()
@@ -159,6 +172,7 @@ export const createOrders = (deps: AcmeDeps): Orders => {
       names: identifiers.map(textOf),
       replaces: replaces ?? undefined,
     })
+    await freeReplaced(replaces)
     try {
       return await orders.create(order, leaf)
     } catch (error) {

@@ -126,6 +126,8 @@ export interface AcmeOrdersPort {
   /** @throws StoreError `conflict` where another order replaces that certificate already */
   create(order: AcmeOrder, leaf: LeafDraft): Promise<AcmeOrder>
   get(id: string): AcmeOrder | null
+  /** The order that is to replace, or replaced, the certificate with this serial; not one that failed. */
+  replacing(serial: string): AcmeOrder | null
   /** Newest first, those made before the order with this id. */
   list(filter: { readonly account: string; readonly before?: string; readonly limit: number }): readonly AcmeOrder[]
   /** Orders of this account without a certificate that have not expired. */
@@ -136,7 +138,10 @@ export interface AcmeOrdersPort {
     change: (order: AcmeOrder) => AcmeOrder,
     leaf: ((order: AcmeOrder) => LeafDraft) | null,
   ): Promise<AcmeOrder>
-  /** Removes up to `limit` orders that expired before this time. @returns how many it removed */
+  /**
+   * Removes up to `limit` orders that expired before this time, but what says that a certificate has its successor only once that one has
+   * expired too. @returns how many it removed
+   */
   prune(before: number, limit: number): Promise<number>
 }
 

@@ -277,6 +277,11 @@ describe('renewal information (RFC 9773)', () => {
     const second = await acme.certificate(account, [account.own], { replaces })
     expect(second.order.body.replaces).toBe(replaces)
     expect(refusal(await acme.newOrder(account, [account.own], { replaces }))).toEqual([409, 'alreadyReplaced'])
+    // What failed replaced nothing.
+    const third = certificateId(second.pem)
+    const given = must(await acme.newOrder(account, [account.own], { replaces: third }), 201)
+    must(await acme.post(given.body.authorizations[0], { status: 'deactivated' }, account), 200)
+    must(await acme.newOrder(account, [account.own], { replaces: third }), 201)
     expect(await operator.json(`cert show ${serialOf(second.pem)}`)).toMatchObject({
       predecessor: serialOf(first.pem),
       generation: 2,
@@ -295,6 +300,13 @@ describe('an account', () => {
     expect(held.body.detail).toContain(`agentca agent release ${account.name}`)
     await operator.json(`agent release ${account.name}`)
     expect((await acme.certificate(account, [account.own])).order.body.status).toBe('valid')
+    const context = { requestId: 'story', who: 'system', source: 'system' }
+    await server.operations.lifecycle.lock(idOf(account), 'two holders', { context, dryRun: false })
+    const locked = await acme.newOrder(account, [account.own])
+    expect(refusal(locked)).toEqual([403, 'unauthorized'])
+    expect(locked.body.detail).toContain(`agentca instance unlock ${idOf(account)}`)
+    await operator.json(`instance unlock ${idOf(account)}`)
+    must(await acme.newOrder(account, [account.own]), 201)
     await operator.json(`agent retire ${account.name} --confirm 1`)
     expect(refusal(await acme.newOrder(account, [account.own]))).toEqual([401, 'unauthorized'])
     expect(refusal(await acme.newAccount(account.key, null))).toEqual([401, 'unauthorized'])

@@ -77,6 +77,11 @@ export const createAcmeOrders = ({ db, commit, journal }: Parts): AcmeOrdersPort
         return order
       }),
     get,
+    replacing: serial => {
+      const sql = `${selectOrder} WHERE o.replaces = ? AND o.error IS NULL`
+      const row = db.get<OrderRow>(sql, codes.blobOf(serial))
+      return row === undefined ? null : orderOf(row)
+    },
     list: ({ account, before, limit }) => {
       const older = before === undefined ? '' : 'AND o.seq < (SELECT seq FROM acme_order WHERE id = ?)'
       const sql = `${selectOrder} WHERE o.account = (SELECT seq FROM instance WHERE id = ?) ${older}
@@ -110,7 +115,11 @@ export const createAcmeOrders = ({ db, commit, journal }: Parts): AcmeOrdersPort
       commit.write(
         () =>
           db.run(
-            'DELETE FROM acme_order WHERE seq IN (SELECT seq FROM acme_order WHERE expires_at < ? ORDER BY expires_at LIMIT ?)',
+            `DELETE FROM acme_order WHERE seq IN (SELECT o.seq FROM acme_order o WHERE o.expires_at < ?
+               AND (o.replaces IS NULL OR NOT EXISTS (
+                 SELECT 1 FROM certificate c WHERE c.serial = o.replaces AND c.not_after > ?))
+               ORDER BY o.expires_at LIMIT ?)`,
+            before,
             before,
             limit,
           ).changes,
