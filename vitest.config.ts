@@ -28,7 +28,9 @@ export default defineConfig({
     exclude: slow,
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Of what has failed: machines may have thirty times more to do than they can.
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
+    expect: { poll: { timeout: 90_000, interval: 20 } },
   },
 })

@@ -128,6 +128,8 @@ const codeOf = async (work: Promise<unknown>): Promise<string> => {
   }
 }
 
+const eventually = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 90_000, interval: 5 })
+
 describe.each(Object.entries(makes))('%s', (name, make) => {
   it('shows the present generation through renewals, without one failed call', async () => {
     const id = await start(`agent-${Object.keys(makes).indexOf(name)}`)
@@ -135,7 +137,7 @@ describe.each(Object.entries(makes))('%s', (name, make) => {
     expect(await call()).toBe(id.current().facts.serial)
     const first = id.current().facts.serial
     const underWay = call('/held')
-    await vi.waitFor(() => expect(held).toHaveLength(1))
+    await eventually(() => expect(held).toHaveLength(1))
 
     let going = true
     let made = 0
@@ -151,7 +153,7 @@ describe.each(Object.entries(makes))('%s', (name, make) => {
     for (let renewal = 0; renewal < 5; renewal++) {
       const before = made
       expect((await id.renew()).facts.generation).toBe(renewal + 2)
-      await vi.waitFor(() => expect(made).toBeGreaterThan(before + 4))
+      await eventually(() => expect(made).toBeGreaterThan(before + 4))
     }
     going = false
     await Promise.all(load)
@@ -163,7 +165,7 @@ describe.each(Object.entries(makes))('%s', (name, make) => {
     expect(await underWay).toBe(first)
     expect(await call()).toBe(id.current().facts.serial)
     const mine = new Set([first, id.current().facts.serial])
-    await vi.waitFor(() => expect([...open.values()].filter(each => mine.has(each))).not.toContain(first))
+    await eventually(() => expect([...open.values()].filter(each => mine.has(each))).not.toContain(first))
   })
 
   it('talks to nobody but the peer that it names, and to nobody once it is closed', async () => {

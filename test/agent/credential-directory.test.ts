@@ -222,7 +222,7 @@ describe('a crash of the writer', () => {
     // ..data, the present generation, the one before, the lock.
     expect(own).toHaveLength(4)
     expect(existsSync(join(dir, 'pending.key'))).toBe(false)
-  }, 120_000)
+  }, 180_000)
 
   /** What each step of a change leaves behind when it is the last. */
   const remains: readonly (readonly [after: string, make: (dir: string) => void])[] = [
@@ -280,7 +280,7 @@ describe('a crash of the writer', () => {
     await kill(child)
     expect(whole.has('')).toBe(false)
     expect(whole.size).toBeGreaterThan(30)
-  }, 120_000)
+  }, 180_000)
 })
 
 describe('one renewer a directory', () => {
@@ -327,7 +327,7 @@ describe('one renewer a directory', () => {
     expect(said.every(each => each === 'ready' || each === 'refused directory_in_use')).toBe(true)
     await Promise.all(processes.map(({ child }) => kill(child)))
     await using _ = await openCredentialDirectory(dir)
-  }, 120_000)
+  }, 180_000)
 
   const lockName = (dir: string): string => readdirSync(dir).find(name => name.startsWith('.renewer-')) as string
 

@@ -40,7 +40,7 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
     () => 'fulfilled',
     error => error.code ?? error.message,
   )
-const eventually = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 20_000, interval: 5 })
+const eventually = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 90_000, interval: 5 })
 
 describe('the revocation lists of an identity', () => {
   it('are in crl.pem after agentca enroll, and OpenSSL refuses by them whoever was revoked', async () => {

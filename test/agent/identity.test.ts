@@ -57,7 +57,7 @@ const codeOf = (work: Promise<unknown>): Promise<string> =>
     error => error.code ?? error.message,
   )
 /** Waits for what the identity does by itself. */
-const eventually = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 20_000, interval: 5 })
+const eventually = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 90_000, interval: 5 })
 const setState = (name: string, state: 'held' | 'active') =>
   ca.front.ledger.registrations.change({
     kind: 'agent',

@@ -120,7 +120,7 @@ describe('a program with an identity', () => {
     for (let i = 0; i < 3; i++) await killedBehindCommit(program('killed.mjs', text), env)
     expect((await run(process.execPath, [program('killed.mjs', text)], { env })).stdout).toBe('1\n')
     expect(rowsOf('killed')).toEqual([[1, 'issued']])
-  }, 120_000)
+  }, 180_000)
 
   it('is killed three times behind the commit of its renewal: no replacement, no lock', async () => {
     const env = { ...(await environment('killed-later')), AGENTCA_DIR: ca.scratch('killed-later') }
@@ -137,7 +137,7 @@ describe('a program with an identity', () => {
       [2, 'issued'],
       [1, 'issued'],
     ])
-  }, 120_000)
+  }, 180_000)
 
   it('shows no key when its identity is logged', async () => {
     const text = `import { inspect } from 'node:util'

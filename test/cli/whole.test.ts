@@ -52,7 +52,7 @@ beforeAll(async () => {
   server = spawn(agentca, ['serve'], { cwd: directory, env, stdio: ['ignore', 'pipe', 'ignore'] })
   const [line] = (await once(createInterface({ input: server.stdout! }), 'line')) as [string]
   expect(JSON.parse(line)).toMatchObject({ ready: true, api: urls.api })
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   if (server?.exitCode === null && server.kill('SIGTERM')) await once(server, 'exit')
   rmSync(directory, { recursive: true, force: true })

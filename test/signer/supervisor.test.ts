@@ -40,5 +40,5 @@ test('a process that the kernel refuses is tried again', async () => {
 test('a process for which no file descriptors were left is tried again, and the supervisor ends', () => {
   const program = fileURLToPath(new URL('./starved-supervisor.ts', import.meta.url))
   const command = ['-c', 'ulimit -n 48; exec "$@"', 'sh', process.execPath, program, join(directory, 'starved.sock')]
-  expect(execFileSync('/bin/sh', command, { encoding: 'utf8', timeout: 20_000 })).toBe('started again\n')
+  expect(execFileSync('/bin/sh', command, { encoding: 'utf8', timeout: 90_000 })).toBe('started again\n')
 })

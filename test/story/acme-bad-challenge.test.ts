@@ -72,7 +72,7 @@ beforeAll(async () => {
   acme = await AcmeRequests.at(server.line.api)
   await operator.json('service create prober')
   account = await acme.account(await operator.json<Binding>('acme eab create --service prober'))
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   acme?.close()
   await server?.close(0)

@@ -47,7 +47,7 @@ beforeAll(async () => {
   server = await serveHere(home, time)
   operator = createOperator(home.env, dirname(home.paths.home))
   acme = await AcmeRequests.at(server.line.api)
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   acme?.close()
   await server?.close(0)

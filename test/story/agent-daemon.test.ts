@@ -16,7 +16,7 @@ const children: ChildProcess[] = []
 beforeAll(async () => {
   // Thirty renewals of one instance within seconds are more than a CA lets pass unasked.
   ca = await startServedCa({ env: { ...process.env, AGENTCA_ISSUANCE_PERINSTANCE_BURST: '1000' } })
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   for (const child of children) child.kill('SIGKILL')
   await ca?.[Symbol.asyncDispose]()
@@ -43,7 +43,7 @@ const start = (args: readonly string[], env: NodeJS.ProcessEnv = {}): Running =>
   return { child, said: () => said, ended }
 }
 
-const until = async (holds: () => boolean | Promise<boolean>, what: string, withinMs = 30_000): Promise<void> => {
+const until = async (holds: () => boolean | Promise<boolean>, what: string, withinMs = 90_000): Promise<void> => {
   for (const end = Date.now() + withinMs; Date.now() < end; ) {
     if (await holds()) return
     await new Promise(resolve => setTimeout(resolve, 15))
@@ -116,7 +116,7 @@ describe('run', () => {
     expect(status.code).toBe(0)
     other.child.kill('SIGTERM')
     expect(await other.ended).toMatchObject({ code: 0 })
-  }, 120_000)
+  }, 180_000)
 
   it('tells a command and a process of each change, and ends with exit code 4 and a word when it is revoked', async () => {
     const dir = join(ca.directory, 'told')
@@ -151,7 +151,7 @@ describe('run', () => {
     expect(daemon.said()).toContain('agentca token create')
     expect(readFileSync(gone, 'utf8')).toBe('revoked\n')
     listener.kill('SIGKILL')
-  }, 60_000)
+  }, 180_000)
 
   it('tells systemd that it is ready, alive and stopping', async () => {
     const [socket, heard] = [join(ca.directory, 'notify'), join(ca.directory, 'notify.log')]
@@ -174,7 +174,7 @@ with open(${JSON.stringify(heard)},'w',buffering=1) as f:
     expect(await daemon.ended).toMatchObject({ code: 0 })
     await until(() => lines().includes('STOPPING=1'), 'it said that it stops')
     receiver.kill('SIGKILL')
-  }, 60_000)
+  }, 180_000)
 
   it('has a unit that systemd takes', async context => {
     const unit = join(checkout, 'docs/agentca-agent.service')
@@ -196,7 +196,7 @@ describe('exec', () => {
     const [, mode, path] = /^(\d+) (\/dev\/shm\/\S+)\ntoken=\n/.exec(run.said()) ?? []
     expect(mode).toBe('700')
     expect(existsSync(path as string)).toBe(false)
-  }, 60_000)
+  }, 180_000)
 
   it('takes its token from a descriptor, forwards signals, and ends as its program ended', async () => {
     const token = await ca.agentToken('signalled')
@@ -213,13 +213,13 @@ describe('exec', () => {
     await until(() => said === 'up\nhup\n', 'the signal arrived')
     child.kill('SIGTERM')
     expect(await closed).toEqual([null, 'SIGTERM'])
-  }, 60_000)
+  }, 180_000)
 
   it('says 127 for a program that is not there', async () => {
     const run = start(['exec', ...(await evidence('absent')), '--', 'no-such-program'])
     expect(await run.ended).toMatchObject({ code: 127 })
     expect(run.said()).toContain('there is no such program')
-  }, 60_000)
+  }, 180_000)
 
   it('ends the program when its identity is revoked: asked first, then made to; 4 is the exit code', async () => {
     const script = 'trap "echo asked" TERM; echo "$AGENTCA_DIR"; while :; do sleep 0.1; done'
@@ -231,7 +231,7 @@ describe('exec', () => {
     expect(run.said()).toContain('asked')
     expect(run.said()).toContain('agentca token create')
     expect(readdirSync('/dev/shm')).not.toContain(dir.split('/').at(-1))
-  }, 60_000)
+  }, 180_000)
 
   it('ends with a revoked identity what the program started too, whether it asks for its end or hears of none', async () => {
     const inner = (trap: string): string => `sh -c 'trap "${trap}" TERM; echo "pid $$"; while :; do sleep 0.1; done'`
@@ -256,7 +256,7 @@ describe('exec', () => {
     } finally {
       for (const pid of pids().filter(isAlive)) process.kill(pid, 'SIGKILL')
     }
-  }, 60_000)
+  }, 180_000)
 })
 
 it('is executable', () => {

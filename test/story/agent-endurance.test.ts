@@ -86,7 +86,7 @@ beforeAll(async () => {
   backend.listen(0, '127.0.0.1')
   await once(backend, 'listening')
   url = `https://127.0.0.1:${(backend.address() as AddressInfo).port}`
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   for (const close of closing.reverse()) await close()
   backend?.close()
@@ -95,7 +95,7 @@ afterAll(async () => {
   home?.remove()
 })
 
-const until = async (holds: () => boolean, what: string, withinMs = 30_000): Promise<void> => {
+const until = async (holds: () => boolean, what: string, withinMs = 90_000): Promise<void> => {
   for (const end = Date.now() + withinMs; Date.now() < end; ) {
     if (holds()) return
     await new Promise(resolve => setTimeout(resolve, 25))
@@ -142,7 +142,7 @@ describe('an agent with certificates of five minutes', () => {
     expect(failures).toEqual([])
     expect(answered).toBeGreaterThan(60)
     expect(new Set(shown).size).toBe(20)
-  }, 120_000)
+  }, 180_000)
 
   it.skipIf(minutes === 0)(
     `renews at its own time through ${minutes} minutes under load`,
@@ -168,7 +168,7 @@ describe('an agent with certificates of five minutes', () => {
     expect(id.current().facts.generation).toBe(1)
     expect((await id.renew()).facts.generation).toBe(2)
     expect((await id.fetch(url, { peer: orders })).status).toBe(200)
-  }, 30_000)
+  }, 180_000)
 
   it('goes on while the CA is gone for longer than the renewal window, and comes back by its last key', async () => {
     const { timing, sleep } = moved()
@@ -199,7 +199,7 @@ describe('an agent with certificates of five minutes', () => {
     await until(() => id.current().facts.generation > generation, 'it has recovered')
     expect(id.current().facts.instance).toBe(instance)
     expect((await id.fetch(url, { peer: orders })).status).toBe(200)
-  }, 60_000)
+  }, 180_000)
 
   it('stays the same instance with a fresh token beside its key, where the profile wants both', async () => {
     const { timing, sleep } = moved()
@@ -214,5 +214,5 @@ describe('an agent with certificates of five minutes', () => {
     await until(() => id.current().facts.generation > generation, 'it has recovered')
     expect(id.current().facts.instance).toBe(instance)
     expect((await id.fetch(url, { peer: orders })).status).toBe(200)
-  }, 60_000)
+  }, 180_000)
 })

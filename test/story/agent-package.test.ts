@@ -63,7 +63,7 @@ beforeAll(async () => {
   writeFileSync(join(place, 'backend.mjs'), backend)
   ca = await startServedCa()
   await ca.agentcaJson('service', 'create', 'orders', '--dns', 'localhost')
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   for (const child of children) child.kill('SIGKILL')
   await ca?.[Symbol.asyncDispose]()
@@ -113,7 +113,7 @@ export const wrong = (me: AgentIdentity) => me.dispatcher({})
     writeFileSync(join(place, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['consumer.ts'] }))
     const tsc = join(root, 'node_modules/.bin/tsc')
     expect(await runProgram(tsc, ['-p', '.'], { cwd: place, env })).toMatchObject({ code: 0, out: '' })
-  }, 60_000)
+  }, 180_000)
 
   it('has its programs', async () => {
     const agent = join(place, 'node_modules/agentca', manifest().bin['agentca-agent'] as string)
@@ -179,5 +179,5 @@ describe.each(['the Node of this project', 'Node 24'])('from it, under %s', whic
     await calling.ended
     serving.child.kill('SIGTERM')
     await serving.ended
-  }, 120_000)
+  }, 180_000)
 })

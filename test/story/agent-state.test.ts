@@ -29,7 +29,7 @@ const enrolled = async (name: string, options: { dir?: string } = {}): Promise<A
   return id
 }
 
-const until = async (holds: () => boolean | Promise<boolean>, what: string, withinMs = 30_000): Promise<void> => {
+const until = async (holds: () => boolean | Promise<boolean>, what: string, withinMs = 90_000): Promise<void> => {
   for (const end = Date.now() + withinMs; Date.now() < end; ) {
     if (await holds()) return
     await new Promise(resolve => setTimeout(resolve, 25))
@@ -61,7 +61,7 @@ beforeAll(async () => {
   backend.listen(0, '127.0.0.1')
   await once(backend, 'listening')
   url = `https://127.0.0.1:${(backend.address() as AddressInfo).port}`
-}, 60_000)
+}, 180_000)
 
 afterAll(async () => {
   await Promise.all(closing.map(close => close()))
@@ -126,7 +126,7 @@ describe('an agent', () => {
     expect((await told).hint).toBe('agentca agent release paused')
     await ca.agentcaJson('agent', 'release', 'paused')
     await until(() => id.status().state === 'ok', 'it is well again')
-  }, 60_000)
+  }, 180_000)
 
   it('whose key was copied is locked, says what helps, and comes back by itself when it is unlocked', async () => {
     const dir = join(ca.directory, 'cloned')

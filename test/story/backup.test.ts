@@ -34,7 +34,7 @@ beforeAll(async () => {
   const identity = await generateX25519Identity()
   recipient = await identityToRecipient(identity)
   writeFileSync(at('backup.key'), `# made by a test\n${identity}\n`, { mode: 0o600 })
-}, 60_000)
+}, 180_000)
 afterAll(() => ca?.[Symbol.asyncDispose]())
 
 const serialOf = (directory: string): string =>

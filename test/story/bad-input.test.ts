@@ -28,7 +28,7 @@ beforeAll(async () => {
   const head = 'POST /v1/enroll HTTP/1.1\r\nHost: ca\r\nContent-Type: application/json\r\n'
   slowBody = heard(`${head}Content-Length: 100\r\n\r\n{"csr":`)
   slowHeaders = heard(head)
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await server?.close(0)
   home?.remove()
@@ -239,7 +239,7 @@ describe('10,000 refusals that a stranger causes', () => {
     })
     // One more each ten seconds, however long it took.
     expect(own.length).toBeLessThan(100)
-  }, 120_000)
+  }, 180_000)
 })
 
 describe('a client that is slow on purpose', () => {

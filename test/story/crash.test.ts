@@ -237,7 +237,7 @@ describe('after all of them', () => {
     expect(certificates.some(row => row.state === 'orphaned')).toBe(true)
   })
 
-  it('OpenSSL accepts the newest list, which shows what the ledger lists', { timeout: 60_000 }, async () => {
+  it('OpenSSL accepts the newest list, which shows what the ledger lists', { timeout: 180_000 }, async () => {
     await home.admin.call('crlPublish', { body: {} })
     const der = await party.crl()
     expect([...newestList(readLedger(home.paths.database), der, Date.now())]).toEqual([])
@@ -258,7 +258,7 @@ describe('after all of them', () => {
     expect(await ca.reconcile()).toEqual([])
   })
 
-  it('the server ends when it is asked to, and its ledger is whole', { timeout: 60_000 }, async () => {
+  it('the server ends when it is asked to, and its ledger is whole', { timeout: 180_000 }, async () => {
     await watch.stop()
     expect(await ca.stop()).toEqual({ code: 0, signal: null })
     expect(await judge()).toEqual([])

@@ -23,7 +23,7 @@ beforeAll(async () => {
   const { token } = await operator.json<{ token: string }>('token create --agent billing')
   // A leaf, so that there are URLs to be fetched.
   await createCandidate({ url: server.line.api, rootFile: home.rootFile, token }).enrol()
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await server?.stop()
   home?.remove()
@@ -61,7 +61,7 @@ const takeTokenAway = (): (() => void) => {
   return () => renameSync(aside, tokenDirectory)
 }
 
-describe('a CA that runs', { timeout: 120_000 }, () => {
+describe('a CA that runs', { timeout: 180_000 }, () => {
   it('is in order but for its root key on this machine: 10; and in order: 0', async () => {
     const { code, failed, warnings } = await doctor()
     expect([code, failed, warnings.map(each => each.check)]).toEqual([10, [], ['root key']])
@@ -109,7 +109,7 @@ describe('a CA that runs', { timeout: 120_000 }, () => {
   })
 })
 
-describe('a CA whose lists live for seconds', { timeout: 120_000 }, () => {
+describe('a CA whose lists live for seconds', { timeout: 180_000 }, () => {
   it('is not in order when they have ended: 9, until they can be signed again', async () => {
     await server.stop()
     server = await startCa(home, 'serve', { AGENTCA_CRL_LIFETIME: '4s', AGENTCA_CRL_REFRESHBEFORE: '2s' })

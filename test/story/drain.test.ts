@@ -58,7 +58,7 @@ const knock = (url: string): Promise<string> =>
 const recorded = (): number =>
   readLedger(home.paths.database).leaves.filter(leaf => leaf.event === 'intent_recorded').length
 
-it('answers what it took on, takes nothing new, ends with 0 and comes back', { timeout: 120_000 }, async () => {
+it('answers what it took on, takes nothing new, ends with 0 and comes back', { timeout: 180_000 }, async () => {
   const members = await Promise.all(Array.from({ length: agents }, (_, i) => enrolling(`draining-${i}`)))
   const { api, status } = home.report.urls
   expect([await knock(api), await knock(status)]).toEqual(['taken', 'taken'])

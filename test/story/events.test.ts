@@ -60,4 +60,4 @@ test('a CA that is killed while it works, and started again, leaves no event out
   )
   expect(missing).toEqual([])
   for (const { sequence, kind } of told()) expect(kind).toBe(leaves[sequence]?.event)
-}, 120_000)
+}, 180_000)

@@ -27,7 +27,7 @@ rules:
 `,
   )
   ca = await startServedCa({ env: { ...process.env, AGENTCA_ATTESTORS: attestors } })
-}, 120_000)
+}, 180_000)
 
 afterAll(async () => {
   await ca?.[Symbol.asyncDispose]()
@@ -58,4 +58,4 @@ it('a job enrols with the token of its platform, renews, and nobody enrols with 
     .agentcaJson<{ items: Leaf[] }>('audit', 'tail', '-n', '30')
     .then(rows => (Array.isArray(rows) ? { items: rows as Leaf[] } : rows))
   expect(items.map(({ event }) => event)).toEqual(expect.arrayContaining(['evidence_admitted', 'token_reuse']))
-}, 120_000)
+}, 180_000)

@@ -10,7 +10,7 @@ let ca: ServedCa
 
 beforeAll(async () => {
   ca = await startServedCa()
-}, 60_000)
+}, 180_000)
 afterAll(() => ca?.[Symbol.asyncDispose]())
 
 const isThere = (program: string, ...args: readonly string[]): Promise<boolean> =>

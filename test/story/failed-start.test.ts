@@ -20,7 +20,7 @@ test('a server that cannot publish says why and ends, with its signer', async ()
   const program = join(checkout, 'bin/agentca')
   const served = await new Promise(resolve => {
     // A start that does not end is ended, and has no exit code then.
-    const options = { cwd: paths.home, env, encoding: 'utf8', timeout: 20_000 } as const
+    const options = { cwd: paths.home, env, encoding: 'utf8', timeout: 90_000 } as const
     execFile(program, ['serve'], options, (error, out, err) => resolve({ code: error?.code ?? 0, out, err }))
   })
   expect(served).toMatchObject({ code: 1, out: '', err: expect.stringContaining(directory) })

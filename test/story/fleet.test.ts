@@ -198,7 +198,7 @@ afterAll(async () => {
   )
   await ca?.stop()
   home?.remove()
-}, 60_000)
+}, 180_000)
 
 const exfiltration = async (): Promise<void> => {
   const rogue = await enrolled('rogue-exfiltration')

@@ -50,7 +50,7 @@ beforeAll(async () => {
   ordersDir = await serviceOf(ca, 'orders', 'orders.internal')
   agent = await enrolled('billing', '--role', 'reader')
   other = await enrolled('crawler')
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   for (const end of ending) await end()
   await ca?.[Symbol.asyncDispose]()
@@ -97,7 +97,7 @@ const ask = (
     asking.once('error', reject).end()
   })
 
-describe('asked over mTLS, as by Traefik', { timeout: 90_000 }, () => {
+describe('asked over mTLS, as by Traefik', { timeout: 180_000 }, () => {
   let port: number
   let edge: string
   beforeAll(async () => {
@@ -212,7 +212,7 @@ const listening = async (server: Server | TcpServer): Promise<number> => {
   return (server.address() as AddressInfo).port
 }
 
-describe('as the proxy itself, for HTTP', { timeout: 90_000 }, () => {
+describe('as the proxy itself, for HTTP', { timeout: 180_000 }, () => {
   let port: number
   let seen: IncomingMessage
   let sidecar: Running
@@ -373,7 +373,7 @@ describe('as the proxy itself, for HTTP', { timeout: 90_000 }, () => {
   })
 })
 
-describe('as the proxy itself, for TCP', { timeout: 90_000 }, () => {
+describe('as the proxy itself, for TCP', { timeout: 180_000 }, () => {
   it('lets agents through to a backend that echoes, and cuts a revoked one', async () => {
     const upstream = await listening(createTcpServer(socket => void socket.on('error', () => {}).pipe(socket)))
     const { port } = await sidecarOf('--mode tcp --listen 127.0.0.1:0', '--upstream', `127.0.0.1:${upstream}`)
@@ -396,7 +396,7 @@ describe('as the proxy itself, for TCP', { timeout: 90_000 }, () => {
   })
 })
 
-describe('a file of lists', { timeout: 90_000 }, () => {
+describe('a file of lists', { timeout: 180_000 }, () => {
   it('has the newest ones soon after a revocation; its command runs for each change, again until it succeeds', async () => {
     const file = join(ca.directory, 'etc/crls.pem')
     // The first run fails.
@@ -432,7 +432,7 @@ describe('a file of lists', { timeout: 90_000 }, () => {
   })
 })
 
-describe('one certificate from a file', { timeout: 90_000 }, () => {
+describe('one certificate from a file', { timeout: 180_000 }, () => {
   it('is accepted, or refused with the step that refuses', async () => {
     const lists = ['--crl-file', join(ca.directory, 'etc/crls.pem')]
     const files = [join(agent, 'tls.crt'), '--ca-file', roots()]
@@ -476,7 +476,7 @@ describe('one certificate from a file', { timeout: 90_000 }, () => {
   })
 })
 
-describe('the command line', { timeout: 90_000 }, () => {
+describe('the command line', { timeout: 180_000 }, () => {
   it('tells what is wrong and what to type instead', async () => {
     const faults: readonly (readonly [readonly string[], number, RegExp])[] = [
       [['serve', '--listen', 'unix:/tmp/x.sock'], 2, /--proxy is missing\n {2}hint: agentca-verify serve --help/],
@@ -505,7 +505,7 @@ describe('the command line', { timeout: 90_000 }, () => {
 
 const hasSystemd = existsSync('/usr/bin/systemd-analyze')
 
-describe('the systemd unit of the page', { timeout: 90_000 }, () => {
+describe('the systemd unit of the page', { timeout: 180_000 }, () => {
   it.skipIf(!hasSystemd)('is one that systemd takes', () => {
     const unit = join(ca.directory, 'agentca-verify.service')
     const text = blockWith(page, 'ini', 'ExecStart').text

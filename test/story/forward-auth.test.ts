@@ -33,7 +33,7 @@ beforeAll(async () => {
   ca = await startServedCa()
   backend = await startBackend(() => join(ca.directory, 'state', proxyUnderTest, 'orders/assertion.pub.pem'))
   await serviceOf(ca, 'orders', 'orders.internal')
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await backend?.[Symbol.asyncDispose]()
   await ca?.[Symbol.asyncDispose]()
@@ -59,7 +59,7 @@ const inProxy = (name: string, { program, configured }: ProxyProgram): void => {
     sidecar = await startSidecar(ca, commandOf(recipe, `--proxy ${name}`))
     proxy = startProgram(program, configured(recipe), ca.directory, { ...process.env, HOME: ca.directory })
     await untilListening(recipe.listenPort, proxy)
-  }, 60_000)
+  }, 180_000)
   afterAll(async () => {
     for (const caller of callers) caller.close()
     await proxy?.[Symbol.asyncDispose]()
@@ -170,4 +170,4 @@ const inProxy = (name: string, { program, configured }: ProxyProgram): void => {
 }
 
 for (const [name, proxy] of Object.entries(proxies))
-  describe.skipIf(!installed(proxy))(`${name} by its page`, { timeout: 90_000 }, () => inProxy(name, proxy))
+  describe.skipIf(!installed(proxy))(`${name} by its page`, { timeout: 180_000 }, () => inProxy(name, proxy))

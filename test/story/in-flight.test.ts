@@ -99,7 +99,7 @@ const check = async (): Promise<void> => {
   expect(await checkInvariants(home.paths.database, evidence, home.trusted)).toEqual([])
 }
 
-it('revoked while it is being signed: not released', { timeout: 60_000 }, async () => {
+it('revoked while it is being signed: not released', { timeout: 180_000 }, async () => {
   const { outcome, serial } = await enrolUpToSigning('revoked')
   const { serials } = await revoke(deps, { by: 'agent', value: 'revoked' })
   expect(serials).toEqual([serial])
@@ -112,7 +112,7 @@ it('revoked while it is being signed: not released', { timeout: 60_000 }, async 
   await check()
 })
 
-it('held while it is being signed: not released, and nothing is used up', { timeout: 60_000 }, async () => {
+it('held while it is being signed: not released, and nothing is used up', { timeout: 180_000 }, async () => {
   const { outcome, serial } = await enrolUpToSigning('held')
   await home.admin.call('agentsHold', { params: { name: 'held' }, body: {} })
   shim.set({})
@@ -124,7 +124,7 @@ it('held while it is being signed: not released, and nothing is used up', { time
 })
 
 it('revoked while it is being signed, and the CA dies with the signature in its hands', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const { outcome, serial } = await enrolUpToSigning('both')
   await revoke(deps, { by: 'agent', value: 'both' })

@@ -49,7 +49,7 @@ beforeAll(async () => {
   )
   leaves.RSA = firstOf(issued.certificate)
   for (const [name, der] of Object.entries(leaves)) writeFileSync(at(`${name}.der`), der)
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await ca?.[Symbol.asyncDispose]()
 })

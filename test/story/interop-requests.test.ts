@@ -26,7 +26,7 @@ let ca: ServedCa
 beforeAll(async () => {
   ca = await startServedCa()
   writeFileSync(join(ca.directory, 'bundle.pem'), (await ca.agentca('bundle', 'show')).out)
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await ca?.[Symbol.asyncDispose]()
 })

@@ -35,7 +35,7 @@ beforeAll(async () => {
   const [leaf] = parsePem(readFileSync(join(directory, 'tls.crt'), 'utf8'), 'CERTIFICATE')
   serial = parseCertificate(leaf!).serialHex
   await fetchPublished()
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await ca?.[Symbol.asyncDispose]()
 })
@@ -146,7 +146,7 @@ describe('the same agent once it is revoked', () => {
     before = Date.now()
     await ca.agentcaJson('revoke', '--serial', serial, '--reason', 'keyCompromise', '--yes', '--wait', '60s')
     await fetchPublished()
-  }, 120_000)
+  }, 180_000)
 
   it('is refused by openssl verify', async () => {
     const { code, err } = await opensslVerify()

@@ -24,7 +24,7 @@ beforeAll(async () => {
   cpSync(join(packageRoot, 'ca-config', 'profiles'), profiles, { recursive: true })
   server = await startCa(home, 'serve', { AGENTCA_PROFILES: profiles })
   operator = createOperator(home.env, directory)
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await server?.stop()
   home?.remove()
@@ -86,7 +86,7 @@ describe('an answer that is lost after the commit', () => {
     )
     expect(cuts).toBe(100)
     expect(await operator.json<InstanceAnswer[]>('instance list --state locked')).toEqual([])
-  }, 120_000)
+  }, 180_000)
 
   it('costs nothing either when it was a recovery’s', async () => {
     await using way = await createAnswerCutter(server.line.api)

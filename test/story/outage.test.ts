@@ -119,7 +119,7 @@ describe('fifty agents that renew without a pause', () => {
     expect(watch.failures()).toEqual([])
   })
 
-  it('go on when the HSM has hung and comes back', { timeout: 120_000 }, async () => {
+  it('go on when the HSM has hung and comes back', { timeout: 180_000 }, async () => {
     const { restarts } = await home.admin.call('hsmStatus')
     shim.set({ hold: 1 })
     await until('the signer that hung was killed', async () => (await home.admin.call('hsmStatus')).restarts > restarts)
@@ -137,7 +137,7 @@ describe('fifty agents that renew without a pause', () => {
     expect(watch.failures()).toEqual([])
   })
 
-  it('were told nothing wrong, lost nothing and are not locked', { timeout: 60_000 }, async () => {
+  it('were told nothing wrong, lost nothing and are not locked', { timeout: 180_000 }, async () => {
     stopped = true
     await renewing
     expect(wrong).toEqual([])

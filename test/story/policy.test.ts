@@ -69,7 +69,7 @@ beforeAll(async () => {
   await ca.agentcaJson('agent', 'create', 'billing', '--owner', 'finance')
   const tokenFile = await tokenOf('billing')
   billing = await agentIdentity({ url: ca.urls.api, caFingerprint: ca.rootFingerprint, tokenFile })
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   if (backend?.exitCode === null) {
     backend.stdin?.end()

@@ -29,7 +29,7 @@ beforeAll(async () => {
   cpSync(join(packageRoot, 'ca-config', 'profiles'), profiles, { recursive: true })
   server = await startCa(home, 'serve', { AGENTCA_PROFILES: profiles })
   socket = createOperator(home.env, directory)
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await server?.stop()
   home?.remove()

@@ -74,7 +74,7 @@ beforeAll(async () => {
     await registerAgent(deps, `agent-${i}`)
     members.push(createMember(deps, `agent-${i}`))
   }
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   ending.abort()
   await running.catch(() => {})
@@ -135,7 +135,7 @@ trustDomain: agentca.local
 statusUrl: ${statusUrl}
 `
 
-describe('a rotation of the issuing CA under load', { timeout: 120_000 }, () => {
+describe('a rotation of the issuing CA under load', { timeout: 180_000 }, () => {
   let old: Member
   let oldToRevoke: Member
 

@@ -136,7 +136,7 @@ beforeAll(async () => {
   for (const serve of [serveExpress, serveFastify, serveStreams, serveGrpc]) await serve()
   rogue = await agentOf('rogue', '--role', 'reader')
   honest = await agentOf('honest')
-}, 60_000)
+}, 180_000)
 
 afterAll(async () => {
   await verifier?.[Symbol.asyncDispose]()

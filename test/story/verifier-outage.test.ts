@@ -97,7 +97,7 @@ beforeAll(async () => {
   const tokenFile = join(home.paths.home, '..', 'orders.token')
   writeFileSync(tokenFile, token, { mode: 0o600 })
   backend = await agentIdentity({ url: home.report.urls.api, caFile: home.rootFile, tokenFile, service: 'orders' })
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await backend?.[Symbol.asyncDispose]()
   await ca?.stop()
@@ -211,7 +211,7 @@ describe('a verifier', () => {
       await verifier[Symbol.asyncDispose]()
       way.close()
     }
-  }, 120_000)
+  }, 180_000)
 
   it('goes back to no older state that somebody serves again while the feed is away', async () => {
     const statusUrl = home.report.urls.status
@@ -252,7 +252,7 @@ describe('a verifier', () => {
       await verifier[Symbol.asyncDispose]()
       mirror.close()
     }
-  }, 120_000)
+  }, 180_000)
 })
 
 /** What a verifier is without servers: its feed and what it knows. */

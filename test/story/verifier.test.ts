@@ -100,7 +100,7 @@ beforeAll(async () => {
     () => server2.close(),
     () => server.closeAllConnections(),
   )
-}, 60_000)
+}, 180_000)
 
 afterAll(async () => {
   await Promise.all(closing.map(close => close()))
@@ -236,7 +236,7 @@ describe('a backend behind the verifier', () => {
   })
 })
 
-const until = async (holds: () => Promise<boolean>, withinMs = 10_000): Promise<void> => {
+const until = async (holds: () => Promise<boolean>, withinMs = 90_000): Promise<void> => {
   for (let i = 0; i < withinMs / 20; i++) {
     if (await holds().catch(() => false)) return
     await new Promise(resolve => setTimeout(resolve, 20))

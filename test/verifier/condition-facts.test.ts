@@ -70,7 +70,7 @@ beforeAll(async () => {
     verifier.require(action, () => ({}))(request, response, () => response.end())
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   server?.close()
   await verifier?.[Symbol.asyncDispose]()

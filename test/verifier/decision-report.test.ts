@@ -28,7 +28,7 @@ beforeAll(async () => {
   service = await world.holder('service', 'orders')
   agent = await world.holder('agent', 'billing')
   backend = await createTestIdentity(world, service)
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await backend?.identity[Symbol.asyncDispose]()
   await world?.front[Symbol.asyncDispose]()

@@ -164,4 +164,4 @@ it('what is known at a position is what the ledger said there, and in the end al
     }),
     { numRuns: 300 },
   )
-}, 60_000)
+}, 180_000)

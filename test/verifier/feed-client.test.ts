@@ -20,7 +20,7 @@ let readers = 0
 beforeAll(async () => {
   world = await createFeedWorld()
   backend = await createTestIdentity(world, await world.holder('service', 'orders'))
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await backend?.identity[Symbol.asyncDispose]()
   await world?.front[Symbol.asyncDispose]()

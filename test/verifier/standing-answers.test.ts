@@ -51,7 +51,7 @@ beforeAll(async () => {
   edge = await world.holder('service', 'edge')
   serving = await serveFeed(world)
   backend.moveTo(serving.port)
-}, 120_000)
+}, 180_000)
 afterAll(async () => {
   await serving?.[Symbol.asyncDispose]()
   await backend?.identity[Symbol.asyncDispose]()

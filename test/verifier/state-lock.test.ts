@@ -64,7 +64,7 @@ it('a second process is refused with the first one’s id and the cure, and take
   }
   await using _ = await open(directory)
   expect(locksIn(directory)).toHaveLength(1)
-}, 120_000)
+}, 180_000)
 
 it('two verifiers of one process are two all the same, and a place is free when its verifier is disposed of or was never made', async () => {
   const directory = newDirectory()
@@ -75,4 +75,4 @@ it('two verifiers of one process are two all the same, and a place is free when 
   await expect(open(directory, 'never')).rejects.toMatchObject({ code: 'option_invalid' })
   expect(locksIn(directory)).toEqual([])
   await using _ = await open(directory)
-}, 120_000)
+}, 180_000)

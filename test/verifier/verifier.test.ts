@@ -36,7 +36,7 @@ beforeAll(async () => {
   caller = await world.holder('agent', 'caller')
   serving = await serveFeed(world)
   backend.moveTo(serving.port)
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await serving?.[Symbol.asyncDispose]()
   await backend?.identity[Symbol.asyncDispose]()

@@ -36,7 +36,7 @@ beforeAll(async () => {
   })
   await once(mirror.listen(0, '127.0.0.1'), 'listening')
   base = `http://127.0.0.1:${(mirror.address() as AddressInfo).port}`
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   mirror?.closeAllConnections()
   mirror?.close()

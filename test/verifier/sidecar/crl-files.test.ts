@@ -36,7 +36,7 @@ const nextListOfSibling = async (): Promise<string> => {
   const sibling = ca.front.deps.issuers.online().find(({ name }) => name === 'issuing-2')!
   return encodePem('X509 CRL', (await ca.front.ca.publishCrlOf(sibling)).der)
 }
-const patience = { timeout: 25_000, interval: 5 }
+const patience = { timeout: 90_000, interval: 5 }
 /** The last octet of the signature is another. */
 const tampered = (pem: string): string => {
   const der = Buffer.from(pem.replaceAll(/-----.*-----|\n/g, ''), 'base64')

@@ -109,7 +109,7 @@ const asked = async (port: number, head: readonly string[], body = ''): Promise<
   return heard(socket, /^HTTP\/1\.1 (?!200)|ok$/)
 }
 
-describe('headers', { timeout: 5000 }, () => {
+describe('headers', () => {
   it.each(['Constructor', 'toString', '__proto__', 'hasOwnProperty'])('named %s go on like any other', async name => {
     const backend = await backendWith(ok)
     const port = await proxyTo(backend.port)
@@ -134,7 +134,7 @@ describe('headers', { timeout: 5000 }, () => {
 const switching = (protocol: string): string =>
   `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\nok`
 
-describe('upgrades', { timeout: 5000 }, () => {
+describe('upgrades', () => {
   it.each(['h2c', 'HTTP/2.0', 'websocket, h2c', 'h2c, websocket', 'TLS/1.2'])(
     'to %s are not asked for',
     async protocol => {
@@ -169,7 +169,7 @@ describe('upgrades', { timeout: 5000 }, () => {
   })
 })
 
-describe('the end of a body', { timeout: 5000 }, () => {
+describe('the end of a body', () => {
   const second = 'DELETE /admin HTTP/1.1\r\nHost: x\r\nAgentca-Spiffe-Id: spiffe://x/agent/victim/i/9\r\n\r\n'
   const chunk = `${second.length.toString(16)}\r\n${second}\r\n0\r\n\r\n`
   it.each([
@@ -191,7 +191,7 @@ describe('the end of a body', { timeout: 5000 }, () => {
   })
 })
 
-describe('another call than the one that is decided on', { timeout: 5000 }, () => {
+describe('another call than the one that is decided on', () => {
   it.each([
     'X-HTTP-Method-Override: DELETE',
     'X-HTTP-Method: DELETE',
@@ -206,7 +206,7 @@ describe('another call than the one that is decided on', { timeout: 5000 }, () =
   })
 })
 
-describe('a refusal', { timeout: 5000 }, () => {
+describe('a refusal', () => {
   /** The verifier's judging itself, which lets every caller in that is not refused otherwise. */
   const judged = () => {
     const judging = createJudging({ now: () => 0, monotonic: () => 0 })

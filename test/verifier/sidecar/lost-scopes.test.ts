@@ -46,7 +46,7 @@ beforeAll(async () => {
     })
   })
   await portOf(upstream)
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await serving?.[Symbol.asyncDispose]()
   await backend?.identity[Symbol.asyncDispose]()
