@@ -8,6 +8,11 @@ import { bootstrapOrExit, root } from './bootstrap.mjs'
 
 const args = process.argv.slice(2)
 const names = args.filter(arg => arg !== '--write')
+const unknown = names.find(name => name.startsWith('-'))
+if (unknown !== undefined) {
+  process.stderr.write(`${unknown} is no option: npm run test:compat [-- NAME…] [--write]\n`)
+  process.exit(2)
+}
 const env = bootstrapOrExit('test')
 const scratch = mkdtempSync(join(tmpdir(), 'agentca-compat-'))
 const run = (command, commandArgs) =>

@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest'
 import { blocksOf, blockWith, textOf } from '../setup/documents.ts'
 import { declaredChecks } from './declared.ts'
 import { type CheckResult, keyOf, mergeResults, pageFile, parsePage, renderPage } from './page.ts'
-import { isAtLeast, versionIn } from './subject.ts'
 
 const row = (check: string, more: Partial<CheckResult> = {}): CheckResult => ({
   subject: 'nginx',
@@ -44,23 +43,6 @@ describe('the page', () => {
       row('two', { version: '1.18' }),
       row('three', { result: 'not run' }),
     ])
-  })
-})
-
-describe('a version', () => {
-  it.each([
-    ['nginx version: nginx/1.22.1', '1.22.1'],
-    ['go version go1.26.8 linux/amd64', '1.26.8'],
-    ['Redis server v=7.0.15 sha=00000000:0', '7.0.15'],
-    ['OpenSSL 3.0.17 1 Jul 2025', '3.0.17'],
-    ['none', ''],
-  ])('is found in %s', (text, version) => expect(versionIn(text)).toBe(version))
-
-  it('is compared number by number', () => {
-    expect(isAtLeast('1.26.8', '1.21')).toBe(true)
-    expect(isAtLeast('1.19', '1.21')).toBe(false)
-    expect(isAtLeast('1.21', '1.21.0')).toBe(true)
-    expect(isAtLeast('0.66.0', '1.71')).toBe(false)
   })
 })
 

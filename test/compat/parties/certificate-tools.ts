@@ -73,4 +73,10 @@ export const certificateTools = (): void => {
       }
     },
   )
+  compat(gnutls, '`certtool --verify` takes a missing list for one that revokes nobody', async ({ path }) => {
+    const { etc } = await compatWorld()
+    const args = ['--verify', '--load-ca-certificate', join(etc, 'orders/ca.crt'), '--infile', 'tls.crt']
+    const { code } = await runProgram(path('certtool'), args, { cwd: join(etc, 'revoked') })
+    expect(code).toBe(0)
+  })
 }
