@@ -22,6 +22,8 @@ const others: ReadonlySet<string> = new Set([
   'AGENTCA_TOKEN_FILE',
   'AGENTCA_TOKEN_FD',
   'AGENTCA_JWT_FILE',
+  'AGENTCA_EVIDENCE_CERTIFICATE',
+  'AGENTCA_EVIDENCE_KEY',
 ])
 const otherPrefixes: readonly string[] = ['ADMIN', 'AGENT', 'VERIFY', 'TESTS', 'STORY', 'BENCH'].map(
   each => `AGENTCA_${each}`,

@@ -1,7 +1,7 @@
 // What policies say of enrolment and renewal, and when they are not asked at all.
 import { describe, expect, it } from 'vitest'
 import { addressOf, createIssuancePolicy } from '../../src/ca/scopes-issuance.ts'
-import type { Registration } from '../../src/store/records.ts'
+import type { JoinToken, Registration } from '../../src/store/records.ts'
 import { evaluatorOf, noon } from '../policy/cedar-world.ts'
 
 const registration = (changes: Partial<Registration> = {}): Registration => ({
@@ -71,6 +71,18 @@ describe('policies about enrolment', () => {
     expect(ask(lan, { source: '192.0.2.1' }).refusal).toMatchObject({ code: 'policy_denied', statements: [] })
     expect(ask(lan, { source: 'unknown' }).refusal?.code).toBe('policy_denied')
     expect(ask(lan, { registration: registration({ profile: 'other' }) }).refusal?.code).toBe('policy_denied')
+  })
+
+  it('can ask which attestor vouched for whoever enrols, and whether one did', () => {
+    const attested = 'permit(principal, action == Action::"agentca:enroll", resource) when { context has attestor };'
+    const github = `permit(principal, action == Action::"agentca:enroll", resource)
+      when { context has attestor && context.attestor == "github" };`
+    const by = (evidence: JoinToken['evidence']) => ({ facts: { liveInstances: 0, token: { evidence } as JoinToken } })
+    const evidence = { type: 'jwt', attestor: 'github', issuer: 'https://id.test', subject: 'job' } as const
+    expect(ask(attested, by(evidence)).refusal).toBeNull()
+    expect(ask(attested, by(null)).refusal?.code).toBe('policy_denied')
+    expect(ask(github, by(evidence)).refusal).toBeNull()
+    expect(ask(github, by({ ...evidence, attestor: 'gitlab' })).refusal?.code).toBe('policy_denied')
   })
 
   it('tell the caller nothing of their statements', () => {
