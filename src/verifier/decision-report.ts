@@ -7,6 +7,7 @@ import { type Log, silentLog } from '../base/log.ts'
 import { type CallClass, classOf, told } from './call-class.ts'
 import { type Call, type Judgement, type JudgementHooks, sourceOf } from './judgement.ts'
 import type { CallingIdentity } from './outside/calls.ts'
+import { createRepeatedCalls } from './repeated-calls.ts'
 
 export interface DecisionReportOptions {
   readonly verifier: Pick<JudgementHooks, 'observe'>
@@ -80,7 +81,8 @@ const countOf = ({ digests }: Batch): number => digests.reduce((sum, { count }) 
 
 interface Pending {
   drop(count: number): void
-  add(digest: Digest): void
+  /** @returns the one that counts it from now until it is taken; null: there was no room */
+  add(digest: Digest): Digest | null
   /** The next batch, oldest first; they are no longer pending. */
   take(): readonly Digest[]
   /** Decisions dropped since the last call. */
@@ -108,8 +110,14 @@ const createPending = (): Pending => {
         known.first = Math.min(known.first, digest.first)
         known.last = Math.max(known.last, digest.last)
         known.maxLatencyMs = Math.max(known.maxLatencyMs, digest.maxLatencyMs)
-      } else if (digests.size < maxPending) digests.set(key, digest)
-      else drop(digest.count)
+        return known
+      }
+      if (digests.size < maxPending) {
+        digests.set(key, digest)
+        return digest
+      }
+      drop(digest.count)
+      return null
     },
     take: () => {
       const batch: Digest[] = []
@@ -158,22 +166,36 @@ export const reportDecisions = (
   let closed = false
   let unwanted = false
 
-  const observe = ({ outcome, rule, peer, call, latencyMs }: Judgement): void => {
-    inWindow++
-    const isSampled = outcome === 'allow' && inWindow > exactPerWindow
-    if (isSampled && inWindow % sampleOf !== 0) return
+  // Not where somebody else says what a call is: it may say so by anything.
+  const repeated = classify === classOf ? createRepeatedCalls<Digest>() : null
+  const count = (judgement: Judgement, weight: number): void => {
     const now = clock.monotonic()
-    pending.add({
+    const again = repeated?.find(judgement) ?? null
+    if (again !== null) {
+      again.count += weight
+      again.last = now
+      again.maxLatencyMs = Math.max(again.maxLatencyMs, Math.ceil(judgement.latencyMs))
+      return
+    }
+    const { outcome, rule, peer, call, latencyMs } = judgement
+    const digest = pending.add({
       outcome,
       rule: rule ?? '',
       caller: peer?.spiffeId ?? null,
       ...classify(call),
       source: toldSource(call),
-      count: isSampled ? sampleOf : 1,
+      count: weight,
       first: now,
       last: now,
       maxLatencyMs: Math.ceil(latencyMs),
     })
+    if (digest !== null) repeated?.keep(judgement, digest)
+  }
+  const observe = (judgement: Judgement): void => {
+    inWindow++
+    const isSampled = judgement.outcome === 'allow' && inWindow > exactPerWindow
+    if (isSampled && inWindow % sampleOf !== 0) return
+    count(judgement, isSampled ? sampleOf : 1)
     schedule(unwanted ? unwantedMs : windowMs)
   }
 
@@ -196,11 +218,11 @@ export const reportDecisions = (
 
   const left = (): number => pending.size + (unsent?.digests.length ?? 0)
   /** One that got no answer comes first, as it was: the CA may have counted it, and knows it by its id. */
-  const nextBatch = (): Batch => ({
-    id: `${sender}-${++batches}`,
-    dropped: pending.takeDropped(),
-    digests: pending.take(),
-  })
+  const nextBatch = (): Batch => {
+    // What is taken counts no more.
+    repeated?.forget()
+    return { id: `${sender}-${++batches}`, dropped: pending.takeDropped(), digests: pending.take() }
+  }
   const post = async ({ id, dropped, digests }: Batch): Promise<number> => {
     const now = clock.monotonic()
     const decisions = digests.map(({ first, last, ...digest }) => ({
