@@ -47,8 +47,19 @@ const replacesOf = ({ certificates, issuers }: AcmeDeps, serial: string | null):
   return row === null || issuer === null ? {} : { replaces: certificateIdOf(issuer.keyIdentifier, row.serial) }
 }
 
+/** Why it came to nothing: what was recorded, or else what failed of its names. */
+const reasonOf = ({ error, authorizations }: AcmeOrder, status: OrderStatus): AcmeProblem | null => {
+  if (error !== null || status !== 'invalid') return error
+  const problems = authorizations.flatMap(({ challenges }) => challenges.flatMap(({ problem }) => problem ?? []))
+  const [first] = problems
+  if (first === undefined) return null
+  const type = problems.every(each => each.type === first.type) ? first.type : 'compound'
+  return { type, detail: first.detail, subproblems: problems }
+}
+
 export const orderAnswer = (deps: AcmeDeps, order: AcmeOrder, status: OrderStatus): JsonObject => {
   const { urls } = deps
+  const reason = reasonOf(order, status)
   return {
     status,
     expires: time(order.expiresAt),
@@ -57,7 +68,7 @@ export const orderAnswer = (deps: AcmeDeps, order: AcmeOrder, status: OrderStatu
     ...(order.notBefore === null ? {} : { notBefore: time(order.notBefore) }),
     ...(order.notAfter === null ? {} : { notAfter: time(order.notAfter) }),
     ...replacesOf(deps, order.replaces),
-    ...(order.error === null ? {} : { error: problemAnswer(order.error) }),
+    ...(reason === null ? {} : { error: problemAnswer(reason) }),
     authorizations: order.authorizations.map((_, index) => urls.authorization(order.id, index)),
     finalize: urls.finalize(order.id),
     ...(status === 'valid' && order.certificate !== null ? { certificate: urls.certificate(order.certificate) } : {}),
