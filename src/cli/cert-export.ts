@@ -96,19 +96,26 @@ const distinctNames = (certificates: readonly Certificate[]): readonly string[] 
   return names.map((name, at) => (names.indexOf(name) === at ? name : `${name} (${at + 1})`))
 }
 
-const readPassword = async (io: CommandIo, options: ExportOptions, what: 'key' | 'roots'): Promise<string> => {
-  if (options.passwordFile === undefined)
+/** From the file that is named, or asked for twice where somebody sits at a terminal: a typing error would lock the file for good. */
+const givenPassword = async (io: CommandIo, { passwordFile }: ExportOptions): Promise<string> => {
+  if (passwordFile !== undefined) return readSecret(io, passwordFile)
+  if (!io.isTerminal || io.askSecret === undefined)
     throw usage(
       '--format p12 needs --password-file',
       'openssl rand -base64 24 > p12.password, and --password-file p12.password',
     )
-  const password = await readSecret(io, options.passwordFile)
-  if (password.length < minimumOf(what) || !/^[\x20-\x7e]+$/.test(password))
-    throw usage(
-      `expected a password of at least ${minimumOf(what)} characters, ASCII only`,
-      'openssl rand -base64 24; beyond ASCII programs disagree about the bytes of a password',
-    )
-  return password
+  const password = await io.askSecret('password for the file')
+  if (password === (await io.askSecret('the same again'))) return password
+  throw usage('the two passwords differ', 'try again, or --password-file FILE')
+}
+
+const readPassword = async (io: CommandIo, options: ExportOptions, what: 'key' | 'roots'): Promise<string> => {
+  const password = await givenPassword(io, options)
+  if (password.length >= minimumOf(what) && /^[\x20-\x7e]+$/.test(password)) return password
+  throw usage(
+    `expected a password of at least ${minimumOf(what)} characters, ASCII only`,
+    'openssl rand -base64 24; beyond ASCII programs disagree about the bytes of a password',
+  )
 }
 
 const protectionOf = (password: string) => ({
@@ -207,7 +214,10 @@ export const exportCommand = (io: CommandIo): Command => {
     .option('--chain', 'PEM with the certificates of its issuers')
     .addOption(new Option('--der', 'the same as --format der').conflicts('chain'))
     .option('--file <file>', 'write there; a file that exists is not overwritten')
-    .option('--password-file <file>', 'of a p12: file with its password, or - for standard input')
+    .option(
+      '--password-file <file>',
+      'of a p12: file with its password, or - for standard input; default: asks at the terminal',
+    )
     .option('--name <name>', 'of the entry in a p12, its alias in Java; default: the common name')
   return command.action(async (serial: string | undefined) => {
     const options = command.opts<ExportOptions>()

@@ -14,6 +14,8 @@ export interface CommandIo {
   readonly readStdin: () => Promise<string>
   /** Asks y/N on the terminal. */
   readonly confirm: (question: string) => Promise<boolean>
+  /** One line from the terminal, which does not show it. Absent where nobody can be asked. */
+  readonly askSecret?: (question: string) => Promise<string>
   /** Exit code of a command that succeeded with something to say: 8 partly done, 10 warnings only. */
   readonly setExitCode: (code: number) => void
 }

@@ -1,5 +1,6 @@
 // The process around the command line: real streams, real terminal, exit code. bin/agentca starts it under the pinned runtime.
 import { createInterface } from 'node:readline/promises'
+import { Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import type { CommandIo } from './io.ts'
 import { runCli } from './run.ts'
@@ -16,6 +17,23 @@ const confirm = async (question: string): Promise<boolean> => {
   }
 }
 
+const askSecret = async (question: string): Promise<string> => {
+  // What is typed goes to the prompt's output, which is nowhere.
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
+  const prompt = createInterface({ input: process.stdin, output: nowhere, terminal: true })
+  // In raw mode Ctrl-C is a key, and no signal.
+  prompt.once('SIGINT', () => process.exit(130))
+  // Only now: before, the terminal itself would show what is typed.
+  process.stderr.write(`${question}: `)
+  try {
+    const closed = new Promise<string>(resolve => prompt.once('close', () => resolve('')))
+    return await Promise.race([prompt.question(''), closed])
+  } finally {
+    prompt.close()
+    process.stderr.write('\n')
+  }
+}
+
 const io: CommandIo = {
   out: chunk => void process.stdout.write(chunk),
   err: chunk => void process.stderr.write(chunk),
@@ -25,6 +43,7 @@ const io: CommandIo = {
   colours: process.stdout.isTTY === true && (process.env.NO_COLOR ?? '') === '' && process.env.TERM !== 'dumb',
   readStdin: () => text(process.stdin),
   confirm,
+  askSecret,
   setExitCode: code => {
     process.exitCode = code
   },

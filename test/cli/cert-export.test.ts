@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { root } from '../../scripts/bootstrap.mjs'
 import { runCommand } from './command.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'agentca-export-'))
@@ -33,7 +34,30 @@ beforeAll(() => {
   writeFileSync(join(directory, 'short'), 'changeit\n')
 })
 
-describe('PKCS#12', () => {
+/** A person who types at a terminal of its own: arguments are the program and its arguments, standard input what is typed, per question. */
+const typist = `
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+shown = b''
+for line in sys.stdin:
+    while not shown.endswith(b': '):
+        shown += os.read(terminal, 1000)
+    print(shown.decode(), end='')
+    shown = b''
+    os.write(terminal, line.encode())
+try:
+    while more := os.read(terminal, 1000):
+        shown += more
+except OSError:
+    pass
+print(shown.decode(), end='')
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`
+
+// Deriving keys takes long on purpose, and longer where others are at work.
+describe('PKCS#12', { timeout: 180_000 }, () => {
   it.each(['identity', 'by-hand'])('of %s has key and certificate, for its owner only', async from => {
     const ran = await run(`cert export --dir ${from} --format p12 --password-file password --file ${from}.p12`)
     expect(ran).toEqual({ code: 0, out: '', err: '' })
@@ -49,6 +73,27 @@ describe('PKCS#12', () => {
     expect((await run(line, `${password}\n`)).code).toBe(0)
     const read = openssl('pkcs12', '-in', 'named.p12', '-passin', 'file:password', '-nokeys')
     expect(read).toContain('friendlyName: client')
+  })
+
+  it('asks for its password at a terminal, twice', async () => {
+    const line = 'cert export --dir identity --format p12 --file asked.p12'
+    const around = { cwd: directory, secrets: [password, password] }
+    expect(await runCommand(line.split(' '), around)).toMatchObject({ code: 0, out: '' })
+    openssl('pkcs12', '-in', 'asked.p12', '-passin', 'file:password', '-noout')
+    const wrong = { cwd: directory, secrets: [password, `${password} `] }
+    const { code, err } = await runCommand(line.replace('asked', 'wrong').split(' '), wrong)
+    expect([code, err]).toEqual([2, expect.stringContaining('the two passwords differ')])
+  })
+
+  it('shows nothing of what is typed', () => {
+    const args = ['cert', 'export', '--dir', 'identity', '--format', 'p12', '--file', 'typed.p12']
+    const shown = execFileSync('python3', ['-c', typist, join(root, 'bin/agentca'), ...args], {
+      cwd: directory,
+      encoding: 'utf8',
+      input: `${password}\n${password}\n`,
+    })
+    expect(shown.replaceAll('\r', '')).toBe('password for the file: \nthe same again: \n')
+    openssl('pkcs12', '-in', 'typed.p12', '-passin', 'file:password', '-noout')
   })
 
   it('of roots has every one under a name of its own', async () => {

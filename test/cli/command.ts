@@ -15,12 +15,15 @@ export interface Surroundings {
   readonly colours?: boolean
   /** The answers a person at a terminal gives, in their order; without them there is no terminal. */
   readonly answers?: readonly boolean[]
+  /** What the person types where nothing is shown, in that order. */
+  readonly secrets?: readonly string[]
 }
 
 export const runCommand = async (argv: readonly string[], around: Surroundings = {}): Promise<Ran> => {
   let out = ''
   let err = ''
   const answers = [...(around.answers ?? [])]
+  const secrets = [...(around.secrets ?? [])]
   const io: CommandIo = {
     out: text => {
       out += text
@@ -30,7 +33,13 @@ export const runCommand = async (argv: readonly string[], around: Surroundings =
     },
     env: around.env ?? {},
     cwd: around.cwd ?? process.cwd(),
-    isTerminal: around.answers !== undefined,
+    isTerminal: around.answers !== undefined || around.secrets !== undefined,
+    askSecret: async question => {
+      err += `${question}\n`
+      const secret = secrets.shift()
+      if (secret === undefined) throw new Error(`nobody is there to answer: ${question}`)
+      return secret
+    },
     colours: around.colours ?? false,
     readStdin: async () => around.stdin ?? '',
     confirm: async question => {
