@@ -216,3 +216,19 @@ export const flipped = (jws: Jws): Jws => {
 }
 
 export const someNonce = (): string => randomBytes(16).toString('base64url')
+
+/** RFC 8555 §7.3.5: the new key signs that it is to take the old one's place. */
+export const keyChange = (
+  { directory }: AcmeRequests,
+  of: Account,
+  key: AccountKey,
+  oldKey: AccountKey = of.key,
+): Jws => {
+  const url = directory.keyChange
+  return signed({ alg: key.alg, jwk: key.jwk, url }, { account: of.kid, oldKey: oldKey.jwk }, key)
+}
+
+/** RFC 8555 §7.6. */
+export const revocationOf = ({ pem }: Pick<OrderedCertificate, 'pem'>): object => ({
+  certificate: Buffer.from(leafOf(pem)).toString('base64url'),
+})
