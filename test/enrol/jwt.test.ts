@@ -87,6 +87,15 @@ describe('a token of a configured provider', () => {
     expect([replayed.status, replayed.body.code]).toEqual([403, 'token_reuse'])
   })
 
+  it('is used once although nothing of it is in memory any more', async () => {
+    world.add('github', yaml(provider))
+    const evidence = await jwt()
+    expect((await world.enrol(evidence)).status).toBe(201)
+    world.removeAll()
+    world.add('github', yaml(provider))
+    expect((await world.enrol(evidence)).body.code).toBe('token_reuse')
+  })
+
   it('of two at once with different keys enrols one', async () => {
     world.add('github', yaml(provider))
     const evidence = await jwt()
