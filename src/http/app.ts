@@ -87,7 +87,7 @@ export const createApp = ({ face, deps, adminRouter, bodyDeadlineMs }: AppOption
   if (face === 'tls' && deps.leaver !== undefined) mountLeaver(app, deps.leaver, createRawBody(bodyDeadlineMs))
   const acme = face === 'tls' ? deps.acme : undefined
   if (acme !== undefined) {
-    app.use('/acme', createAcmeRouter({ acme, inFlight: deps.inFlight, bodyDeadlineMs }))
+    app.use('/acme', createAcmeRouter({ acme, inFlight: deps.inFlight, limits: deps.limits, bodyDeadlineMs }))
     app.use('/acme', createAcmeErrorAnswer({ ...deps, nonces: acme.nonces, indexLink: indexLinkOf(acme) }))
   }
   const policiesBody = createJsonBody(bodyDeadlineMs, maxPoliciesBodyBytes)

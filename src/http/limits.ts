@@ -13,6 +13,12 @@ export interface Limits {
    * @throws HttpError `rate_limited`
    */
   takeIdentity(instanceId: string): void
+  /**
+   * A request that came without a certificate, and turned out to be signed by an instance's key: counted by that, and no longer by where it
+   * came from. A fleet behind one address is not held back by its size.
+   * @throws HttpError `rate_limited`
+   */
+  recognised(network: string, instanceId: string): void
 }
 
 export interface LimitRates {
@@ -37,6 +43,11 @@ export const createLimits = (clock: Clock, rates: LimitRates, bound: number = ma
     },
     takeIdentity: instanceId => {
       if (identity.take(instanceId) > 0) throw limited()
+    },
+    recognised: (network, instanceId) => {
+      // Whoever asks too much stays counted by the address as well, or each of its requests would cost a signature's check.
+      if (identity.take(instanceId) > 0) throw limited()
+      anonymous.giveBack(network)
     },
   }
 }

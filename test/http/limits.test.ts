@@ -28,6 +28,19 @@ const codeOf = (promise: Promise<unknown>): Promise<string> =>
   )
 
 describe('limits', () => {
+  it('count who signed by the key of an instance as that, and not by the address', () => {
+    const { clock } = createTime()
+    const limits = createLimits(clock, { anonymousPerMinute: 60, identityPerMinute: 120 })
+    const asked = (who: string) => () => {
+      limits.takeAnonymous('a')
+      limits.recognised('a', who)
+    }
+    expect(['x', 'y', 'z'].map(who => admitted(20, asked(who)))).toEqual([20, 20, 20])
+    expect(admitted(20, asked('x'))).toBe(0)
+    // Beyond its own rate it is an address like others.
+    expect(admitted(50, () => limits.takeAnonymous('a'))).toBe(0)
+  })
+
   it('allow ten seconds of the rate at once, and the rate from then on', () => {
     const { time, clock } = createTime()
     const limits = createLimits(clock, { anonymousPerMinute: 60, identityPerMinute: 600 })

@@ -16,11 +16,13 @@ import { methodNotAllowed } from '../agent-api.ts'
 import { sendJson, sendPem } from '../answer.ts'
 import { createRawBody, type MediaType } from '../body.ts'
 import { callOf, contextOf, setCall } from '../call.ts'
-import type { InFlight } from '../limits.ts'
+import type { InFlight, Limits } from '../limits.ts'
+import { connectionOf } from '../presented-certificate.ts'
 
 export interface AcmeRouterDeps {
   readonly acme: Acme
   readonly inFlight: InFlight
+  readonly limits: Pick<Limits, 'recognised'>
   readonly bodyDeadlineMs?: number | undefined
 }
 
@@ -65,7 +67,7 @@ const sendOrder = (acme: Acme, response: Response, order: AcmeOrder, status: num
   sendJson(response, status, answers.orderAnswer(acme.deps, order, state))
 }
 
-export const createAcmeRouter = ({ acme, inFlight, bodyDeadlineMs }: AcmeRouterDeps): Router => {
+export const createAcmeRouter = ({ acme, inFlight, limits, bodyDeadlineMs }: AcmeRouterDeps): Router => {
   const { deps } = acme
   const { urls } = deps
   const body = createRawBody(bodyDeadlineMs, undefined, jose)
@@ -90,6 +92,7 @@ export const createAcmeRouter = ({ acme, inFlight, bodyDeadlineMs }: AcmeRouterD
   const signed = (path: string, handler: Handler): void =>
     post(path, async (request, response) => {
       const account = await acme.requests.byAccount(callFor(request, response))
+      limits.recognised(connectionOf(request.socket).network, account.account.id)
       await handler(account, { request, response })
     })
   /** POST-as-GET. */
