@@ -18,7 +18,7 @@ import type { SignerState, SignPurpose } from './port.ts'
 import { testSignPrefix } from './purpose-checks.ts'
 import type { IssuerFacts, PurposeKey } from './refusal.ts'
 import { createSessionPool, type SessionPool } from './session-pool.ts'
-import { type SigningDeps, signVerified } from './signing.ts'
+import { signVerified } from './signing.ts'
 import { readCertificate } from './tbs-fields.ts'
 import { openToken, readPinFile, type Token } from './token.ts'
 
@@ -39,8 +39,8 @@ export interface Hsm {
   idHexOf(label: string): string
   /** Every private key in the token. */
   attributes(): readonly ListedKey[]
-  /** At once or later, as `signVerified`. @throws SignerError, always by the promise */
-  sign(label: string, purpose: SignPurpose, data: Uint8Array): Uint8Array | Promise<Uint8Array>
+  /** @throws SignerError */
+  sign(label: string, purpose: SignPurpose, data: Uint8Array): Promise<Uint8Array>
   slots(): number
   openSessions(): number
 }
@@ -60,8 +60,6 @@ const issuerFacts = (pem: string): { readonly issuer: IssuerFacts; readonly spki
 
 interface LoadedKey {
   signing: SigningKey
-  /** By purpose, because signatures are counted by it. */
-  readonly deps: Map<SignPurpose, SigningDeps>
   readonly purposeKey: PurposeKey
 }
 
@@ -72,7 +70,6 @@ const loadKey = (token: Token, config: SignerKeyConfig): LoadedKey => {
   const signing = findSigningKey({ cryptoki: token.cryptoki, session: token.keepAlive() }, config.label, expected)
   return {
     signing,
-    deps: new Map(),
     purposeKey: {
       label: config.label,
       curve: signing.curve,
@@ -90,7 +87,6 @@ export const createHsm = (deps: HsmDeps): Hsm => {
   const keys = new Map<string, LoadedKey>()
   const pace = createCallPace()
   let current: { readonly token: Token; readonly pool: SessionPool; readonly pin: string } | null = null
-  let purposeKeys: readonly PurposeKey[] = []
   let state: SignerState = 'down'
   let detail = 'starting'
 
@@ -101,38 +97,27 @@ export const createHsm = (deps: HsmDeps): Hsm => {
     log.error({ reason }, 'the HSM is down for this process')
   }
 
-  /** Made once: a signature has no time for closures of its own. */
-  const depsOf = (
-    loaded: LoadedKey,
-    purpose: SignPurpose,
-    { token, pool, pin }: NonNullable<typeof current>,
-  ): SigningDeps => {
-    const known = loaded.deps.get(purpose)
-    if (known !== undefined) return known
-    const { label } = loaded.purposeKey
-    const made: SigningDeps = {
-      cryptoki: token.cryptoki,
-      pool,
-      pace,
-      login: () => token.login(pin),
-      findKeyAgain: key => {
-        loaded.signing = findSigningKey({ cryptoki: token.cryptoki, session: token.keepAlive() }, key.label, key.spki)
-        return loaded.signing
-      },
-      onAttempt: () => deps.count(label, purpose),
-      onModuleDown: down,
-    }
-    loaded.deps.set(purpose, made)
-    return made
-  }
-
-  const sign: Hsm['sign'] = (label, purpose, data) => {
+  const sign: Hsm['sign'] = async (label, purpose, data) => {
     const loaded = keys.get(label)
     if (!current || !loaded)
-      return Promise.reject(
-        new SignerError('signer_unavailable', `key "${label}" is not loaded: ${detail}`, { hsmCalled: 'no' }),
-      )
-    return signVerified(depsOf(loaded, purpose, current), loaded.signing, data)
+      throw new SignerError('signer_unavailable', `key "${label}" is not loaded: ${detail}`, { hsmCalled: 'no' })
+    const { token, pool, pin } = current
+    return await signVerified(
+      {
+        cryptoki: token.cryptoki,
+        pool,
+        pace,
+        login: () => token.login(pin),
+        findKeyAgain: key => {
+          loaded.signing = findSigningKey({ cryptoki: token.cryptoki, session: token.keepAlive() }, key.label, key.spki)
+          return loaded.signing
+        },
+        onAttempt: () => deps.count(label, purpose),
+        onModuleDown: down,
+      },
+      loaded.signing,
+      data,
+    )
   }
 
   const open = async (pin: string): Promise<void> => {
@@ -148,7 +133,6 @@ export const createHsm = (deps: HsmDeps): Hsm => {
       token.login(pin)
       keys.clear()
       for (const key of config.keys) keys.set(key.label, loadKey(token, key))
-      purposeKeys = [...keys.values()].map(key => key.purposeKey)
       current = { token, pool: createSessionPool(token, config.sessions), pin }
       // Proves that the private key belongs to the public one before the first real request.
       for (const { label } of config.keys) await sign(label, 'test-sign', utf8(`${testSignPrefix}start ${label}`))
@@ -181,7 +165,7 @@ export const createHsm = (deps: HsmDeps): Hsm => {
         throw error
       }
     },
-    keys: () => purposeKeys,
+    keys: () => [...keys.values()].map(key => key.purposeKey),
     idHexOf: label => keys.get(label)?.signing.idHex ?? '',
     attributes: () =>
       current ? listKeys({ cryptoki: current.token.cryptoki, session: current.token.keepAlive() }) : [],

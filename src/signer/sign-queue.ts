@@ -7,8 +7,8 @@ import type { SignPriority } from './port.ts'
 export interface QueuedWork<T> {
   readonly priority: SignPriority
   readonly deadlineMs: number
-  /** Runs in a slot, and may be done when it returns. Whatever it throws reaches the caller. */
-  run(): T | Promise<T>
+  /** Runs in a slot. Whatever it throws reaches the caller. */
+  run(): Promise<T>
 }
 
 export interface SignQueue {
@@ -31,11 +31,6 @@ interface Waiting {
   fail(error: SignerError): void
 }
 
-interface RunningCall {
-  readonly expiresAt: number
-  readonly startedAt: number
-}
-
 const order: readonly SignPriority[] = ['status', 'renew', 'enrol']
 const maxQueued = 50_000
 const maxTurnMs = 5
@@ -53,44 +48,39 @@ const expired = (hsmCalled: 'no' | 'maybe'): SignerError =>
 export const createSignQueue = ({ slots, clock }: SignQueueOptions): SignQueue => {
   const reserved = slots >= 2 ? Math.max(1, Math.floor(slots / 4)) : 0
   const queues: Record<SignPriority, Waiting[]> = { status: [], renew: [], enrol: [] }
-  const running = new Set<RunningCall>()
+  const running = new Map<object, { readonly expiresAt: number; readonly status: boolean }>()
   let serviceMs = 1
   let stopped: SignerError | null = null
 
-  // Signatures made on the event loop are made one after the other: without a pause neither new status requests nor the supervisor's
-  // question would be read until the queue is empty. From the first one of a turn of the loop; null where there was none.
-  let turnStartedAt: number | null = null
-  const signedInTurn = (startedAt: number): void => {
-    if (turnStartedAt !== null) return
-    turnStartedAt = startedAt
-    setImmediate(() => {
-      turnStartedAt = null
-      startNext()
-    })
-  }
+  const mayStart = (priority: SignPriority): boolean =>
+    running.size < (priority === 'status' ? slots : slots - reserved)
 
-  const mayStart = (priority: SignPriority, now: number): boolean =>
-    running.size < (priority === 'status' ? slots : slots - reserved) &&
-    (turnStartedAt === null || now - turnStartedAt <= maxTurnMs)
-
-  /** What one call leaves is begun by the loop that began it. */
-  let starting = false
+  // Signatures made on the event loop finish in microtasks, one after the other: without a pause neither new status requests nor the
+  // supervisor's question would be read until the queue is empty.
+  let turnStartedAt = clock.monotonic()
+  let pausing = false
   const startNext = (): void => {
-    if (starting || queued() === 0) return
-    starting = true
+    const now = clock.monotonic()
+    if (pausing) return
+    if (now - turnStartedAt > maxTurnMs) {
+      pausing = true
+      setImmediate(() => {
+        pausing = false
+        turnStartedAt = clock.monotonic()
+        startNext()
+      })
+      return
+    }
     for (const priority of order) {
       const queue = queues[priority]
       let taken = 0
-      for (; taken < queue.length; taken++) {
-        const next = queue[taken]!
-        const now = clock.monotonic()
+      while (taken < queue.length && (queue[taken]!.expiresAt <= now || mayStart(priority))) {
+        const next = queue[taken++]!
         if (next.expiresAt <= now) next.fail(expired('no'))
-        else if (mayStart(priority, now)) next.start()
-        else break
+        else next.start()
       }
       if (taken > 0) queue.splice(0, taken)
     }
-    starting = false
     scheduleSweep()
   }
 
@@ -121,43 +111,32 @@ export const createSignQueue = ({ slots, clock }: SignQueueOptions): SignQueue =
       if (other === priority) break
     }
     const usable = Math.max(1, priority === 'status' ? slots : slots - reserved)
-    return mayStart(priority, clock.monotonic()) && ahead === 0 ? 0 : ((ahead + 1) * serviceMs) / usable
+    return mayStart(priority) && ahead === 0 ? 0 : ((ahead + 1) * serviceMs) / usable
   }
 
-  const ended = (call: RunningCall): void => {
-    running.delete(call)
-    serviceMs = serviceMs * 0.95 + (clock.monotonic() - call.startedAt) * 0.05
-    startNext()
-  }
-
-  /** What is done when it returns needs no deadline: nobody could have been told in between that it had passed. */
-  const execute = <T>(work: QueuedWork<T>, expiresAt: number): Promise<T> => {
-    const call: RunningCall = { expiresAt, startedAt: clock.monotonic() }
-    running.add(call)
-    let outcome: T | Promise<T>
+  const execute = async <T>(work: QueuedWork<T>, expiresAt: number): Promise<T> => {
+    const token = {}
+    const startedAt = clock.monotonic()
+    running.set(token, { expiresAt, status: work.priority === 'status' })
     try {
-      outcome = work.run()
-    } catch (error) {
-      outcome = Promise.reject(error)
+      return await work.run()
+    } finally {
+      running.delete(token)
+      serviceMs = serviceMs * 0.95 + (clock.monotonic() - startedAt) * 0.05
+      startNext()
     }
-    if (outcome instanceof Promise) return withDeadline(outcome, call)
-    signedInTurn(call.startedAt)
-    ended(call)
-    return Promise.resolve(outcome)
   }
 
-  const withDeadline = <T>(promise: Promise<T>, call: RunningCall): Promise<T> =>
+  const withDeadline = <T>(promise: Promise<T>, expiresAt: number): Promise<T> =>
     new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(expired('maybe')), Math.max(1, call.expiresAt - clock.monotonic()))
+      const timer = setTimeout(() => reject(expired('maybe')), Math.max(1, expiresAt - clock.monotonic()))
       promise.then(
         value => {
           clearTimeout(timer)
-          ended(call)
           resolve(value)
         },
         error => {
           clearTimeout(timer)
-          ended(call)
           reject(error)
         },
       )
@@ -167,8 +146,8 @@ export const createSignQueue = ({ slots, clock }: SignQueueOptions): SignQueue =
     submit<T>(work: QueuedWork<T>): Promise<T> {
       if (stopped) return Promise.reject(stopped)
       const expiresAt = clock.monotonic() + work.deadlineMs
-      if (queues[work.priority].length === 0 && mayStart(work.priority, clock.monotonic()))
-        return execute(work, expiresAt)
+      if (queues[work.priority].length === 0 && mayStart(work.priority))
+        return withDeadline(execute(work, expiresAt), expiresAt)
       const wait = expectedWaitMs(work.priority)
       if (wait > work.deadlineMs || queued() >= maxQueued) {
         const seconds = Math.max(1, Math.ceil(wait / 1000))
@@ -187,7 +166,7 @@ export const createSignQueue = ({ slots, clock }: SignQueueOptions): SignQueue =
         queues[work.priority].push({
           priority: work.priority,
           expiresAt,
-          start: () => void execute(work, expiresAt).then(resolve, reject),
+          start: () => withDeadline(execute(work, expiresAt), expiresAt).then(resolve, reject),
           fail: reject,
         })
         scheduleSweep()
@@ -197,7 +176,7 @@ export const createSignQueue = ({ slots, clock }: SignQueueOptions): SignQueue =
       const now = clock.monotonic()
       let stuck = 0
       let oldestStuckMs = 0
-      for (const { expiresAt } of running) {
+      for (const { expiresAt } of running.values()) {
         if (expiresAt >= now) continue
         stuck++
         oldestStuckMs = Math.max(oldestStuckMs, now - expiresAt)

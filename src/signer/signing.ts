@@ -26,30 +26,20 @@ export interface SigningDeps {
 
 const backoffMs = [20, 80]
 
-interface Call {
-  readonly session: Handle
-  readonly key: SigningKey
-  readonly digest: Buffer
-}
-
 /** Everything the two calls need, kept referenced until C_Sign settles: the addon keeps bare pointers to these buffers. */
-const prepareCall = (asked: Asked, { session, key }: Call): Buffer => {
-  asked.deps.cryptoki.C_SignInit(session, { mechanism: ck.CKM_ECDSA }, key.handle)
-  asked.deps.onAttempt()
-  asked.hsmCalled = 'maybe'
-  return Buffer.alloc(2 * curveFacts[key.curve].coordinateBytes + 16)
-}
-
-const signPooled = (asked: Asked, call: Call): Promise<Buffer> =>
-  asked.deps.cryptoki.C_SignAsync(call.session, call.digest, prepareCall(asked, call))
-
-const signInline = (asked: Asked, call: Call): Buffer => {
-  const out = prepareCall(asked, call)
+const signOnce = async (
+  deps: SigningDeps,
+  call: { session: Handle; key: SigningKey; digest: Buffer },
+): Promise<Buffer> => {
+  deps.cryptoki.C_SignInit(call.session, { mechanism: ck.CKM_ECDSA }, call.key.handle)
+  deps.onAttempt()
+  const out = Buffer.alloc(2 * curveFacts[call.key.curve].coordinateBytes + 16)
+  if (!deps.pace.isInline()) return await deps.cryptoki.C_SignAsync(call.session, call.digest, out)
   const startedAt = performance.now()
   try {
-    return asked.deps.cryptoki.C_Sign(call.session, call.digest, out)
+    return deps.cryptoki.C_Sign(call.session, call.digest, out)
   } finally {
-    asked.deps.pace.observe(performance.now() - startedAt)
+    deps.pace.observe(performance.now() - startedAt)
   }
 }
 
@@ -75,78 +65,48 @@ const failed = (failure: Pkcs11Failure, hsmCalled: HsmCalled, cause: unknown): S
     cause,
   })
 
-/** One request for a signature, over all its attempts. */
-interface Asked {
-  readonly deps: SigningDeps
-  readonly data: Uint8Array
-  readonly digest: Buffer
-  hsmCalled: HsmCalled
-}
-
 /**
  * Repeating is safe: the result of a failed C_Sign was never released.
- * @returns ECDSA-Sig-Value, verified; at once where the module is so fast that its calls are made on the event loop and the first one
- * succeeds
- * @throws SignerError `hsm_error`, always by the promise
+ * @returns ECDSA-Sig-Value, verified
+ * @throws SignerError `hsm_error`
  */
-export const signVerified = (
-  deps: SigningDeps,
-  key: SigningKey,
-  data: Uint8Array,
-): Uint8Array | Promise<Uint8Array> => {
-  const asked: Asked = { deps, data, digest: digestFor(key.curve, data), hsmCalled: 'no' }
-  if (!deps.pace.isInline()) return signFrom(asked, key, 0)
-  let session: Handle | null = null
-  try {
-    session = deps.pool.take()
-    const signature = checkedSignature(key, data, signInline(asked, { session, key, digest: asked.digest }))
-    deps.pool.give(session)
-    return signature
-  } catch (error) {
-    return signAfter(asked, { key, session, attempt: 0, error })
+export const signVerified = async (deps: SigningDeps, key: SigningKey, data: Uint8Array): Promise<Uint8Array> => {
+  const digest = digestFor(key.curve, data)
+  let hsmCalled: HsmCalled = 'no'
+  let current = key
+  const counted: SigningDeps = {
+    ...deps,
+    onAttempt: () => {
+      deps.onAttempt()
+      hsmCalled = 'maybe'
+    },
   }
-}
-
-const signFrom = async (asked: Asked, key: SigningKey, attempt: number): Promise<Uint8Array> => {
-  const { deps, data, digest } = asked
-  let session: Handle | null = null
-  try {
-    session = deps.pool.take()
-    const call = { session, key, digest }
-    const raw = deps.pace.isInline() ? signInline(asked, call) : await signPooled(asked, call)
-    const signature = checkedSignature(key, data, raw)
-    deps.pool.give(session)
-    return signature
-  } catch (error) {
-    return await signAfter(asked, { key, session, attempt, error })
+  for (let attempt = 0; ; attempt++) {
+    let session: Handle | null = null
+    try {
+      session = deps.pool.take()
+      const raw = await signOnce(counted, { session, key: current, digest })
+      const signature = checkedSignature(current, data, raw)
+      deps.pool.give(session)
+      return signature
+    } catch (error) {
+      if (session !== null) deps.pool.poison(session)
+      if (error instanceof SignerError) throw error
+      const failure = classifyPkcs11(error)
+      if (failure === null) {
+        throw new SignerError('hsm_error', 'the PKCS#11 call failed before it reached the token', {
+          hsmCalled,
+          cause: error,
+        })
+      }
+      const { behaviour } = failure
+      if (attempt >= behaviour.retries) {
+        if (behaviour.atEnd !== 'fail-request') deps.onModuleDown(`the token answered ${failure.name}`)
+        throw failed(failure, hsmCalled, error)
+      }
+      current = await prepareRetry(deps, { failure, key: current, attempt, hsmCalled })
+    }
   }
-}
-
-interface FailedAttempt {
-  readonly key: SigningKey
-  readonly session: Handle | null
-  readonly attempt: number
-  readonly error: unknown
-}
-
-/** Another attempt where the error table has one, else the refusal. */
-const signAfter = async (asked: Asked, { key, session, attempt, error }: FailedAttempt): Promise<Uint8Array> => {
-  const { deps, hsmCalled } = asked
-  if (session !== null) deps.pool.poison(session)
-  if (error instanceof SignerError) throw error
-  const failure = classifyPkcs11(error)
-  if (failure === null) {
-    throw new SignerError('hsm_error', 'the PKCS#11 call failed before it reached the token', {
-      hsmCalled,
-      cause: error,
-    })
-  }
-  const { behaviour } = failure
-  if (attempt >= behaviour.retries) {
-    if (behaviour.atEnd !== 'fail-request') deps.onModuleDown(`the token answered ${failure.name}`)
-    throw failed(failure, hsmCalled, error)
-  }
-  return signFrom(asked, await prepareRetry(deps, { failure, key, attempt, hsmCalled }), attempt + 1)
 }
 
 const prepareRetry = async (

@@ -64,42 +64,6 @@ describe('the signing queue', () => {
     await Promise.all([running, ...waiting].map(o => o.done))
   })
 
-  test('work that is done when it returns frees its slot at once, and a throw is the caller’s', async () => {
-    const queue = createSignQueue({ slots: 1, clock: systemClock })
-    const submit = (run: () => string) => queue.submit({ priority: 'enrol', deadlineMs: 10_000, run })
-    const failing = () => {
-      throw new RangeError('no')
-    }
-    const asked = [submit(() => 'first'), submit(failing), submit(() => 'third')]
-    const settled = await Promise.allSettled(asked)
-    expect(settled.map(each => (each.status === 'fulfilled' ? each.value : String(each.reason)))).toEqual([
-      'first',
-      'RangeError: no',
-      'third',
-    ])
-    expect(queue.state()).toMatchObject({ busy: 0, queued: 0, stuck: 0 })
-  })
-
-  test('signatures made on the event loop leave turns to others, and what came meanwhile goes by priority', async () => {
-    let ms = 0
-    const queue = createSignQueue({ slots: 4, clock: { now: () => 0, monotonic: () => ms } })
-    const done: string[] = []
-    const submit = (name: string, priority: SignPriority) =>
-      queue.submit({
-        priority,
-        deadlineMs: 10_000,
-        run: () => {
-          ms += 2
-          done.push(name)
-        },
-      })
-    const enrolments = Array.from({ length: 8 }, (_, i) => submit(`enrol${i}`, 'enrol'))
-    expect(done).toEqual(['enrol0', 'enrol1', 'enrol2'])
-    const status = submit('status', 'status')
-    await Promise.all([...enrolments, status])
-    expect(done.slice(3)).toEqual(['status', 'enrol3', 'enrol4', 'enrol5', 'enrol6', 'enrol7'])
-  })
-
   test('a deadline that passes while waiting says no, while running says maybe, and the call counts as stuck', async () => {
     const { queue, started, submit } = fill(1)
     const running = submit('running', 'enrol', 30)
