@@ -79,6 +79,8 @@ export const ownName = ({ kind, name }: Pick<Registration, 'kind' | 'name'>, tru
   return isDnsName(value) ? ({ type: 'dns', value } as const) : null
 }
 
+const commonNameOf = ({ kind, name }: Pick<Registration, 'kind' | 'name'>): string => `dns:${commonNameFor(kind, name)}`
+
 /**
  * What of an account's names no proof is needed for. The common name of its certificates is among them: certbot and lego read from the
  * certificate what they are to renew, and take it for one more DNS name.
@@ -93,6 +95,12 @@ export const grantedNames = (
     return octets === null ? `dns:${text.toLowerCase()}` : `ip:${ipAddressText(octets)}`
   })
   const own = ownName(registration, trustDomain)
-  const commonName = `dns:${commonNameFor(registration.kind, registration.name)}`
-  return new Set([...registered, ...names.map(textOf), ...(own === null ? [] : [textOf(own)]), commonName])
+  const always = [...(own === null ? [] : [textOf(own)]), commonNameOf(registration)]
+  return new Set([...registered, ...names.map(textOf), ...always])
 }
+
+/** The same for an account without a binding: the common name beside names that it proves; alone it would need no proof at all. */
+export const grantedUnbound = (
+  registration: Registration,
+  identifiers: readonly AcmeIdentifier[],
+): ReadonlySet<string> => new Set(identifiers.length > 1 ? [commonNameOf(registration)] : [])

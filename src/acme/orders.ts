@@ -8,7 +8,7 @@ import type { AcmeAuthorization, AcmeIdentifier, AcmeOrder, AcmeProblem } from '
 import { StoreError } from '../store/errors.ts'
 import type { AcmeDeps, AcmeProfile } from './deps.ts'
 import { AcmeError, malformed } from './errors.ts'
-import { errorOf, grantedNames, parseIdentifiers, textOf } from './identifiers.ts'
+import { errorOf, grantedNames, grantedUnbound, parseIdentifiers, textOf } from './identifiers.ts'
 import { deactivateAuthorization, failOrder, type OrderStatus } from './order.ts'
 import { optionalText, optionalTime, type Payload, readPayload } from './payload.ts'
 import { profileOf } from './profiles.ts'
@@ -101,9 +101,10 @@ export const createOrders = (deps: AcmeDeps, statusOf: (order: AcmeOrder) => Ord
     identifiers: readonly AcmeIdentifier[],
     profile: AcmeProfile,
   ): readonly AcmeAuthorization[] => {
-    // Whoever came without a binding proves every name.
     const granted =
-      account.kid === null ? new Set<string>() : grantedNames(registration, account.names, deps.trustDomain)
+      account.kid === null
+        ? grantedUnbound(registration, identifiers)
+        : grantedNames(registration, account.names, deps.trustDomain)
     const judged = identifiers.map(each => authorizationFor(each, { granted, profile }))
     const problems = judged.filter(isProblem)
     if (problems.length === 0) return judged as readonly AcmeAuthorization[]

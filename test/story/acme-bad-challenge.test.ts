@@ -17,6 +17,7 @@ import {
   type Account,
   AcmeRequests,
   type Binding,
+  createAccountKey,
   derOf,
   leafOf,
   must,
@@ -62,6 +63,8 @@ beforeAll(async () => {
   home = await createStoryHome({
     AGENTCA_AUDIT_CHECKPOINTEVERY: '1h',
     AGENTCA_PROFILES: profiles,
+    AGENTCA_ACME_REQUIREEXTERNALACCOUNT: 'false',
+    AGENTCA_ACME_UNBOUNDSERVICE: 'prober',
     // 127.0.0.1 only: the rest of loopback stands for what is forbidden.
     AGENTCA_ACME_VALIDATION_ALLOWEDNETWORKS: '127.0.0.1/32',
     AGENTCA_ACME_VALIDATION_RESOLVERS: resolver.address,
@@ -147,6 +150,20 @@ describe('a challenge', () => {
     const { end: address } = await probed(ip('127.0.0.1'))
     expect(address.status).toBe('valid')
     expect(visits).toHaveLength(2)
+  })
+
+  it('of an account without a binding is needed for every name; the common name is granted beside one that is proved, for renewals', async () => {
+    const key = createAccountKey()
+    const open = { key, kid: must(await acme.newAccount(key, null), 201).headers.location as string }
+    const statuses = async (...order: readonly string[]): Promise<readonly string[]> => {
+      const { body } = must(await acme.newOrder(open, order, profile), 201)
+      const urls = body.authorizations as readonly string[]
+      const states: string[] = []
+      for (const url of urls) states.push(must(await acme.post(url, undefined, open), 200).body.status)
+      return states
+    }
+    expect(await statuses('svc-prober')).toEqual(['pending'])
+    expect(await statuses('svc-prober', 'probed.internal')).toEqual(['valid', 'pending'])
   })
 
   it.each(['127.0.0.2', '169.254.169.254', '::1', '10.0.0.1', '0.0.0.0'])(
