@@ -6,7 +6,7 @@ import { createIssuers } from '../ca/issuers.ts'
 import { createOperatorRecovery } from '../ca/operator-recovery.ts'
 import { createRegistry } from '../ca/registry.ts'
 import { createTokenOperations } from '../ca/tokens.ts'
-import { rootFingerprint, time } from '../http/admin/answers.ts'
+import { operatorRecoveredAnswer } from '../http/admin/answers.ts'
 import type { OperatorRecoveredAnswer } from '../schema/admin-answers.ts'
 import { openSqliteLedger } from '../store/sqlite/open.ts'
 import { ServerError } from './errors.ts'
@@ -47,15 +47,6 @@ export const recoverOperatorOffline = async (asked: OfflineRecovery): Promise<Op
     }),
     tokens: createTokenOperations({ clock, caId, registrations, tokens: ledger.tokens, randomBytes }),
   })
-  const { created, text, token } = await recover(name, { context, why, dryRun })
-  return {
-    id: token.id,
-    token: text ?? '',
-    expiresAt: time(token.expiresAt),
-    uses: token.uses,
-    subject: { kind: 'operator', name },
-    caFingerprint: rootFingerprint(createIssuers(ledger.issuers, null)),
-    url,
-    created,
-  }
+  const recovered = await recover(name, { context, why, dryRun })
+  return operatorRecoveredAnswer(recovered, { name, issuers: createIssuers(ledger.issuers, null), url })
 }

@@ -8,25 +8,13 @@ import { AgentError } from '../errors.ts'
 import { type AgentIdentity, agentIdentity } from '../identity.ts'
 import { afterChange, hooksOf } from './after-change.ts'
 import type { DaemonIo } from './io.ts'
-import { createLog } from './log.ts'
+import { logOf } from './log.ts'
 import { createMemoryDirectory, type MemoryDirectory } from './memory-directory.ts'
-import {
-  changeOptions,
-  helpOption,
-  identityOptions,
-  identityOptionsOf,
-  invalid,
-  logOptions,
-  type OptionTable,
-  oneOf,
-  secondsOf,
-  type Values,
-} from './options.ts'
+import { changeOptions, identityCommand, identityOptionsOf, invalid, oneOf, secondsOf, type Values } from './options.ts'
 
 const { 'on-revoked': _, ...hookOptions } = changeOptions
 
-export const execOptions: OptionTable = {
-  ...identityOptions,
+export const execOptions = identityCommand({
   dir: { value: 'DIR', help: 'keep the identity in this directory instead of one in memory' },
   ...hookOptions,
   grace: {
@@ -34,9 +22,7 @@ export const execOptions: OptionTable = {
     help: 'from SIGTERM to SIGKILL when the identity is revoked or locked, 10s unless given',
   },
   storage: { value: 'KIND', help: 'memory: refuse to run where none is found; any (default): warn' },
-  ...logOptions,
-  ...helpOption,
-}
+})
 
 const forwarded = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGCONT'] as const
 
@@ -121,11 +107,7 @@ const forwardSignals = (): Forwarding => {
 const memoryPlaces = (io: DaemonIo): readonly string[] =>
   ['/dev/shm', io.env.XDG_RUNTIME_DIR ?? ''].filter(each => each.startsWith('/'))
 
-const directoryFor = async (
-  io: DaemonIo,
-  log: ReturnType<typeof createLog>,
-  values: Values,
-): Promise<MemoryDirectory> => {
+const directoryFor = async (io: DaemonIo, log: ReturnType<typeof logOf>, values: Values): Promise<MemoryDirectory> => {
   const storage = oneOf(values, 'storage', ['any', 'memory'])
   const directory = await createMemoryDirectory(memoryPlaces(io))
   if (directory.kept === 'in memory') return directory
@@ -207,7 +189,7 @@ export const exec = async (io: DaemonIo, values: Values, command: readonly strin
   const options = await identityOptionsOf(io, values)
   const hooks = hooksOf(io, values)
   const graceMs = (secondsOf(values, 'grace') ?? 10) * 1000
-  const log = createLog(io, { format: oneOf(values, 'log-format', ['text', 'json']), verbose: values.verbose === true })
+  const log = logOf(io, values)
   await using memory = options.dir === undefined ? await directoryFor(io, log, values) : null
   const dir = options.dir ?? (memory?.path as string)
   const ended = await supervise(

@@ -2,6 +2,7 @@
 import type { Log, LogFields } from '../../base/log.ts'
 import { printable } from '../../base/printable.ts'
 import type { DaemonIo } from './io.ts'
+import { oneOf, type Values } from './options.ts'
 
 type Level = 'debug' | 'info' | 'warn' | 'error'
 
@@ -41,3 +42,7 @@ export const createLog = (io: DaemonIo, { format, verbose }: LogOptions, inherit
     child: fields => createLog(io, { format, verbose }, { ...inherited, ...fields }),
   }
 }
+
+/** As the options of a command say. @throws AgentError `option_invalid` */
+export const logOf = (io: DaemonIo, values: Values): Log =>
+  createLog(io, { format: oneOf(values, 'log-format', ['text', 'json']), verbose: values.verbose === true })

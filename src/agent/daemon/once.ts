@@ -14,16 +14,13 @@ import { readSettings } from '../settings.ts'
 import { afterChange, hooksOf } from './after-change.ts'
 import { factsOf, fieldsOf } from './facts.ts'
 import { type DaemonIo, writeFields } from './io.ts'
-import { createLog } from './log.ts'
+import { logOf } from './log.ts'
 import {
   changeOptions,
   directoryOptions,
-  helpOption,
-  identityOptions,
+  identityCommand,
   identityOptionsOf,
   invalid,
-  logOptions,
-  type OptionTable,
   oneOf,
   outputOption,
   type Values,
@@ -31,15 +28,12 @@ import {
 
 const { 'on-revoked': _, ...hookOptions } = changeOptions
 
-export const onceOptions: OptionTable = {
-  ...identityOptions,
+export const onceOptions = identityCommand({
   ...directoryOptions,
   ...hookOptions,
   force: { value: null, help: 'renew though it is not time yet' },
   ...outputOption,
-  ...logOptions,
-  ...helpOption,
-}
+})
 
 const isDirectory = (store: object): store is CredentialDirectory => Symbol.asyncDispose in store
 
@@ -59,7 +53,7 @@ export const once = async (io: DaemonIo, values: Values): Promise<number> => {
   const given = await identityOptionsOf(io, values)
   const hooks = hooksOf(io, values)
   const output = oneOf(values, 'output', ['table', 'json'])
-  const log = createLog(io, { format: oneOf(values, 'log-format', ['text', 'json']), verbose: values.verbose === true })
+  const log = logOf(io, values)
   const options = { ...given, log }
   const settings = readSettings(options, io.env)
   const { dir } = settings

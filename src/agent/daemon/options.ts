@@ -57,6 +57,14 @@ export const logOptions: OptionTable = {
 export const helpOption: OptionTable = { help: { value: null, short: 'h', help: 'this text' } }
 export const outputOption: OptionTable = { output: { value: 'FORMAT', short: 'o', help: 'table (default) or json' } }
 
+/** What every command that gets or keeps an identity takes, and what is its own. */
+export const identityCommand = (own: OptionTable): OptionTable => ({
+  ...identityOptions,
+  ...own,
+  ...logOptions,
+  ...helpOption,
+})
+
 const optionLine = ([name, { value, short, help }]: readonly [string, OptionHelp]): string =>
   `  ${`${short === undefined ? '    ' : `-${short}, `}--${name}${value === null ? '' : ` ${value}`}`.padEnd(34)} ${help}`
 

@@ -8,28 +8,11 @@ import { type AgentIdentity, agentIdentity } from '../identity.ts'
 import { afterChange, afterRevocation, hooksOf } from './after-change.ts'
 import { relative } from './facts.ts'
 import { type DaemonIo, exitCodeOf } from './io.ts'
-import { createLog } from './log.ts'
-import {
-  changeOptions,
-  directoryOptions,
-  helpOption,
-  identityOptions,
-  identityOptionsOf,
-  invalid,
-  logOptions,
-  type OptionTable,
-  oneOf,
-  type Values,
-} from './options.ts'
+import { logOf } from './log.ts'
+import { changeOptions, directoryOptions, identityCommand, identityOptionsOf, invalid, type Values } from './options.ts'
 import { createServiceManager } from './service-manager.ts'
 
-export const runOptions: OptionTable = {
-  ...identityOptions,
-  ...directoryOptions,
-  ...changeOptions,
-  ...logOptions,
-  ...helpOption,
-}
+export const runOptions = identityCommand({ ...directoryOptions, ...changeOptions })
 
 /** The event loop of this process and the identity's own schedule stand still no longer than this before the watchdog is left alone. */
 const stuckMs = 15_000
@@ -53,7 +36,7 @@ export const run = async (io: DaemonIo, values: Values): Promise<number> => {
   if (dir === undefined || dir === '')
     throw invalid('--dir is missing (or AGENTCA_DIR)', 'agentca-agent run --dir DIR …; agentca-agent exec needs none')
   const hooks = hooksOf(io, values)
-  const log = createLog(io, { format: oneOf(values, 'log-format', ['text', 'json']), verbose: values.verbose === true })
+  const log = logOf(io, values)
   const end = stopped()
   const ending = new AbortController()
   end.then(() => ending.abort(AgentError.of('identity_closed', 'stopped')))

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { toHex } from '../../base/bytes.ts'
 import type { Issuers } from '../../ca/issuers.ts'
+import type { OperatorRecovery } from '../../ca/operator-recovery.ts'
 import type { ChangeOutcome } from '../../ca/registration-change.ts'
 import { parseCertificate } from '../../pki/certificate.ts'
 import { nameToString } from '../../pki/names.ts'
@@ -149,6 +150,21 @@ export const rootFingerprint = (issuers: Issuers): string => {
   while (record.parentId !== null) ({ record } = issuers.byId(record.parentId))
   return fingerprintOf(record.certificate)
 }
+
+/** By a running server, and where none runs. */
+export const operatorRecoveredAnswer = (
+  { created, text, token }: OperatorRecovery,
+  { name, issuers, url }: { readonly name: string; readonly issuers: Issuers; readonly url: string },
+): answers.OperatorRecoveredAnswer => ({
+  id: token.id,
+  token: text ?? '',
+  expiresAt: time(token.expiresAt),
+  uses: token.uses,
+  subject: { kind: 'operator', name },
+  caFingerprint: rootFingerprint(issuers),
+  url,
+  created,
+})
 
 export const issuerAnswer = (record: Issuer, issuers: Pick<Issuers, 'byId'>, now: number): answers.IssuerAnswer => {
   const certificate = parseCertificate(record.certificate)
