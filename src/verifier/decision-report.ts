@@ -246,11 +246,15 @@ export const reportDecisions = (
     unsent = batch
     log.debug({ reason, failures }, 'decisions could not be reported')
   }
-  /** Batches until nothing is left, or one fails. */
+  /**
+   * Batches until what was there when it began is told, or one fails. What comes meanwhile waits for the next window: under load something
+   * always does.
+   */
   const flush = async (): Promise<void> => {
     unwanted = false
-    while (left() > 0 && !ended.signal.aborted) {
+    for (let due = left(); due > 0 && !ended.signal.aborted; ) {
       const batch: Batch = unsent ?? nextBatch()
+      due -= batch.digests.length
       try {
         const status = await post(batch)
         if (status === 204) {

@@ -133,6 +133,26 @@ describe('what a verifier decides', () => {
     expect([answers, uses().map(use => use.allowed), monitor.top(5).total.perMinute]).toEqual([3, [1], 1])
   })
 
+  it('while one report is on its way waits for the next, so that many calls are not many reports', async () => {
+    const { identity } = backend
+    const begun: number[] = []
+    const busy = {
+      ...identity,
+      fetch: async (...asked: Parameters<typeof identity.fetch>) => {
+        begun.push(performance.now())
+        if (begun.length < 4) allow(agent, call('/busy'))
+        return await identity.fetch(...asked)
+      },
+    }
+    await report[Symbol.asyncDispose]()
+    report = reportDecisions({ verifier: judging, identity: busy })
+    allow(agent, call('/busy'))
+    await until('all is told', () => report.status().sent === 4)
+    // A timer may be a moment early, never a fifth of its time.
+    for (const [i, at] of begun.entries()) if (i > 0) expect(at - begun[i - 1]!).toBeGreaterThan(200)
+    expect(begun.length).toBe(4)
+  })
+
   it('that the CA does not take is dropped and counted, and it is left alone for a while', async () => {
     // A listener of the same CA without a monitor.
     backend.moveTo(world.front.port)
