@@ -8,6 +8,8 @@ import { type Identifier, ProbeFailure, type ValidationPolicy } from './policy.t
 /** More addresses than this are checked, but not tried. */
 const maxTries = 4
 
+const cure = 'acme.validation.allowedNetworks of its configuration'
+
 /** @throws ProbeFailure rejectedIdentifier where one address is not allowed, even if others are; dns */
 const targetsOf = async (
   identifier: Identifier,
@@ -20,12 +22,18 @@ const targetsOf = async (
   }
   if (identifier.type === 'ip') {
     if (allowed(identifier.value)) return [identifier.value]
-    throw new ProbeFailure('rejectedIdentifier', `${identifier.value} is no address that this CA may connect to`)
+    throw new ProbeFailure(
+      'rejectedIdentifier',
+      `${identifier.value} is no address that this CA may connect to (${cure})`,
+    )
   }
   const addresses = await dns().addresses(identifier.value)
   if (addresses.every(allowed)) return addresses
   // Without the address: what a name means inside is not for everybody who can order it.
-  throw new ProbeFailure('rejectedIdentifier', `${identifier.value} has an address that this CA may not connect to`)
+  throw new ProbeFailure(
+    'rejectedIdentifier',
+    `${identifier.value} has an address that this CA may not connect to (${cure})`,
+  )
 }
 
 /** One address after the other until one can be connected to; what that one answers counts. */

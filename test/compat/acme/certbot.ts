@@ -1,6 +1,6 @@
 // certbot, unchanged, with the commands of its page; the present one from PyPI too, which asks the CA when to renew (ARI, RFC 9773).
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { until } from '../../story/until.ts'
@@ -94,6 +94,7 @@ compat(certbot, 'renews with another key for the same instance, and runs its hoo
   expect(after.spkiHashHex).not.toBe(before.spkiHashHex)
   expect(after.spiffeId).toBe(before.spiffeId)
   expect(existsSync(join(at, 'reloaded'))).toBe(true)
+  expect(readFileSync(join(at, 'etc/renewal', `${name}.conf`), 'utf8')).toMatch(/^renew_hook = touch /m)
   expect(await world.call(live(name))).toMatch(/^invoices /)
   passed(await run('certbot renew --no-random-sleep-on-renew --non-interactive'))
   expect(leafIn(live(name).certificate).serialHex).toBe(after.serialHex)

@@ -2,7 +2,7 @@
 // backend behind `agentca/verifier`, at which it shows whether a certificate from ACME makes an agent of its holder. One per test file.
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { root as checkout } from '../../../scripts/bootstrap.mjs'
@@ -13,7 +13,6 @@ import { agentVerifier, type WithAgent } from '../../../src/verifier/index.ts'
 import { hosts, startDnsServer } from '../../acme/validation/dns-server.ts'
 import { runCommand } from '../../cli/command.ts'
 import { blockWith } from '../../setup/documents.ts'
-import { freePort } from '../../setup/free-port.ts'
 import { type Ran, runProgram, type ServedCa, startServedCa } from '../../story/served-ca.ts'
 
 /** A name that nobody grants, so that it is probed; it means 127.0.0.1. */
@@ -78,10 +77,23 @@ const profilesWithProbing = (): string => {
   return profiles
 }
 
+/** Free, and below the range that connections take their own ports from: a client listens there a good while later. */
+const quietPort = async (): Promise<number> => {
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 20_000)
+    const server = createServer()
+    const free = await new Promise<boolean>(resolve => {
+      server.once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+    })
+    if (free) return port
+  }
+}
+
 const createWorld = async (): Promise<AcmeWorld> => {
   const dns = await startDnsServer(hosts({ [probedName]: ['127.0.0.1'] }))
   served.closing.push(() => dns[Symbol.asyncDispose]())
-  const ports = { http: await freePort(), tls: await freePort() }
+  const ports = { http: await quietPort(), tls: await quietPort() }
   const ca = await startServedCa({
     env: {
       ...process.env,
