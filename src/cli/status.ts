@@ -38,7 +38,7 @@ const issuerRows = (io: CommandIo, { issuers }: StatusAnswer, now: number): read
   ])
 
 const writeScreen = (io: CommandIo, status: StatusAnswer, now: number): void => {
-  const { certificates, registrations, signer, audit, clock, feed, recovered, rates } = status
+  const { certificates, registrations, signer, audit, clock, feed, recovered, attestors, rates } = status
   writeFields(io, [
     ['agentca', `${status.version}, ${status.mode}, up ${spanText(now - Date.parse(status.startedAt))}`],
     ['trust domain', status.trustDomain],
@@ -67,6 +67,7 @@ const writeScreen = (io: CommandIo, status: StatusAnswer, now: number): void => 
         : `${audit.size} leaves, ${audit.checkpoint.size} signed ${spanText(now - Date.parse(audit.checkpoint.at))} ago`,
     ],
     ['feed', `${feed.epoch}.${feed.n}`],
+    ...attestors.map(({ name, state }) => ['attestor', `${name}: ${state}`] as const),
     ...recovered.map(
       ({ operator, at }) =>
         ['recovered', `${operator}, let in on the machine ${spanText(now - Date.parse(at))} ago`] as const,

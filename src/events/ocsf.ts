@@ -42,6 +42,8 @@ const byKind: Readonly<Record<string, Mapping>> = {
   owner_gone: account(5),
   owner_created: account(1),
   token_created: entity(1),
+  evidence_admitted: entity(1),
+  evidence_refused: { class: 'authentication', activity: 1, outcome: 'failure' },
   token_revoked: entity(4),
   acme_binding_created: entity(1),
   acme_binding_revoked: entity(4),

@@ -293,6 +293,7 @@ export interface StatusAnswer {
   readonly feed: { readonly epoch: string; readonly n: number }
   /** Operators whom the machine's owner let in during the last 7 days. */
   readonly recovered: readonly { readonly operator: string; readonly at: string }[]
+  readonly attestors: readonly { readonly name: string; readonly state: string }[]
   /** Since the last full minute. */
   readonly rates: {
     readonly issuedPerMinute: number

@@ -253,6 +253,7 @@ export const status = (): answers.StatusAnswer => ({
   clock: clock(),
   feed: { epoch: 'e1', n: 7 },
   recovered: [],
+  attestors: [{ name: 'github', state: 'stale' }],
   rates: { issuedPerMinute: 12, refusedPerMinute: 1, revokedPerMinute: 0 },
 })
 

@@ -123,6 +123,10 @@ const statusAnswer = async (deps: AdminDeps): Promise<StatusAnswer> => {
     clock: clockAnswer(deps),
     feed: ledger.feed.head(),
     recovered: recoveredOperators(deps),
+    attestors: deps.attestors
+      .list()
+      .filter(({ state }) => state !== 'off')
+      .map(({ name, state }) => ({ name, state })),
     rates: deps.rates(),
   }
 }
