@@ -82,6 +82,7 @@ const portFiles: Readonly<Record<string, readonly string[]>> = {
     'orphans-port.ts',
     'policies-port.ts',
     'event-cursors-port.ts',
+    'recovery-port.ts',
     'records.ts',
     'errors.ts',
     'activity.ts',

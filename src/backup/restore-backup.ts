@@ -4,25 +4,20 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { originOf } from '../audit/checkpoint.ts'
-import { instanceLocked, ledgerRestored } from '../audit/events.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import { encodeRestored, type Restored } from '../ca/maintenance.ts'
-import { parseCertificate } from '../pki/certificate.ts'
+import { lookOutside, outsideTrust, type Seen } from '../ca/outside.ts'
+import { recoverLedger } from '../ca/recover-ledger.ts'
 import type { BackupManifest } from '../schema/backup.ts'
 import type { HomePaths } from '../server/home.ts'
 import { readInitRecord } from '../server/init-record.ts'
 import { softHsmPaths, writeSoftHsmConf } from '../signer/softhsm-token.ts'
-import type { Ledger } from '../store/ports.ts'
-import type { SubjectKind } from '../store/records.ts'
 import type { Recovered } from '../store/recovery-port.ts'
 import { openSqliteLedger } from '../store/sqlite/open.ts'
 import { lockLedger } from '../store/sqlite/single-writer.ts'
 import type { Key } from './archive.ts'
 import { BackupError } from './errors.ts'
 import { type OpenedBackup, openBackup } from './open-backup.ts'
-import { lookOutside, type Seen } from './outside.ts'
 import { makeScratch } from './scratch.ts'
 
 export interface RestoreOrder {
@@ -68,52 +63,8 @@ const checkHome = ({ paths, replace }: RestoreOrder, { manifest }: OpenedBackup)
     })
 }
 
-/** What nothing outside shows cannot be known; the home's own published files are the first to ask. */
-const look = (order: RestoreOrder, ledger: Ledger, { manifest, logKeySpki }: OpenedBackup): Seen => {
-  const { paths, outside } = order
-  const own = [paths.status, paths.log].filter(path => existsSync(path))
-  return lookOutside([...own, ...outside], {
-    caId: manifest.caId,
-    logOrigin: originOf(manifest.caId),
-    logKeySpki,
-    issuers: ledger.issuers
-      .list()
-      .map(({ id, name, certificate }) => ({ id, name, certificate: parseCertificate(certificate) })),
-  })
-}
-
-const recover = async (
-  order: RestoreOrder,
-  ledger: Ledger,
-  { manifest }: OpenedBackup,
-  seen: Seen,
-): Promise<Recovered> => {
-  const at = order.clock.now()
-  const backupAt = Date.parse(manifest.createdAt)
-  const seenFeedN = seen.feed !== null && seen.feed.epoch === manifest.feed.epoch ? seen.feed.n : null
-  const factsOf = (recovered: Recovered): Restored => ({
-    backupAt,
-    restoredAt: at,
-    feed: manifest.feed,
-    auditSize: manifest.audit.size,
-    seen: { feedN: seenFeedN, auditSize: seen.auditSize },
-    ...recovered,
-    endedAt: null,
-  })
-  return ledger.recovery.recover({
-    at,
-    maintenance: recovered => encodeRestored(factsOf(recovered)),
-    seen: seen.revocations,
-    crlNumbers: seen.crlNumbers,
-    lockLeaf: ({ id, kind, name }) =>
-      instanceLocked({ at, ...who }, { kind: kind as SubjectKind, name }, { instance: id, reason: 'restored' }),
-    leaf: recovered =>
-      ledgerRestored(
-        { at, ...who },
-        { backupAt, auditSize: manifest.audit.size, seenAuditSize: seen.auditSize, seenFeedN, ...recovered },
-      ),
-  })
-}
+/** What this home itself published. */
+const publishedIn = ({ status, log }: HomePaths): readonly string[] => [status, log].filter(existsSync)
 
 const syncFile = async (path: string): Promise<void> => {
   const file = await open(path, 'r')
@@ -169,8 +120,13 @@ export const restoreBackup = async (order: RestoreOrder): Promise<RestoredBackup
     let seen: Seen
     let recovered: Recovered | null = null
     try {
-      seen = look(order, ledger, opened)
-      if (!order.dryRun) recovered = await recover(order, ledger, opened, seen)
+      const { manifest, logKeySpki } = opened
+      seen = lookOutside(
+        [...publishedIn(paths), ...order.outside],
+        outsideTrust(ledger.issuers, manifest.caId, logKeySpki),
+      )
+      const ends = { at: Date.parse(manifest.createdAt), feed: manifest.feed, auditSize: manifest.audit.size }
+      if (!order.dryRun) recovered = await recoverLedger(ledger.recovery, { ends, seen, now: clock.now(), who })
     } finally {
       await ledger.close()
     }

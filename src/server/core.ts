@@ -44,6 +44,7 @@ import { ServerError } from './errors.ts'
 import type { HomePaths } from './home.ts'
 import { checkListeners } from './listener-rules.ts'
 import { observeIssuance } from './observed-issuance.ts'
+import { recoverPublished } from './recover-published.ts'
 import { createResponderCertificates } from './responder-certificates.ts'
 import { logKeyLabel, responderKeyLabel } from './signer-config.ts'
 
@@ -161,6 +162,8 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
 
   let book = options.profiles
   const clockGuard = createClockGuard({ clock, log, meta: ledger.meta, audit: ledger.audit })
+  const logKeySpki = signing.onlineKey(logKeyLabel).der
+  await recoverPublished({ ledger, paths, clock, log, caId, logKeySpki })
   const maintenance = createMaintenance({ clock, meta: ledger.meta, audit: ledger.audit })
   const sampler = createSampler(clock)
   const drafter = createDrafter({
@@ -237,7 +240,6 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
   })
   const released = createReleased()
   const issuance = observeIssuance({ issuance: unobserved, metrics, released, presign: ocsp.presign })
-  const logKeySpki = signing.onlineKey(logKeyLabel).der
   const signNote = (tbs: Uint8Array): Promise<Uint8Array> =>
     signer.sign({ purpose: 'checkpoint', key: logKeyLabel, tbs, priority: 'status', deadlineMs: signDeadlineMs })
   const checkpoints = createCheckpointer({

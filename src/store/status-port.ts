@@ -7,6 +7,8 @@ export interface StatusPort {
     issuerId: number,
     serials: readonly string[],
   ): readonly (Pick<CertificateRecord, 'serial' | 'state' | 'notAfter' | 'revokedAt' | 'reason'> | null)[]
+  /** The highest number that was ever given out or seen. */
+  lastCrlNumber(issuerId: number): bigint
   /** Number = max(last + 1, now in milliseconds), under the ledger's lock; burnt even if the CRL is never published. */
   reserveCrlNumber(issuerId: number, now: number): Promise<bigint>
   /** @throws StoreError `crl_number_regressed` when a number at or above is already recorded */

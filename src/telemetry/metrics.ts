@@ -36,7 +36,9 @@ const histograms: Readonly<Record<HistogramName, Declaration>> = {
 }
 
 const gauges: Readonly<Record<GaugeName, Declaration>> = {
-  agentca_ledger_writable: metric('1 while the ledger can be written: 0 after a transaction failed, until one succeeds'),
+  agentca_ledger_writable: metric(
+    '1 while the ledger can be written: 0 after a transaction failed, until one succeeds',
+  ),
   agentca_signer_ready: metric('1 while the signer signs'),
   agentca_signer_starts: metric('Times that the signer process was started'),
   agentca_crl_next_update_seconds: metric('Seconds until the published CRL expires', 'issuer'),

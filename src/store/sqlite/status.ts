@@ -42,6 +42,11 @@ export const createStatus = (parts: Parts): StatusPort => {
           reason: row.reason === null ? null : codes.reasons.name(row.reason),
         }
       }),
+    lastCrlNumber: issuerId =>
+      BigInt(
+        db.get<{ number: string }>('SELECT CAST(last_crl_number AS TEXT) AS number FROM issuer WHERE id = ?', issuerId)
+          ?.number ?? '0',
+      ),
     reserveCrlNumber: (issuerId, now) =>
       commit.write(() => {
         const row = db.get<{ number: string }>(

@@ -2,15 +2,16 @@
 // only with the CA's own signature, and only as a floor: numbers were at least so high, serials were at least revoked.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Checkpoint, verifyNote } from '../audit/checkpoint.ts'
+import { type Checkpoint, originOf, verifyNote } from '../audit/checkpoint.ts'
 import { toHex } from '../base/bytes.ts'
 import { messageOf } from '../base/errors.ts'
-import { readPublishedCrl } from '../ca/published-crl.ts'
-import type { Certificate } from '../pki/certificate.ts'
+import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { parseCrl } from '../pki/crl.ts'
 import { parsePem } from '../pki/pem.ts'
+import type { IssuersPort } from '../store/ports.ts'
 import type { SeenRevocation } from '../store/recovery-port.ts'
 import { verifyStateHead } from '../verify/signed-state.ts'
+import { readPublishedCrl } from './published-crl.ts'
 
 export interface OutsideIssuer {
   readonly id: number
@@ -37,6 +38,19 @@ export interface Seen {
   /** What names itself as one of these and is not to be believed. */
   readonly ignored: readonly { readonly file: string; readonly why: string }[]
 }
+
+export const outsideTrust = (
+  issuers: Pick<IssuersPort, 'list'>,
+  caId: string,
+  logKeySpki: Uint8Array,
+): OutsideTrust => ({
+  caId,
+  logOrigin: originOf(caId),
+  logKeySpki,
+  issuers: issuers
+    .list()
+    .map(({ id, name, certificate }) => ({ id, name, certificate: parseCertificate(certificate) })),
+})
 
 /** A list of a million entries has 40 MB. */
 const maxFileBytes = 256 * 1_048_576
