@@ -31,7 +31,9 @@ const ways: readonly Way[] = [
     pattern:
       /\b(?:generateKeyPair(?:Sync)?|generateKeySync|createPrivateKey|createECDH|createDiffieHellman|importPKCS8)\b|\bsubtle\.(?:generateKey|importKey|deriveKey|unwrapKey)\b|\.(?:rsa|ed25519)\.(?:generateKeyPair|createKeyPairGenerator)\b/,
     allowed: {
+      'agent/evidence.ts': 'the key of another authority’s certificate, which the agent’s machine has anyway',
       'agent/key-pair.ts': 'the agent’s own key, on the agent’s machine',
+      'cli/cert-export.ts': 'an agent’s or operator’s own key, from its directory into its own key store',
       'server/api-certificate.ts': 'the TLS key of the API, a leaf like any other',
       'testing/software-keys.ts':
         'a CA for users’ tests, which nothing of the product loads (test/testing/document.test.ts)',
