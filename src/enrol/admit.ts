@@ -66,137 +66,133 @@ const notMatched = (): EnrolError =>
     hint: 'an operator sees which claim did not match: agentca audit tail --event evidence_refused',
   })
 
-export const createAdmission = (deps: AdmissionDeps): Admission => {
-  const { clock, metrics, tokens } = deps
+interface Told {
+  readonly attestor: Attestor
+  readonly attested: Attested
+  readonly context: RequestContext
+}
 
-  const refuse = async (
-    error: EnrolError | CaError,
-    told: { readonly attestor: Attestor; readonly attested: Attested; readonly context: RequestContext },
-    facts: Readonly<Record<string, string>>,
-  ): Promise<never> => {
-    const { attestor, attested, context } = told
-    audited.add(error)
-    // Whoever holds good evidence of a provider could send it for ever.
-    if (deps.sampler.admit(error.code, context.source, `attestor:${attestor.name}`))
-      await deps.audit.append([
-        evidenceRefused(leafContextOf(context, clock.now()), {
-          code: error.code,
-          attestor: attestor.name,
-          issuer: attested.issuer.slice(0, 200),
-          subject: attested.subject.slice(0, 200),
-          ...facts,
-        }),
-      ])
-    throw error
-  }
-
-  const registrationOf = async (
-    attestor: Attestor,
-    attested: Attested,
-    context: RequestContext,
-  ): Promise<{ readonly registration: Registration; readonly matched: Matched }> => {
-    const told = { attestor, attested, context }
-    const match = matchRules(attestor.rules, attested.claims)
-    if (match.matched === null) {
-      const missed = match.missed.map(({ rule, claim, problem }) => `${rule}: ${claim}: ${problem}`)
-      return refuse(notMatched(), told, { missed: missed.join('; ').slice(0, 1000) })
-    }
-    const { matched } = match
-    const registration = isOwnService(matched) ? null : deps.registrations.find(matched.kind, matched.name)
-    if (registration !== null) return { registration, matched }
-    const missing = new CaError('registration_not_found', 'nobody is registered for this evidence', {
-      hint: `agentca ${matched.kind} create NAME; agentca audit tail --event evidence_refused says which name`,
-    })
-    return refuse(missing, told, { rule: matched.rule, [matched.kind]: matched.name })
-  }
-
-  /** The key that the evidence names is this request's, or nothing is admitted. @returns its hash, where one is named */
-  const boundKeyOf = async (
-    told: { readonly attestor: Attestor; readonly attested: Attested; readonly context: RequestContext },
-    csr: Uint8Array,
-  ): Promise<string | null> => {
-    const { keyThumbprint: wanted } = told.attested
-    if (wanted === null) return null
-    const { spki } = parseCertificationRequest(csr)
-    if ((await keyThumbprint(spki.der)) === wanted) return spkiHashHex(spki.der)
-    const refusal = new CaError('key_not_bound', 'the evidence is bound to another key than that of the request', {
-      hint: 'ask with the key that the evidence names',
-    })
-    return refuse(refusal, told, { claim: 'cnf.jkt' })
-  }
-
-  const record = async (draft: Parameters<TokensPort['create']>[0], leaf: Parameters<TokensPort['create']>[1]) => {
-    try {
-      return await tokens.create(draft, leaf)
-    } catch (error) {
-      // Sent twice at once: one of them was first.
-      const first = isAgentCaError(error) && error.code === 'already_exists' ? tokens.byHash(draft.hash) : null
-      if (first === null) throw error
-      return first
-    }
-  }
-
-  const admitBy = async (
-    attestor: Attestor,
-    evidence: WorkloadEvidence,
-    { csr, context }: { readonly csr: Uint8Array; readonly context: RequestContext },
-  ): Promise<JoinToken> => {
-    const now = clock.now()
-    const attested = await attestor.attest(evidence, { csr, now })
-    const tokenHash = evidenceHash(evidence, attested)
-    const known = tokens.byHash(tokenHash)
-    // Under the rules of then: the same evidence does not become somebody else's by a change of rules.
-    if (known !== null) return known
-    const { registration, matched } = await registrationOf(attestor, attested, context)
-    const boundKeyHash = await boundKeyOf({ attestor, attested, context }, csr)
-    const { kind, name } = registration
-    const draft = {
-      id: toHex(deps.randomBytes(8)),
-      hash: tokenHash,
-      registrationId: registration.id,
-      audience: deps.caId,
-      uses: 1,
-      boundKeyHash,
-      expiresAt: Math.min(attested.expiresAt, registration.until ?? Number.POSITIVE_INFINITY),
-      createdAt: now,
-      createdBy: `attestor:${attestor.name}`,
-      evidence: {
-        type: attestor.type,
+const refuse = async (
+  deps: AdmissionDeps,
+  error: EnrolError | CaError,
+  { attestor, attested, context }: Told,
+  facts: Readonly<Record<string, string>>,
+): Promise<never> => {
+  audited.add(error)
+  // Whoever holds good evidence of a provider could send it for ever.
+  if (deps.sampler.admit(error.code, context.source, `attestor:${attestor.name}`))
+    await deps.audit.append([
+      evidenceRefused(leafContextOf(context, deps.clock.now()), {
+        code: error.code,
         attestor: attestor.name,
-        issuer: attested.issuer.slice(0, 500),
-        subject: attested.subject.slice(0, 500),
-      },
-    } as const
-    const facts = {
-      token: draft.id,
-      attestor: attestor.name,
-      type: attestor.type,
-      rule: matched.rule,
-      issuer: draft.evidence.issuer,
-      subject: draft.evidence.subject,
-      expiresAt: draft.expiresAt,
-      boundKey: boundKeyHash,
-    }
-    return record(draft, evidenceAdmitted(leafContextOf(context, now), { kind, name }, facts))
-  }
+        issuer: attested.issuer.slice(0, 200),
+        subject: attested.subject.slice(0, 200),
+        ...facts,
+      }),
+    ])
+  throw error
+}
 
-  return {
-    admit: async (evidence, request) => {
-      let outcome = 'unknown_issuer'
-      let attestor: Attestor | undefined
-      try {
-        attestor = deps.attestors().find(each => each.recognises(evidence))
-        if (attestor === undefined) throw unknownIssuer(deps.attestors(), evidence)
-        outcome = 'refused'
-        const token = await admitBy(attestor, evidence, request)
-        outcome = 'admitted'
-        return token
-      } catch (error) {
-        if (isAgentCaError(error) && error.code === 'attestor_unavailable') outcome = 'unavailable'
-        throw error
-      } finally {
-        metrics.count('agentca_evidence_total', { attestor: attestor?.name ?? 'none', outcome })
-      }
-    },
+const registrationOf = async (
+  deps: AdmissionDeps,
+  told: Told,
+): Promise<{ readonly registration: Registration; readonly matched: Matched }> => {
+  const match = matchRules(told.attestor.rules, told.attested.claims)
+  if (match.matched === null) {
+    const missed = match.missed.map(({ rule, claim, problem }) => `${rule}: ${claim}: ${problem}`)
+    return refuse(deps, notMatched(), told, { missed: missed.join('; ').slice(0, 1000) })
+  }
+  const { matched } = match
+  const registration = isOwnService(matched) ? null : deps.registrations.find(matched.kind, matched.name)
+  if (registration !== null) return { registration, matched }
+  const missing = new CaError('registration_not_found', 'nobody is registered for this evidence', {
+    hint: `agentca ${matched.kind} create NAME; agentca audit tail --event evidence_refused says which name`,
+  })
+  return refuse(deps, missing, told, { rule: matched.rule, [matched.kind]: matched.name })
+}
+
+/** The key that the evidence names is this request's, or nothing is admitted. @returns its hash, where one is named */
+const boundKeyOf = async (deps: AdmissionDeps, told: Told, csr: Uint8Array): Promise<string | null> => {
+  const { keyThumbprint: wanted } = told.attested
+  if (wanted === null) return null
+  const { spki } = parseCertificationRequest(csr)
+  if ((await keyThumbprint(spki.der)) === wanted) return spkiHashHex(spki.der)
+  const refusal = new CaError('key_not_bound', 'the evidence is bound to another key than that of the request', {
+    hint: 'ask with the key that the evidence names',
+  })
+  return refuse(deps, refusal, told, { claim: 'cnf.jkt' })
+}
+
+type Creation = Parameters<TokensPort['create']>
+
+const record = async ({ tokens }: AdmissionDeps, ...[draft, leaf]: Creation): Promise<JoinToken> => {
+  try {
+    return await tokens.create(draft, leaf)
+  } catch (error) {
+    // Sent twice at once: one of them was first.
+    const first = isAgentCaError(error) && error.code === 'already_exists' ? tokens.byHash(draft.hash) : null
+    if (first === null) throw error
+    return first
   }
 }
+
+interface AdmissionRequest {
+  readonly csr: Uint8Array
+  readonly context: RequestContext
+}
+
+const admitBy = async (
+  deps: AdmissionDeps,
+  attestor: Attestor,
+  evidence: WorkloadEvidence,
+  { csr, context }: AdmissionRequest,
+): Promise<JoinToken> => {
+  const now = deps.clock.now()
+  const attested = await attestor.attest(evidence, { csr, now })
+  const tokenHash = evidenceHash(evidence, attested)
+  const known = deps.tokens.byHash(tokenHash)
+  // Under the rules of then: the same evidence does not become somebody else's by a change of rules.
+  if (known !== null) return known
+  const told = { attestor, attested, context }
+  const { registration, matched } = await registrationOf(deps, told)
+  const boundKeyHash = await boundKeyOf(deps, told, csr)
+  const { kind, name } = registration
+  const { type } = attestor
+  const [issuer, subject] = [attested.issuer.slice(0, 500), attested.subject.slice(0, 500)]
+  const draft = {
+    id: toHex(deps.randomBytes(8)),
+    hash: tokenHash,
+    registrationId: registration.id,
+    audience: deps.caId,
+    uses: 1,
+    boundKeyHash,
+    expiresAt: Math.min(attested.expiresAt, registration.until ?? Number.POSITIVE_INFINITY),
+    createdAt: now,
+    createdBy: `attestor:${attestor.name}`,
+    evidence: { type, attestor: attestor.name, issuer, subject },
+  }
+  const { id: token, expiresAt } = draft
+  const facts = { token, attestor: attestor.name, type, rule: matched.rule, issuer, subject, expiresAt }
+  const leaf = evidenceAdmitted(leafContextOf(context, now), { kind, name }, { ...facts, boundKey: boundKeyHash })
+  return record(deps, draft, leaf)
+}
+
+export const createAdmission = (deps: AdmissionDeps): Admission => ({
+  admit: async (evidence, request) => {
+    let outcome = 'unknown_issuer'
+    let attestor: Attestor | undefined
+    try {
+      attestor = deps.attestors().find(each => each.recognises(evidence))
+      if (attestor === undefined) throw unknownIssuer(deps.attestors(), evidence)
+      outcome = 'refused'
+      const token = await admitBy(deps, attestor, evidence, request)
+      outcome = 'admitted'
+      return token
+    } catch (error) {
+      if (isAgentCaError(error) && error.code === 'attestor_unavailable') outcome = 'unavailable'
+      throw error
+    } finally {
+      deps.metrics.count('agentca_evidence_total', { attestor: attestor?.name ?? 'none', outcome })
+    }
+  },
+})

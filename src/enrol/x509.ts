@@ -16,7 +16,7 @@ import { VerifyError } from '../verify/errors.ts'
 import { validatePath } from '../verify/path.ts'
 import { anyPolicies } from '../verify/policies.ts'
 import { usualAlgorithms } from '../verify/signatures.ts'
-import { anchorOf } from '../verify/trust-anchor.ts'
+import { anchorOf, type TrustAnchor } from '../verify/trust-anchor.ts'
 import type { Attested, Attestor, AttestorDeps, EvidenceRequest, WorkloadEvidence } from './attestor.ts'
 import { EnrolError } from './errors.ts'
 import type { Claims } from './rules.ts'
@@ -90,6 +90,52 @@ const chainOf = (evidence: WorkloadEvidence): readonly Uint8Array[] => {
   return 'jws' in evidence ? readCertificateProof(evidence.jws).chain : evidence.shown
 }
 
+interface Authority {
+  readonly settings: X509AttestorSettings
+  readonly anchors: readonly TrustAnchor[]
+  readonly intermediates: readonly Certificate[]
+  readonly lists: ReturnType<typeof createLists>
+}
+
+const noList = (attestor: string, why: string, cause: unknown): EnrolError =>
+  new EnrolError('attestor_unavailable', `whether certificates of attestor ${attestor} are revoked is not known now`, {
+    hint: 'an operator looks after its list: agentca attestor list',
+    facts: { retryAfterSeconds: 30 },
+    cause: new Error(why, { cause }),
+  })
+
+const listsNow = ({ settings, lists }: Authority, now: number): readonly Crl[] => {
+  try {
+    return lists.read(now)
+  } catch (cause) {
+    throw noList(settings.name, messageOf(cause), cause)
+  }
+}
+
+/** @throws EnrolError `evidence_certificate_invalid`, `attestor_unavailable` */
+const believe = (authority: Authority, { leaf, rest }: Shown, now: number): void => {
+  const { settings, anchors, intermediates } = authority
+  const revocation = settings.crlFile === undefined ? ('none' as const) : { crls: listsNow(authority, now) }
+  try {
+    validatePath({
+      leaf,
+      intermediates: [...intermediates, ...rest],
+      anchors,
+      at: now,
+      purpose: settings.extendedKeyUsage,
+      algorithms: usualAlgorithms,
+      policies: anyPolicies,
+      names: 'any',
+      revocation,
+      budget: usualBudget,
+    })
+  } catch (error) {
+    if (error instanceof VerifyError && error.code === 'revocation_unknown')
+      throw noList(settings.name, error.message, error)
+    throw invalid(error)
+  }
+}
+
 /** @throws what is wrong with the files: an attestor without anchors vouches for nobody */
 export const createX509Attestor = (settings: X509AttestorSettings, { publicUrl }: AttestorDeps): Attestor => {
   const { name } = settings
@@ -101,40 +147,7 @@ export const createX509Attestor = (settings: X509AttestorSettings, { publicUrl }
   const lists = createLists(settings.crlFile)
   const authority = roots.map(({ subject }) => nameToString(subject)).join('; ')
 
-  const listsNow = (now: number): readonly Crl[] => {
-    try {
-      return lists.read(now)
-    } catch (cause) {
-      throw noList(messageOf(cause), cause)
-    }
-  }
-  const noList = (why: string, cause: unknown): EnrolError =>
-    new EnrolError('attestor_unavailable', `whether certificates of attestor ${name} are revoked is not known now`, {
-      hint: 'an operator looks after its list: agentca attestor list',
-      facts: { retryAfterSeconds: 30 },
-      cause: new Error(why, { cause }),
-    })
-
-  const believe = ({ leaf, rest }: Shown, now: number): void => {
-    const revocation = settings.crlFile === undefined ? ('none' as const) : { crls: listsNow(now) }
-    try {
-      validatePath({
-        leaf,
-        intermediates: [...intermediates, ...rest],
-        anchors,
-        at: now,
-        purpose: settings.extendedKeyUsage,
-        algorithms: usualAlgorithms,
-        policies: anyPolicies,
-        names: 'any',
-        revocation,
-        budget: usualBudget,
-      })
-    } catch (error) {
-      if (error instanceof VerifyError && error.code === 'revocation_unknown') throw noList(error.message, error)
-      throw invalid(error)
-    }
-  }
+  const authorityOf = { settings, anchors, intermediates, lists }
 
   /** By a JWS each proof is one use; on a connection each new key is one, because the handshake is made anew. */
   const useOf = async (evidence: WorkloadEvidence, leaf: Certificate, { csr, now }: EvidenceRequest) => {
@@ -160,7 +173,7 @@ export const createX509Attestor = (settings: X509AttestorSettings, { publicUrl }
     },
     attest: async (evidence, request): Promise<Attested> => {
       const shown = parseChain(chainOf(evidence))
-      believe(shown, request.now)
+      believe(authorityOf, shown, request.now)
       const { leaf } = shown
       const { oneUse, expiresAt } = await useOf(evidence, leaf, request)
       return {
