@@ -37,8 +37,19 @@ const issuerRows = (io: CommandIo, { issuers }: StatusAnswer, now: number): read
         ]),
   ])
 
+const policiesText = (io: CommandIo, { active, unfinished }: StatusAnswer['policies']): string => {
+  const inForce = active === null ? 'none in force' : `version ${active}`
+  return unfinished === null
+    ? inForce
+    : `${inForce}; ${paint(io, 'yellow', `version ${unfinished} is coming into force`)} (agentca policy list)`
+}
+
 const writeScreen = (io: CommandIo, status: StatusAnswer, now: number): void => {
+<<<<<<< Updated upstream
   const { certificates, registrations, signer, audit, clock, feed, recovered, attestors, rates } = status
+=======
+  const { certificates, registrations, signer, audit, clock, feed, policies, recovered, rates } = status
+>>>>>>> Stashed changes
   writeFields(io, [
     ['agentca', `${status.version}, ${status.mode}, up ${spanText(now - Date.parse(status.startedAt))}`],
     ['trust domain', status.trustDomain],
@@ -67,7 +78,11 @@ const writeScreen = (io: CommandIo, status: StatusAnswer, now: number): void => 
         : `${audit.size} leaves, ${audit.checkpoint.size} signed ${spanText(now - Date.parse(audit.checkpoint.at))} ago`,
     ],
     ['feed', `${feed.epoch}.${feed.n}`],
+<<<<<<< Updated upstream
     ...attestors.map(({ name, state }) => ['attestor', `${name}: ${state}`] as const),
+=======
+    ['policies', policiesText(io, policies)],
+>>>>>>> Stashed changes
     ...recovered.map(
       ({ operator, at }) =>
         ['recovered', `${operator}, let in on the machine ${spanText(now - Date.parse(at))} ago`] as const,

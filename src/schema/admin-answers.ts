@@ -291,6 +291,8 @@ export interface StatusAnswer {
   readonly audit: { readonly size: number; readonly checkpoint: { readonly size: number; readonly at: string } | null }
   readonly clock: ClockAnswer
   readonly feed: { readonly epoch: string; readonly n: number }
+  /** Versions: in force, and one that is coming into force or was interrupted; null: none. */
+  readonly policies: { readonly active: number | null; readonly unfinished: number | null }
   /** Operators whom the machine's owner let in during the last 7 days. */
   readonly recovered: readonly { readonly operator: string; readonly at: string }[]
   readonly attestors: readonly { readonly name: string; readonly state: string }[]

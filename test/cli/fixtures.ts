@@ -252,6 +252,7 @@ export const status = (): answers.StatusAnswer => ({
   audit: { size: 25, checkpoint: { size: 25, at: new Date().toISOString() } },
   clock: clock(),
   feed: { epoch: 'e1', n: 7 },
+  policies: { active: 3, unfinished: null },
   recovered: [],
   attestors: [{ name: 'github', state: 'stale' }],
   rates: { issuedPerMinute: 12, refusedPerMinute: 1, revokedPerMinute: 0 },

@@ -48,7 +48,7 @@ export interface AdminLedger {
   readonly tokens: Pick<TokensPort, 'get' | 'list'>
   readonly audit: Pick<AuditPort, 'append' | 'head' | 'read' | 'tail' | 'checkpoints'>
   readonly feed: Pick<FeedPort, 'head' | 'newEpoch'>
-  readonly policies: Pick<PoliciesPort, 'active' | 'get' | 'list'>
+  readonly policies: Pick<PoliciesPort, 'active' | 'get' | 'list' | 'rolling'>
   readonly acme: { readonly bindings: Pick<AcmeBindingsPort, 'list'> }
 }
 

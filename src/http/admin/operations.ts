@@ -122,6 +122,10 @@ const statusAnswer = async (deps: AdminDeps): Promise<StatusAnswer> => {
     },
     clock: clockAnswer(deps),
     feed: ledger.feed.head(),
+    policies: {
+      active: deps.ledger.policies.active()?.id ?? null,
+      unfinished: deps.ledger.policies.rolling()?.id ?? null,
+    },
     recovered: recoveredOperators(deps),
     attestors: deps.attestors
       .list()
