@@ -24,6 +24,7 @@ import {
   signed,
 } from './acme-requests.ts'
 import { createStoryHome, type StoryHome } from './ca-process.ts'
+import { checkInvariants, noEvidence } from './invariants.ts'
 import { createOperator, type Operator } from './operator.ts'
 import { serveHere } from './served-here.ts'
 
@@ -417,6 +418,16 @@ describe('a revocation', () => {
         400,
         'badRevocationReason',
       ])
+  })
+})
+
+describe('the ledger', () => {
+  it('holds everything together that every ledger does, whatever came by ACME', async () => {
+    const account = await accountFor()
+    const { pem } = await acme.certificate(account, [account.own])
+    const evidence = noEvidence()
+    evidence.received.push({ der: leafOf(pem), tokenId: null })
+    expect(await checkInvariants(home.paths.database, evidence, home.trusted)).toEqual([])
   })
 })
 
