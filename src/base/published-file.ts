@@ -1,6 +1,6 @@
 // Files that others read while they are replaced: written beside, fsynced, renamed, directory fsynced. A reader sees the old bytes or
 // the new ones, also after a power cut.
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { coalesced } from './coalesced.ts'
 
@@ -50,10 +50,21 @@ export const createPublishedFile = (path: string): PublishedFile => {
   }
 }
 
+/** A directory that somebody removed is made again. */
+const openBeside = async (path: string): Promise<FileHandle> => {
+  try {
+    return await open(path, 'w', fileMode)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 })
+    return open(path, 'w', fileMode)
+  }
+}
+
 const replaceFile = async (path: string, content: Uint8Array): Promise<void> => {
   const directory = dirname(path)
   const beside = join(directory, `.${basename(path)}.tmp`)
-  const file = await open(beside, 'w', fileMode)
+  const file = await openBeside(beside)
   try {
     await file.chmod(fileMode)
     await file.writeFile(content)

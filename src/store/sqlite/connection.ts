@@ -57,6 +57,9 @@ const beginRead = (path: string): ReadTransaction => {
   }
 }
 
+/** Nobody else should write; who does must not stop the event loop, and with it status and the signer's heartbeat. */
+const busyMs = 100
+
 const open = (path: string): Database.Database => {
   const db = new Database(path, { timeout: 5000 })
   try {
@@ -65,7 +68,7 @@ const open = (path: string): Database.Database => {
     // The build's default for WAL is NORMAL, which loses the last commits when the machine loses power.
     db.pragma('synchronous = FULL')
     db.pragma('foreign_keys = ON')
-    db.pragma('busy_timeout = 5000')
+    db.pragma(`busy_timeout = ${busyMs}`)
     // Random key hashes touch index pages all over: misses cost more than the rest of a row.
     db.pragma('cache_size = -65536')
     // Pages of the random key index are rewritten by nearly every commit: a longer log copies each of them back less often.
@@ -88,7 +91,7 @@ const checkSettings = (db: Database.Database, memory: boolean): void => {
     ['journal_mode', memory ? 'memory' : 'wal'],
     ['synchronous', 2],
     ['foreign_keys', 1],
-    ['busy_timeout', 5000],
+    ['busy_timeout', busyMs],
   ]
   for (const [name, value] of wanted) {
     const found = db.pragma(name, { simple: true }) as string | number
@@ -208,10 +211,21 @@ export const openConnection = (path: string): Connection => {
 }
 
 /** Faults of the database become `store_failed`; deliberate errors, and those of the caller's own functions, pass. */
-export const translateError = (error: unknown): unknown =>
-  error instanceof Database.SqliteError
-    ? new StoreError('store_failed', `the database failed: ${error.code} ${messageOf(error)}`, { cause: error })
-    : error
+export const translateError = (error: unknown): unknown => {
+  if (!(error instanceof Database.SqliteError)) return error
+  const hint = cures.find(([pattern]) => pattern.test(error.code))?.[1]
+  const options = hint === undefined ? { cause: error } : { cause: error, hint }
+  return new StoreError('store_failed', `the database failed: ${error.code} ${messageOf(error)}`, options)
+}
+
+const cures: readonly (readonly [RegExp, string])[] = [
+  [/^SQLITE_(CORRUPT|NOTADB)/, 'restore it from a backup: agentca backup restore FILE --replace'],
+  [/^SQLITE_(BUSY|LOCKED)/, 'another program has the ledger open for writing: end it'],
+  [/^SQLITE_FULL/, 'the disk is full: make room, then ask again'],
+]
+
+export const isBusy = (error: unknown): boolean =>
+  error instanceof Database.SqliteError && /^SQLITE_(BUSY|LOCKED)/.test(error.code)
 
 /**
  * Whether the connection itself is of no use any more, whatever is asked of it: what was opened while the file system let nobody write,

@@ -3,7 +3,7 @@
 import { messageOf } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { StoreError } from '../errors.ts'
-import { type Connection, isConnectionLost, translateError } from './connection.ts'
+import { type Connection, isBusy, isConnectionLost, translateError } from './connection.ts'
 
 /** For tests: a point at which the store can be made to fail. */
 export interface StoreFaults {
@@ -148,6 +148,12 @@ export const createGroupCommit = (deps: GroupCommitDeps): GroupCommit => {
 
   // fsync reports an error once and forgets the pages: the connection's cache may show what the disk does not have.
   const failed = (error: unknown): void => {
+    if (isBusy(error)) {
+      log.error({ error: messageOf(error) }, 'another program keeps the ledger locked')
+      if (db.inTransaction) db.exec('ROLLBACK')
+      db.forget()
+      return
+    }
     log.error({ error: messageOf(error) }, 'ledger transaction failed, reopening the database')
     broken = true
     try {
