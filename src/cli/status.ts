@@ -45,11 +45,7 @@ const policiesText = (io: CommandIo, { active, unfinished }: StatusAnswer['polic
 }
 
 const writeScreen = (io: CommandIo, status: StatusAnswer, now: number): void => {
-<<<<<<< Updated upstream
-  const { certificates, registrations, signer, audit, clock, feed, recovered, attestors, rates } = status
-=======
-  const { certificates, registrations, signer, audit, clock, feed, policies, recovered, rates } = status
->>>>>>> Stashed changes
+  const { certificates, registrations, signer, audit, clock, feed, policies, recovered, attestors, rates } = status
   writeFields(io, [
     ['agentca', `${status.version}, ${status.mode}, up ${spanText(now - Date.parse(status.startedAt))}`],
     ['trust domain', status.trustDomain],
@@ -78,11 +74,8 @@ const writeScreen = (io: CommandIo, status: StatusAnswer, now: number): void => 
         : `${audit.size} leaves, ${audit.checkpoint.size} signed ${spanText(now - Date.parse(audit.checkpoint.at))} ago`,
     ],
     ['feed', `${feed.epoch}.${feed.n}`],
-<<<<<<< Updated upstream
-    ...attestors.map(({ name, state }) => ['attestor', `${name}: ${state}`] as const),
-=======
     ['policies', policiesText(io, policies)],
->>>>>>> Stashed changes
+    ...attestors.map(({ name, state }) => ['attestor', `${name}: ${state}`] as const),
     ...recovered.map(
       ({ operator, at }) =>
         ['recovered', `${operator}, let in on the machine ${spanText(now - Date.parse(at))} ago`] as const,
