@@ -105,7 +105,7 @@ const notSupported = (supported: readonly string[]): HttpError =>
   })
 
 /** A kind of evidence that exists elsewhere deserves a better answer than a wrong member. */
-const checkEvidenceType = (body: unknown, supported = evidenceTypes): void => {
+const checkEvidenceType = (body: unknown, supported: readonly string[]): void => {
   const type = (body as { readonly evidence?: { readonly type?: unknown } } | null | undefined)?.evidence?.type
   if (typeof type === 'string' && !supported.includes(type)) throw notSupported(supported)
 }
@@ -180,6 +180,7 @@ export interface TokenRequest {
 }
 
 export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
+  const supported = deps.admission === undefined ? ['token'] : evidenceTypes
   const issue = createIssue(deps)
   // A proof can be used from 60 s before to 60 s after its time.
   const proofs = createReplayMemory(() => deps.clock.monotonic(), 2 * proofWindowMs, maxProofs)
@@ -284,7 +285,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
     byToken,
     byCertificate: (response, csr) => renewOf(response, shownSerial(response), csr, undefined),
     enrol: async (request, response) => {
-      checkEvidenceType(request.body)
+      checkEvidenceType(request.body, supported)
       const body = parseWith(enrolBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
       const { idempotencyKey } = body
@@ -306,7 +307,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
       answer(response, await renewOf(response, serial, csr, body.idempotencyKey))
     },
     recover: async (request, response) => {
-      checkEvidenceType(request.body)
+      checkEvidenceType(request.body, supported)
       const body = parseWith(recoverBody, request.body, 'body')
       const csr = parseCsrText(body.csr)
       const { keyHash } = await prove(response, body.jws, { path: recoverPath, csr })

@@ -278,7 +278,7 @@ describe('what an agent may read', () => {
   it('GET /v1/capabilities: what bodies and evidence this server knows', async () => {
     expect((await front.call('/v1/capabilities')).body).toMatchObject({
       api: 'v1',
-      evidence: ['token'],
+      evidence: ['token', 'jwt', 'x509'],
       bodies: { enroll: ['csr', 'evidence', 'idempotencyKey'] },
     })
   })
