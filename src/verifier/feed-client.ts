@@ -28,6 +28,9 @@ export interface FeedClient {
   close(): Promise<void>
 }
 
+/** Whoever takes an acknowledgement and never answers must not keep the next one back. */
+const ackDeadlineMs = 10_000
+
 /** A first reconnect comes soon, so that a restart of the CA is hardly felt; a thousand of them do not come at once. */
 const backoffMs = [200, 500, 1000, 2000, 5000, 10_000]
 /** Longer than the CA's heartbeats: a stream that says nothing for so long is dead, whatever TCP thinks. */
@@ -68,7 +71,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
         const id = encodePosition(owed)
         owed = null
         try {
-          await post({ id }, ended.signal)
+          await post({ id }, AbortSignal.any([ended.signal, AbortSignal.timeout(ackDeadlineMs)]))
         } catch (error) {
           log.debug({ reason: messageOf(error) }, 'an acknowledgement did not arrive')
         }

@@ -21,6 +21,8 @@ type Init = CallMessage['init']
 interface Waiting {
   readonly head: PromiseWithResolvers<CallAnswer>
   readonly body: ArrivingBody
+  /** A signal that lives longer than the call would keep all of it. */
+  readonly forget: () => void
 }
 
 const textOf = async (body: ArrivingBody): Promise<string> => {
@@ -69,19 +71,21 @@ const startThread = (file: URL, answered: () => void, ended: (how: Ended) => voi
     }
     const asked = waiting.get(message.id)
     if (asked === undefined) return
-    const { head, body } = asked
+    const { head, body, forget } = asked
     if (message.kind === 'head') {
       answered()
       head.resolve(answerOf(message.status, body))
     } else if (message.kind === 'part') body.push(message.bytes)
     else if (message.kind === 'end') {
       waiting.delete(message.id)
+      forget()
       body.end()
     } else fail(message.id, errorOf(message.error))
   }
   const fail = (id: number, error: unknown): void => {
     const asked = waiting.get(id)
     waiting.delete(id)
+    asked?.forget()
     asked?.head.reject(error)
     asked?.body.fail(error)
   }
@@ -107,7 +111,7 @@ const startThread = (file: URL, answered: () => void, ended: (how: Ended) => voi
       }
       const body = createArrivingBody({ taken: () => post({ kind: 'more', id }), left: abandon })
       const head = Promise.withResolvers<CallAnswer>()
-      waiting.set(id, { head, body })
+      waiting.set(id, { head, body, forget: () => signal.removeEventListener('abort', abandon) })
       signal.addEventListener('abort', abandon, { once: true })
       post({ kind: 'call', id, url, peer, init })
       return head.promise
