@@ -304,6 +304,7 @@ export const ledgerRestored = (
     readonly seenAuditSize: number | null
     readonly seenFeedN: number | null
     readonly revoked: number
+    readonly held: readonly string[]
     readonly locked: readonly string[]
     readonly unknown: number
     readonly tokens: number

@@ -18,6 +18,7 @@ export interface RestoreFacts {
   /** Where it went on to, as far as anything outside shows. */
   readonly seen: { readonly feedN: number | null; readonly auditSize: number | null }
   readonly revoked: number
+  readonly held: readonly string[]
   readonly locked: readonly string[]
   readonly unknown: number
   readonly tokens: number

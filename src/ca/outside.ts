@@ -1,7 +1,7 @@
 // What is left outside the ledger of what it did: published CRLs, notes of the log's checkpoints, the published state. Each is believed
 // only with the CA's own signature, and only as a floor: numbers were at least so high, serials were at least revoked.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { type Checkpoint, originOf, verifyNote } from '../audit/checkpoint.ts'
 import { toHex } from '../base/bytes.ts'
 import { messageOf } from '../base/errors.ts'
@@ -10,7 +10,7 @@ import { parseCrl } from '../pki/crl.ts'
 import { parsePem } from '../pki/pem.ts'
 import type { IssuersPort } from '../store/ports.ts'
 import type { SeenRevocation } from '../store/recovery-port.ts'
-import { verifyStateHead } from '../verify/signed-state.ts'
+import { type StateHead, verifyStateHead } from '../verify/signed-state.ts'
 import { readPublishedCrl } from './published-crl.ts'
 
 export interface OutsideIssuer {
@@ -34,6 +34,8 @@ export interface Seen {
   /** The highest that was signed. */
   readonly auditSize: number | null
   readonly feed: { readonly epoch: string; readonly n: number } | null
+  /** The newest head, and the directory of the files that it names. */
+  readonly state: { readonly head: StateHead; readonly directory: string } | null
   readonly used: readonly string[]
   /** What names itself as one of these and is not to be believed. */
   readonly ignored: readonly { readonly file: string; readonly why: string }[]
@@ -78,7 +80,7 @@ const notesIn = (text: string, origin: string): readonly string[] =>
 interface Gathered {
   readonly crls: Map<number, { readonly number: bigint; readonly der: Uint8Array }>
   readonly checkpoints: Checkpoint[]
-  readonly heads: { readonly epoch: string; readonly n: number; readonly at: number }[]
+  readonly heads: { readonly head: StateHead; readonly directory: string }[]
 }
 
 const takeCrl = (der: Uint8Array, trust: OutsideTrust, { crls }: Gathered): void => {
@@ -103,7 +105,8 @@ const take = (file: string, trust: OutsideTrust, gathered: Gathered): boolean =>
     const json = readFileSync(`${file}.json`, 'utf8')
     const { caId, logKeySpki } = trust
     const any = { caId, logKeySpki, notOlderThan: null, now: null }
-    gathered.heads.push(verifyStateHead(readFileSync(file, 'utf8'), json, any))
+    const head = verifyStateHead(readFileSync(file, 'utf8'), json, any)
+    gathered.heads.push({ head, directory: dirname(file) })
     return true
   }
   if (!/(^|\/)checkpoints?[^/]*$/.test(file)) return false
@@ -141,12 +144,13 @@ export const lookOutside = (paths: readonly string[], trust: OutsideTrust): Seen
     const newest = gathered.crls.get(issuer.id)
     return newest === undefined ? [] : [{ issuer, ...newest }]
   })
-  const newestHead = gathered.heads.toSorted((a, b) => b.at - a.at)[0]
+  const state = gathered.heads.toSorted((a, b) => b.head.at - a.head.at)[0] ?? null
   return {
     revocations: lists.flatMap(({ issuer, der }) => revocationsOf(issuer, der)),
     crlNumbers: lists.map(({ issuer: { id, name }, number }) => ({ issuerId: id, name, number })),
     auditSize: gathered.checkpoints.length === 0 ? null : Math.max(...gathered.checkpoints.map(({ size }) => size)),
-    feed: newestHead === undefined ? null : { epoch: newestHead.epoch, n: newestHead.n },
+    feed: state === null ? null : { epoch: state.head.epoch, n: state.head.n },
+    state,
     used,
     ignored,
   }

@@ -5,6 +5,7 @@ import type { SubjectKind } from '../store/records.ts'
 import type { Recovered, RecoveryPort } from '../store/recovery-port.ts'
 import { encodeRestored } from './maintenance.ts'
 import type { Seen } from './outside.ts'
+import { suspendedIn } from './suspended.ts'
 
 export interface LedgerRecovery {
   /** Where the ledger ends. */
@@ -18,9 +19,11 @@ export interface LedgerRecovery {
   readonly who: Omit<LeafContext, 'at'>
 }
 
+/** @throws StoreError; what reading the published state throws: what cannot be read is to be taken away by whoever knows that it is lost */
 export const recoverLedger = (port: RecoveryPort, { ends, seen, now, who }: LedgerRecovery): Promise<Recovered> => {
   const context: LeafContext = { at: now, ...who }
   const feedN = seen.feed !== null && seen.feed.epoch === ends.feed.epoch ? seen.feed.n : null
+  const suspended = seen.state === null ? [] : suspendedIn(seen.state.head, seen.state.directory)
   return port.recover({
     at: now,
     maintenance: recovered =>
@@ -34,6 +37,7 @@ export const recoverLedger = (port: RecoveryPort, { ends, seen, now, who }: Ledg
         endedAt: null,
       }),
     seen: seen.revocations,
+    suspended,
     crlNumbers: seen.crlNumbers,
     lockLeaf: ({ id, kind, name }) =>
       instanceLocked(context, { kind: kind as SubjectKind, name }, { instance: id, reason: 'restored' }),

@@ -196,6 +196,7 @@ interface RestoreRow {
   readonly caId: string
   readonly backupAt: string
   readonly revoked: number | null
+  readonly held: readonly string[]
   readonly unknown: number | null
   readonly locked: readonly string[]
   readonly tokensRevoked: number | null
@@ -210,6 +211,7 @@ const restoreView: View<RestoreRow> = {
     'caId',
     'backupAt',
     'revoked',
+    'held',
     'unknown',
     'locked',
     'tokensRevoked',
@@ -225,6 +227,7 @@ const restoreRow = ({ manifest, seen, recovered, movedAside, configuration }: Re
   caId: manifest.caId,
   backupAt: manifest.createdAt,
   revoked: recovered?.revoked ?? null,
+  held: recovered?.held ?? [],
   unknown: recovered?.unknown ?? null,
   locked: recovered?.locked ?? [],
   tokensRevoked: recovered?.tokens ?? null,
@@ -280,6 +283,7 @@ const maintenanceView: View<MaintenanceAnswer> = {
     'feedEntriesLost',
     'auditLeavesLost',
     'revoked',
+    'held',
     'unknown',
     'locked',
     'tokensRevoked',

@@ -321,6 +321,8 @@ export interface MaintenanceAnswer {
   readonly auditLeavesLost: number | null
   /** Revocations that were taken over from lists published since. */
   readonly revoked: number
+  /** Registrations that were held or retired since: `kind:name`. */
+  readonly held: readonly string[]
   readonly unknown: number
   readonly locked: readonly string[]
   readonly tokensRevoked: number

@@ -1,5 +1,5 @@
 // What a ledger that comes from a backup is told: what happened after it, as far as something outside still shows it.
-import type { LeafDraft } from './records.ts'
+import type { LeafDraft, SubjectKind } from './records.ts'
 
 /** An entry of a CRL that was published after the backup was made. */
 export interface SeenRevocation {
@@ -15,7 +15,9 @@ export interface SeenRevocation {
 export interface Recovered {
   /** Certificates of the ledger that are revoked now and were not. */
   readonly revoked: number
-  /** Instances that are locked now: one of their certificates was held. */
+  /** Registrations that are held now: they were held or retired. `kind:name`. */
+  readonly held: readonly string[]
+  /** Instances that are locked now: one of their certificates was held, or revoked for more than being replaced. */
   readonly locked: readonly string[]
   /** Serials that the ledger does not know: issued after the backup, and revoked. */
   readonly unknown: number
@@ -28,6 +30,8 @@ export interface RecoveryCommand {
   /** What `maintenance` of the meta port says from now on. */
   readonly maintenance: (recovered: Recovered) => string
   readonly seen: readonly SeenRevocation[]
+  /** Held or retired when the state was published last. */
+  readonly suspended: readonly { readonly kind: SubjectKind; readonly name: string }[]
   /** The highest number of each issuer's CRL that anybody saw. */
   readonly crlNumbers: readonly { readonly issuerId: number; readonly number: bigint }[]
   /** Of the lock of an instance. */

@@ -176,6 +176,7 @@ const maintenance = (state: 'waiting' | 'ended'): answers.MaintenanceAnswer => (
   feedEntriesLost: 3,
   auditLeavesLost: null,
   revoked: 2,
+  held: [],
   unknown: 1,
   locked: [],
   tokensRevoked: 4,

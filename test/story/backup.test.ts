@@ -16,6 +16,7 @@ interface Restored {
   readonly unknown: number
   readonly tokensRevoked: number
   readonly locked: readonly string[]
+  readonly held: readonly string[]
   readonly movedAside: readonly string[]
   readonly ignored: readonly string[]
 }
@@ -96,19 +97,27 @@ describe('a backup', () => {
   }, async () => {
     const before = await ca.enrolled('before')
     const pending = await ca.agentToken('pending')
+    await ca.agentcaJson('agent', 'create', 'idle', '--owner', 'finance')
     await ca.agentcaJson('backup', 'create', 'second.age', '--recipient', recipient)
     const after = await ca.enrolled('after')
     for (const name of ['before', 'after'])
       await ca.agentcaJson('revoke', '--agent', name, '--reason', 'keyCompromise', '--yes', '--confirm', '1')
+    // Without a certificate it is on no list.
+    await ca.agentcaJson('agent', 'retire', 'idle', '--yes')
     const serials = [before, after].map(serialOf)
     await until('both are on the list', () => serials.every(serial => listed().includes(serial)))
+    await until('the state is published', async () => {
+      const { feed } = await ca.agentcaJson<{ feed: { n: number } }>('status')
+      return (JSON.parse(readFileSync(join(ca.home, 'status/state/head.json'), 'utf8')) as { n: number }).n === feed.n
+    })
     const { crlNumber } = publishedCrl()
     await ca.stop()
 
     const dry = await ca.agentcaJson<Restored>('backup', 'restore', 'second.age', ...keyed, '--replace', '--dry-run')
     expect(dry).toMatchObject({ revoked: null, movedAside: [] })
     const restored = await ca.agentcaJson<Restored>('backup', 'restore', 'second.age', ...keyed, '--replace')
-    expect(restored).toMatchObject({ revoked: 1, unknown: 1, locked: [], ignored: [] })
+    expect(restored).toMatchObject({ revoked: 1, unknown: 1, held: ['agent:idle'], ignored: [] })
+    expect(restored.locked).toHaveLength(1)
     expect(restored.tokensRevoked).toBeGreaterThanOrEqual(1)
     for (const path of restored.movedAside) expect(existsSync(path)).toBe(true)
 
@@ -120,7 +129,7 @@ describe('a backup', () => {
 
     const waiting = await ca.agentca('backup', 'reconcile', '-o', 'json')
     expect([waiting.code, waiting.err]).toEqual([7, expect.stringMatching(/are not in the ledger.*--accept/s)])
-    expect(JSON.parse(waiting.out) as Maintenance).toMatchObject({ state: 'waiting', feedEntriesLost: 3 })
+    expect(JSON.parse(waiting.out) as Maintenance).toMatchObject({ state: 'waiting', feedEntriesLost: 5 })
     expect((await ca.agentca('doctor')).out).toMatch(/maintenance .*restored from a backup/)
     const fresh = await ca.agentToken('fresh')
     const enrolling = (token: string, directory: string): readonly string[] => [

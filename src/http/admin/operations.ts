@@ -40,11 +40,12 @@ const maintenanceAnswer = (restored: Restored | null): MaintenanceAnswer => {
       feedEntriesLost: null,
       auditLeavesLost: null,
       revoked: 0,
+      held: [],
       unknown: 0,
       locked: [],
       tokensRevoked: 0,
     }
-  const { backupAt, restoredAt, endedAt, seen, feed, auditSize, revoked, unknown, locked, tokens } = restored
+  const { backupAt, restoredAt, endedAt, seen, feed, auditSize, revoked, held, unknown, locked, tokens } = restored
   return {
     state: endedAt === null ? 'waiting' : 'ended',
     backupAt: time(backupAt),
@@ -53,6 +54,7 @@ const maintenanceAnswer = (restored: Restored | null): MaintenanceAnswer => {
     feedEntriesLost: lost(seen.feedN, feed.n),
     auditLeavesLost: lost(seen.auditSize, auditSize),
     revoked,
+    held,
     unknown,
     locked,
     tokensRevoked: tokens,

@@ -1,9 +1,11 @@
 // The recovery port: a ledger that comes from a backup takes over what was seen outside since.
+import type { SubjectKind } from '../records.ts'
 import type { Recovered, RecoveryPort, SeenRevocation } from '../recovery-port.ts'
 import * as cascade from './cascade.ts'
 import * as codes from './codes.ts'
 import { lockInstance } from './lock.ts'
 import type { Parts } from './parts.ts'
+import { applyChange } from './registrations.ts'
 import * as rows from './rows.ts'
 
 /** Whoever is revoked already stays so; an expired one needs no entry. */
@@ -42,12 +44,19 @@ export const createRecovery = (parts: Parts): RecoveryPort => {
     return true
   }
 
+  const hold = ({ kind, name }: { readonly kind: SubjectKind; readonly name: string }, at: number): boolean => {
+    const before = rows.registrationByName(db, kind, name)
+    if (before === null || before.state !== 'active') return false
+    applyChange(parts, before, { set: {}, state: 'held', at })
+    return true
+  }
+
   const instanceOf = (rowOf: number) =>
     db.get<{ id: string; state: number; kind: number; name: string }>(
       `SELECT i.id, i.state, r.kind, r.name FROM certificate c JOIN instance i ON i.seq = c.instance
-       JOIN registration r ON r.id = i.registration_id WHERE c.row = ? AND c.state = ${codes.ISSUED}`,
+       JOIN registration r ON r.id = i.registration_id WHERE c.row = ?`,
       rowOf,
-    )
+    )!
 
   /** Of one use each: whether they were used since is not known. */
   const revokeSecrets = (at: number): number => {
@@ -64,6 +73,7 @@ export const createRecovery = (parts: Parts): RecoveryPort => {
     recover: command =>
       commit.write(() => {
         const { at } = command
+        const held = command.suspended.filter(each => hold(each, at)).map(({ kind, name }) => `${kind}:${name}`)
         const locked: string[] = []
         let revoked = 0
         let unknown = 0
@@ -71,22 +81,28 @@ export const createRecovery = (parts: Parts): RecoveryPort => {
           const row = rows.certificateBySerial(db, seen.serial)
           if (row === undefined) {
             if (listUnknown(seen)) unknown++
-          } else if (seen.reason !== 'certificateHold') {
-            if (revoke(row.row, seen, at)) revoked++
-          } else {
-            const held = instanceOf(row.row)
-            if (held === undefined || codes.instanceStates.name(held.state) !== 'active') continue
-            const { id, name } = held
-            const leaf = command.lockLeaf({ id, kind: codes.subjectKinds.name(held.kind), name })
-            lockInstance(parts, { instanceId: id, reason: 'restored', leaf }, at)
-            locked.push(id)
+            continue
           }
+          if (seen.reason === 'certificateHold') {
+            // With its agent, or before the backup: it is held as it was.
+            if (row.state !== codes.ISSUED) continue
+          } else {
+            if (!revoke(row.row, seen, at)) continue
+            revoked++
+            // What was replaced says nothing of its instance; whatever else does.
+            if (seen.reason === 'superseded') continue
+          }
+          const { id, state, kind, name } = instanceOf(row.row)
+          if (codes.instanceStates.name(state) !== 'active') continue
+          const leaf = command.lockLeaf({ id, kind: codes.subjectKinds.name(kind), name })
+          lockInstance(parts, { instanceId: id, reason: 'restored', leaf }, at)
+          locked.push(id)
         }
         for (const { issuerId, number } of command.crlNumbers)
           db.run('UPDATE issuer SET last_crl_number = max(last_crl_number, ?) WHERE id = ?', number, issuerId)
         const tokens = revokeSecrets(at)
         db.run(`UPDATE counter SET value = lower(hex(randomblob(8))) WHERE name = 'feed_epoch'`)
-        const recovered: Recovered = { revoked, locked, unknown, tokens }
+        const recovered: Recovered = { revoked, held, locked, unknown, tokens }
         db.run(
           `INSERT INTO meta(key, value) VALUES ('maintenance', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
           command.maintenance(recovered),
