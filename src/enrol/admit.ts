@@ -111,6 +111,17 @@ const registrationOf = async (
   return refuse(deps, missing, told, { rule: matched.rule, [matched.kind]: matched.name })
 }
 
+/** Known evidence stays what it was admitted for, and only while the rules of now say the same: a change of rules moves and keeps nobody. */
+const stillOf = async (
+  deps: AdmissionDeps,
+  known: JoinToken,
+  told: Told,
+  { registration, matched: { rule, kind, name } }: { readonly registration: Registration; readonly matched: Matched },
+): Promise<JoinToken> => {
+  if (known.registrationId === registration.id) return known
+  return refuse(deps, notMatched(), told, { token: known.id, rule, [kind]: name, missed: 'admitted for another before' })
+}
+
 /** The key that the evidence names is this request's, or nothing is admitted. @returns its hash, where one is named */
 const boundKeyOf = async (deps: AdmissionDeps, told: Told, csr: Uint8Array): Promise<string | null> => {
   const { keyThumbprint: wanted } = told.attested
@@ -150,11 +161,10 @@ const admitBy = async (
   const now = deps.clock.now()
   const attested = await attestor.attest(evidence, { csr, now })
   const tokenHash = evidenceHash(evidence, attested)
-  const known = deps.tokens.byHash(tokenHash)
-  // Under the rules of then: the same evidence does not become somebody else's by a change of rules.
-  if (known !== null) return known
   const told = { attestor, attested, context }
   const { registration, matched } = await registrationOf(deps, told)
+  const known = deps.tokens.byHash(tokenHash)
+  if (known !== null) return stillOf(deps, known, told, { registration, matched })
   const boundKeyHash = await boundKeyOf(deps, told, csr)
   const { kind, name } = registration
   const { type } = attestor

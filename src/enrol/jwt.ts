@@ -65,14 +65,16 @@ export const createJwtAttestor = (settings: JwtAttestorSettings, { clock, log }:
       checkAlgorithm(token, rules)
       const claims = await checkToken(token, await provider.for(token), rules, now)
       const { sub, jti, exp } = claims
+      const subject = typeof sub === 'string' ? sub : ''
       return {
         issuer,
-        subject: typeof sub === 'string' ? sub : '',
+        subject,
         claims,
-        // RFC 7519 §4.1.7. The signature is left out: one signature has more than one spelling.
+        // RFC 7519 §4.1.7, of each subject its own: not every provider keeps one count for all of them, and nobody uses up another's token.
+        // The signature is left out: one signature has more than one spelling.
         oneUse:
           typeof jti === 'string' && jti !== ''
-            ? JSON.stringify(['jti', issuer, jti])
+            ? JSON.stringify(['jti', issuer, subject, jti])
             : JSON.stringify(['sha256', issuer, hash('sha256', signedPartOf(token.jwt))]),
         // As long as it would be taken, or nobody could use what the provider's clock made.
         expiresAt: (exp + rules.clockSkewSeconds) * 1000,

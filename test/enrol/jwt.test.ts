@@ -96,6 +96,28 @@ describe('a token of a configured provider', () => {
     expect((await world.enrol(evidence)).body.code).toBe('token_reuse')
   })
 
+  it('is one of its subject: the same jti of another subject is another token, and nobody gets what it led to', async () => {
+    world.add('github', yaml(provider, '', '[{agent: ci-acme, require: {sub: a}}, {agent: other, require: {sub: b}}]'))
+    const [a, b] = [await jwt({ claims: { sub: 'a', jti: '1' } }), await jwt({ claims: { sub: 'b', jti: '1' } })]
+    expect((await world.enrol(a)).body.agent).toBe('ci-acme')
+    expect(await world.enrol(b)).toMatchObject({ status: 201, body: { agent: 'other' } })
+  })
+
+  it.each([
+    ['no rule takes any more', '[{agent: "ci-{owner}", require: {branch: release}}]', 'branch: another value'],
+    ['stands for another agent now', '[{agent: other, require: {branch: main}}]', 'admitted for another before'],
+  ])('that was admitted, and that %s, is refused', async (_what, rules, missed) => {
+    world.add('github', yaml(provider))
+    const [evidence, key] = [await jwt(), await createKey()]
+    const context = { requestId: 'r', who: 'anonymous', source: '127.0.0.1' }
+    await world.admission.admit(evidence as never, { csr: key.csr, context })
+    world.removeAll()
+    world.add('github', yaml(provider, '', rules))
+    const { status, body } = await world.enrol(evidence, key)
+    expect([status, body.code]).toEqual([403, 'evidence_not_matched'])
+    expect(world.leaves('evidence_refused')[0].missed).toContain(missed)
+  })
+
   it('of two at once with different keys enrols one', async () => {
     world.add('github', yaml(provider))
     const evidence = await jwt()
