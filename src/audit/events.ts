@@ -16,10 +16,7 @@ type Reasoned = { readonly why?: string | undefined }
 const subjectOf = (subject: Subject): string => `${subject.kind}:${subject.name}`
 
 /** An instance is looked for by itself as well as by whose it is. */
-const instanceOf = (subject: Subject, instance: string): readonly string[] => [
-  subjectOf(subject),
-  `instance:${instance}`,
-]
+const instanceOf = (subject: Subject, instance: string): string[] => [subjectOf(subject), `instance:${instance}`]
 
 /** What a selector names, where the log knows such subjects. */
 const selected = (by: string, value: string): readonly string[] =>
@@ -31,6 +28,7 @@ const radiusFacts = (radius: BlastRadius): { readonly [key: string]: LeafValue }
   instances: radius.instances,
   intents: radius.intents,
   tokens: radius.tokens,
+  ...(radius.bindings === undefined ? {} : { bindings: radius.bindings.slice(0, 20) }),
   registrations: radius.registrations.slice(0, 20).map(subjectOf),
 })
 

@@ -205,7 +205,10 @@ export interface BlastRadius {
   readonly instances: number
   readonly certificates: number
   readonly intents: number
+  /** Join tokens, and external account bindings that nobody has used. */
   readonly tokens: number
+  /** The kids of those bindings, newest first; absent without any. */
+  readonly bindings?: readonly string[]
   /** The first 1,000 serials, newest first. */
   readonly serials: readonly string[]
   /** Subscriptions and policies of the registrations, once they exist. */

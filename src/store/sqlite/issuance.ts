@@ -248,7 +248,7 @@ const releaseIntent = `UPDATE certificate SET state = ${codes.ISSUED}, signature
   WHERE row = +? AND serial = +? AND state = ${codes.INTENT} AND epoch = +?
     AND EXISTS (SELECT 1 FROM registration r WHERE r.id = certificate.registration_id AND r.state = 0
       AND r.version = certificate.registration_version)
-    AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0)`
+    AND EXISTS (SELECT 1 FROM instance i WHERE i.seq = certificate.instance AND i.state = 0 AND i.closed_at IS NULL)`
 
 const recordOne = (parts: Parts, command: IssuedCommand): 'issued' | 'refused' => {
   const { db, journal } = parts

@@ -106,11 +106,13 @@ const radiusOf = ({ db }: Parts, target: Target, now: number): BlastRadius => {
   cascade.collect(db, target.certificates, everyLive, now)
   if (target.instances !== null) cascade.addHits(db, target.instances, everyLive, now)
   const radius = cascade.hitRadius(db)
+  const bindings = target.bindings === null ? [] : unusedBindings(db, target.bindings)
   return {
     ...radius,
     registrations: target.registrations ?? radius.registrations,
     instances: target.instances === null ? 0 : countInstances(db, target),
-    tokens: target.tokens === null ? 0 : countTokens(db, target.tokens),
+    tokens: (target.tokens === null ? 0 : countTokens(db, target.tokens)) + bindings.length,
+    ...(bindings.length === 0 ? {} : { bindings }),
   }
 }
 
@@ -122,6 +124,13 @@ const countInstances = (db: Parts['db'], target: Target): number =>
 
 const countTokens = (db: Parts['db'], tokens: NonNullable<Target['tokens']>): number =>
   db.get<{ n: number }>(`SELECT count(*) AS n FROM token WHERE state = 0 AND ${tokens.where}`, ...tokens.values)!.n
+
+const unused = 'state = 0 AND account IS NULL'
+
+const unusedBindings = (db: Parts['db'], where: string): readonly string[] =>
+  db
+    .all<{ kid: string }>(`SELECT kid FROM acme_binding WHERE ${unused} AND ${where} ORDER BY seq DESC`)
+    .map(row => row.kid)
 
 const instanceIds = ({ db }: Parts, target: Target, _at: number): readonly string[] =>
   db
@@ -144,6 +153,8 @@ const endCovered = ({ db }: Parts, target: Target, at: number): void => {
       at,
       ...target.tokens.values,
     )
+  if (target.bindings !== null)
+    db.run(`UPDATE acme_binding SET state = 1, revoked_at = ? WHERE ${unused} AND ${target.bindings}`, at)
 }
 
 const refuseKey = ({ db }: Parts, keyHash: string, reason: string, at: number): void => {

@@ -1,4 +1,4 @@
-// What a revocation selector stands for: conditions over certificates, instances and tokens.
+// What a revocation selector stands for: conditions over certificates, instances, tokens and external account bindings.
 import { StoreError } from '../errors.ts'
 import type { RevocationSelector } from '../ports.ts'
 import type { SubjectKind } from '../records.ts'
@@ -12,6 +12,8 @@ export interface Target {
   /** The lineages that end, with everything live in them; null: none (one serial). */
   readonly instances: (Selection & { readonly instance: string; readonly instanceValues: readonly SqlValue[] }) | null
   readonly tokens: { readonly where: string; readonly values: readonly SqlValue[] } | null
+  /** External account bindings that no account was made with: evidence like a join token. A condition without values. */
+  readonly bindings: string | null
   /** Named even when nothing of them is live. */
   readonly registrations: readonly { readonly kind: SubjectKind; readonly name: string }[] | null
 }
@@ -35,12 +37,13 @@ export const resolveSelector = (db: Connection, selector: RevocationSelector, no
   switch (selector.by) {
     case 'serial': {
       const row = rows.certificateBySerial(db, value) ?? missing()
-      return { certificates: ofRow(row.row), instances: null, tokens: null, registrations: null }
+      return { certificates: ofRow(row.row), instances: null, tokens: null, bindings: null, registrations: null }
     }
     case 'instance': {
       const row = rows.instanceRow(db, value) ?? missing()
       const { id, seq } = row
-      return { certificates: ofInstance(seq), instances: lineages('i.id = ?', id), tokens: null, registrations: null }
+      const instances = lineages('i.id = ?', id)
+      return { certificates: ofInstance(seq), instances, tokens: null, bindings: null, registrations: null }
     }
     case 'agent':
     case 'service':
@@ -78,6 +81,7 @@ const ofRegistrations = (
     certificates: none,
     instances: lineages(`i.registration_id IN (${ids})`),
     tokens: { where: `registration_id IN (${ids})`, values: [] },
+    bindings: `registration_id IN (${ids})`,
     registrations: owned.map(({ kind, name }) => ({ kind, name })),
   }
 }
@@ -89,17 +93,22 @@ const ofToken = (token: number): Target => ({
     token,
   ),
   tokens: { where: 'seq = ?', values: [token] },
+  bindings: null,
   registrations: null,
 })
 
+/** Whoever has a certificate of this key, and the ACME account that has or had it. */
 const ofKey = (keyHash: Uint8Array): Target => ({
   certificates: none,
   instances: lineages(
-    'i.seq IN (SELECT instance FROM certificate WHERE substr(key_hash, 1, 8) = ? AND key_hash = ?)',
+    `i.seq IN (SELECT instance FROM certificate WHERE substr(key_hash, 1, 8) = ? AND key_hash = ?
+       UNION ALL SELECT account FROM acme_key WHERE key_hash = ?)`,
     keyHash.slice(0, 8),
+    keyHash,
     keyHash,
   ),
   tokens: { where: 'bound_key_hash = ?', values: [keyHash] },
+  bindings: null,
   registrations: null,
 })
 
@@ -107,5 +116,6 @@ const ofIssuer = (issuer: number, now: number): Target => ({
   certificates: none,
   instances: lineages('i.seq IN (SELECT instance FROM certificate WHERE issuer_id = ? AND not_after > ?)', issuer, now),
   tokens: null,
+  bindings: null,
   registrations: null,
 })

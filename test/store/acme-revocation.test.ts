@@ -1,0 +1,87 @@
+// Contract of revocation where ACME is concerned: bindings that nobody has used end with their registration, an account with its key, and a
+// closed account gets nothing released.
+import { expect, test } from 'vitest'
+import type { AcmeAccount } from '../../src/store/acme-port.ts'
+import type { RevocationSelector } from '../../src/store/ports.ts'
+import * as w from './make-ledger.ts'
+
+const addBinding = (world: w.World, kid: string) =>
+  world.ledger.acme.bindings.create(
+    {
+      kid,
+      registrationId: world.agent.id,
+      sealedKey: new Uint8Array([1]),
+      names: [],
+      expiresAt: w.now + w.hour,
+      createdAt: w.now,
+      createdBy: 'operator:alice',
+    },
+    w.leaf('acme_binding_created'),
+  )
+
+const addAccount = async (world: w.World, id: string, kid: string): Promise<Omit<AcmeAccount, 'deactivatedAt'>> => {
+  const account = {
+    id,
+    registrationId: world.agent.id,
+    kid,
+    thumbprint: `thumbprint of ${id}`,
+    jwk: '{}',
+    contacts: [],
+    names: [],
+    createdAt: w.now,
+  }
+  const leaf = w.leaf('acme_account_created')
+  await world.ledger.acme.accounts.create({
+    account,
+    keyHash: w.hashOf(`key of ${id}`),
+    decide: () => ({ act: 'create', leaf }),
+  })
+  return account
+}
+
+const revoke = (world: w.World, selector: RevocationSelector, reason = 'keyCompromise') =>
+  world.ledger.revocations.revoke({ selector, reason, at: w.now + 30, expected: null, leaf: () => w.leaf('revoked') })
+
+test.each<RevocationSelector>([
+  { by: 'agent', value: 'crawler' },
+  { by: 'owner', value: 'alice' },
+])('by $by: bindings that no account was made with are revoked, and counted with the tokens', async selector => {
+  const world = await w.makeWorld()
+  const { bindings } = world.ledger.acme
+  const others = { ...world, agent: await w.addAgent(world.ledger, 'other', 'bob') }
+  await addBinding(others, 'of-another')
+  for (const kid of ['used', 'unused-1', 'unused-2']) await addBinding(world, kid)
+  await w.addToken(world, 't1')
+  await addAccount(world, 'a1', 'used')
+  const planned = world.ledger.revocations.blastRadius(selector, w.now)
+  const { radius } = await revoke(world, selector)
+  expect(radius).toEqual(planned)
+  expect(radius).toMatchObject({ tokens: 3, bindings: ['unused-2', 'unused-1'], instances: 1 })
+  const states = ['used', 'unused-1', 'unused-2', 'of-another'].map(kid => bindings.get(kid)?.state)
+  expect(states).toEqual(['active', 'revoked', 'revoked', 'active'])
+  expect((await revoke(world, selector)).radius).toMatchObject({ tokens: 0, instances: 0 })
+})
+
+test('by the key of an account: its instance ends with what is live in it', async () => {
+  const world = await w.makeWorld()
+  for (const id of ['a1', 'a2']) {
+    await addBinding(world, `kid-${id}`)
+    await addAccount(world, id, `kid-${id}`)
+  }
+  const live = await w.issue(world, { instanceId: 'a1', newInstance: false })
+  const { radius } = await revoke(world, { by: 'key', value: w.hashOf('key of a1') })
+  expect(radius).toMatchObject({ instances: 1, certificates: 1, serials: [live.serial] })
+  expect(['a1', 'a2'].map(id => w.instanceOf(world, id).state)).toEqual(['revoked', 'active'])
+  expect(w.stateOf(world, live.serial)).toBe('revoked')
+})
+
+test('a certificate that was being signed when its account was closed is not released', async () => {
+  const world = await w.makeWorld()
+  await addBinding(world, 'kid')
+  await addAccount(world, 'a1', 'kid')
+  const intent = w.intentOf(world, { instanceId: 'a1', newInstance: false })
+  await w.recordIntent(world, intent)
+  await world.ledger.acme.accounts.change('a1', { deactivatedAt: w.now + 5 }, w.now + 5, w.leaf('acme_account_changed'))
+  expect(await w.recordIssued(world, intent)).toBe('refused')
+  expect(w.stateOf(world, intent.serial)).toBe('revoked')
+})
