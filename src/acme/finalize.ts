@@ -10,7 +10,7 @@ import { oidOf } from '../pki/oid.ts'
 import type { AcmeIdentifier, AcmeOrder } from '../store/acme-port.ts'
 import type { AcmeDeps } from './deps.ts'
 import { AcmeError } from './errors.ts'
-import { textOf } from './identifiers.ts'
+import { grantedNames, grantedUnbound, textOf } from './identifiers.ts'
 import { failOrder, type OrderStatus, orderStatus } from './order.ts'
 import { readPayload, requiredBytes } from './payload.ts'
 import { acmeErrorOf, problemOf } from './refusals.ts'
@@ -68,6 +68,27 @@ const checkNames = (csr: CertificationRequest, ordered: readonly AcmeIdentifier[
 }
 
 const hostsOf = (order: AcmeOrder): readonly string[] => order.authorizations.map(({ identifier }) => identifier.value)
+
+interface Grants {
+  /** Valid from the beginning, and granted no more. */
+  readonly lost: readonly AcmeIdentifier[]
+  /** By the registration's list alone, which the decision looks at once more. */
+  readonly listed: readonly string[]
+}
+
+/** Of the authorizations that nobody proved, as the registration is now. */
+const grantsOf = (deps: AcmeDeps, { account, registration }: AccountRequest, order: AcmeOrder): Grants => {
+  const identifiers = order.authorizations.map(({ identifier }) => identifier)
+  const unproved = order.authorizations.filter(({ challenges }) => challenges.length === 0)
+  const grantedBy = (of: typeof registration): ReadonlySet<string> =>
+    account.kid === null ? grantedUnbound(of, identifiers) : grantedNames(of, account.names, deps.trustDomain)
+  const granted = grantedBy(registration)
+  const unlisted = grantedBy({ ...registration, dnsNames: [] })
+  return {
+    lost: unproved.map(({ identifier }) => identifier).filter(each => !granted.has(textOf(each))),
+    listed: unproved.flatMap(({ identifier }) => (unlisted.has(textOf(identifier)) ? [] : [identifier.value])),
+  }
+}
 
 const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
 
@@ -148,6 +169,17 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
 
   const again = (order: AcmeOrder): AcmeOrder => orders.get(order.id) ?? order
 
+  /** What was right when it was ordered, up to a day ago, and is not any more. */
+  const refusedNow = (request: AccountRequest, order: AcmeOrder): AcmeError | null => {
+    const { lost } = grantsOf(deps, request, order)
+    if (lost.length === 0) return null
+    const detail = 'this name is granted no more'
+    return new AcmeError('rejectedIdentifier', `${detail}: ${lost.map(textOf).join(', ')}`.slice(0, 1000), {
+      subproblems: lost.map(identifier => ({ type: 'rejectedIdentifier', detail, identifier })),
+      hint: 'order again, without it',
+    })
+  }
+
   const requestOf = (request: AccountRequest, order: AcmeOrder): IssuanceRequest => {
     const { account, registration, call } = request
     const der = requiredBytes(readPayload(request.payload), 'csr')
@@ -163,7 +195,13 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
       evidence: { kind: 'account', accountId: account.id, orderId: order.id },
       csr: der,
       context: { ...call.context(), who },
-      terms: { profile: order.profile, hosts: hostsOf(order), notBefore: order.notBefore, notAfter: order.notAfter },
+      terms: {
+        profile: order.profile,
+        hosts: hostsOf(order),
+        listed: grantsOf(deps, request, order).listed,
+        notBefore: order.notBefore,
+        notAfter: order.notAfter,
+      },
     }
   }
 
@@ -175,6 +213,11 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
       throw new AcmeError('orderNotReady', `the order is ${status}`, {
         hint: status === 'pending' ? 'fulfil a challenge of each authorization first' : 'order again',
       })
+    const refusal = refusedNow(request, order)
+    if (refusal !== null) {
+      await recordFailure(request, order, refusal)
+      throw refusal
+    }
     const work = start(order, requestOf(request, order))
     if (await endsWithin(deps.settings.finalizeWaitMs, work)) {
       await work

@@ -77,6 +77,19 @@ const hostNamesOf = (registration: Registration, hosts: readonly string[] = regi
   return { dnsNames: [...dnsNames], ipAddresses: [...ipAddresses.values()] }
 }
 
+/** @throws CaError `name_not_granted` naming what the registration listed when it was ordered, and lists no more */
+const checkListed = (registration: Registration, listed: readonly string[] = []): void => {
+  if (listed.length === 0) return
+  const form = ({ dnsNames, ipAddresses }: HostNames) => [...dnsNames, ...ipAddresses.map(ipAddressText)]
+  const present = new Set(form(hostNamesOf(registration)))
+  const outside = form(hostNamesOf(registration, listed)).filter(name => !present.has(name))
+  if (outside.length === 0) return
+  throw new CaError('name_not_granted', `${nameOf(registration)} has lost names of the order: ${outside.join(', ')}`, {
+    hint: 'order again, without them',
+    facts: { outside },
+  })
+}
+
 /** One text for one name: DNS names without regard to case (RFC 4343), addresses in their one form. */
 const textOf = (name: GeneralName): string => {
   switch (name.kind) {
@@ -212,6 +225,7 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
       const issuer = deps.activeIssuer()
       checkKey(csr, profile)
       const spiffeId = spiffeIdOf(deps.trustDomain, registration, instanceId)
+      checkListed(registration, terms?.listed)
       const hosts = profile.dnsNames === 'registration' ? hostNamesOf(registration, terms?.hosts) : noHostNames
       checkRequestedNames(csr, spiffeId, hosts)
       const validity = validityOf(profile, issuer.certificate, { registration, now, terms })

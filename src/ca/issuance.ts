@@ -25,6 +25,8 @@ export interface IssuanceTerms {
   readonly profile: string
   /** DNS names and addresses, all that the certificate is to have. */
   readonly hosts: readonly string[]
+  /** Those of them that nothing but the registration's own list grants: they have to be on it still. */
+  readonly listed?: readonly string[] | undefined
   /** Milliseconds since the epoch; null: the profile's. */
   readonly notBefore: number | null
   readonly notAfter: number | null

@@ -81,8 +81,8 @@ beforeEach(async () => {
   const csr = Buffer.from((await createKey([dnsName(name)])).csr).toString('base64url')
   const account = ledger.acme.accounts.get(accountId)
   request = {
-    account,
-    registration: agent,
+    account: { ...account, kid: 'k' },
+    registration: { ...agent, dnsNames: [name] },
     payload: Buffer.from(JSON.stringify({ csr })),
     call: { context: () => ({ requestId: 'r', who: 'w', source: 's' }) },
   } as unknown as AccountRequest
@@ -99,7 +99,7 @@ describe('an order whose certificate takes long', () => {
     expect(asked[0]?.request).toMatchObject({
       operation: 'order',
       evidence: { kind: 'account', accountId, orderId: 'o1' },
-      terms: { profile: 'acme', hosts: [name] },
+      terms: { profile: 'acme', hosts: [name], listed: [name] },
     })
     asked[0]?.end()
   })
@@ -132,6 +132,12 @@ describe('an order whose certificate takes long', () => {
     await until('the second began', () => asked.length === 2)
     expect(asked[1]?.request.evidence).toMatchObject({ orderId: 'o2' })
     asked[1]?.end()
+  })
+
+  it('whose name the registration has lost is not issued for, and is over', async () => {
+    const without = { ...request, registration: { ...request.registration, dnsNames: ['b.example'] } }
+    await expect(finalizer.finalize(without, order)).rejects.toMatchObject({ code: 'rejectedIdentifier' })
+    expect([statusOf('o1'), asked.length]).toEqual(['invalid', 0])
   })
 
   it('is asked for again while the ledger says that another issuance of it is in work', async () => {

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { toHex } from '../../src/base/bytes.ts'
 import type { AgentCaError } from '../../src/base/errors.ts'
 import { type ActiveIssuer, createDrafter } from '../../src/ca/draft.ts'
-import type { LintedDraft } from '../../src/ca/issuance.ts'
+import type { IssuanceTerms, LintedDraft } from '../../src/ca/issuance.ts'
 import { statusUrls } from '../../src/ca/issuers.ts'
 import type { KeyAlgorithm } from '../../src/pki/algorithms.ts'
 import { type Certificate, parseCertificate, parseTbsCertificate } from '../../src/pki/certificate.ts'
@@ -98,10 +98,11 @@ interface Circumstances {
   readonly book?: ProfileBook
   readonly issuer?: Partial<ActiveIssuer>
   readonly at?: number
+  readonly terms?: IssuanceTerms
 }
 
 const draft = async (registration: Registration, circumstances: Circumstances = {}): Promise<LintedDraft> => {
-  const { request = await requestOf(leafKey), book = profiles, issuer = {}, at = now } = circumstances
+  const { request = await requestOf(leafKey), book = profiles, issuer = {}, at = now, terms } = circumstances
   const active: ActiveIssuer = {
     id: 2,
     keyLabel: 'issuing-1',
@@ -121,7 +122,7 @@ const draft = async (registration: Registration, circumstances: Circumstances = 
     serialPrefix: 5,
     randomBytes: () => new Uint8Array(10).fill(9),
   })
-  return drafter.draft({ registration, instanceId: 'i1', csr: request, now: at })
+  return drafter.draft({ registration, instanceId: 'i1', csr: request, now: at, terms })
 }
 
 const refusal = (drafting: Promise<LintedDraft>): Promise<{ readonly code: string; readonly outside?: unknown }> =>
@@ -266,6 +267,18 @@ describe('names come from the registration', () => {
     expect(await refusal(draft(service, { request }))).toEqual({
       code: 'name_not_granted',
       outside: ['dns:a', 'dns:b'],
+    })
+  })
+
+  it('what an order rests on the registration for has to be registered still, in whatever form it is written', async () => {
+    const terms = { profile: 'service', hosts: ['orders.internal'], notBefore: null, notAfter: null }
+    const listed = ['orders.internal', 'ORDERS.example.org', '0:0::1']
+    expect(await refusal(draft(service, { terms: { ...terms, listed } }))).toMatchObject({ code: 'drafted' })
+    expect(
+      await refusal(draft(service, { terms: { ...terms, listed: ['orders.internal', 'lost.internal'] } })),
+    ).toEqual({
+      code: 'name_not_granted',
+      outside: ['lost.internal'],
     })
   })
 

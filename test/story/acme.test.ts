@@ -222,6 +222,19 @@ describe('an order', () => {
     expect(refusal(profile)).toEqual([400, 'invalidProfile'])
   })
 
+  it('for a name that the registration has lost since is invalid, and the next one leaves it out', async () => {
+    const account = await accountFor('service', '--dns kept.internal --dns lost.internal')
+    const names = ['kept.internal', 'lost.internal']
+    const order = must(await acme.newOrder(account, names), 201)
+    await operator.json(`service update ${account.name} --dns kept.internal`)
+    const finalized = await acme.post(order.body.finalize, { csr: derOf(await requestFor(names)) }, account)
+    expect(refusal(finalized)).toEqual([400, 'rejectedIdentifier'])
+    expect(finalized.body.subproblems).toMatchObject([{ identifier: { value: 'lost.internal' } }])
+    const url = order.headers.location as string
+    expect(must(await acme.post(url, undefined, account), 200).body.status).toBe('invalid')
+    await acme.certificate(account, ['kept.internal'])
+  })
+
   it('is one of a bounded number, and the list has them by pages (RFC 8555 §7.1.2.1)', async () => {
     const account = await accountFor()
     const urls: string[] = []
