@@ -11,9 +11,10 @@ import type { Metrics } from '../base/metrics.ts'
 import { CaError } from '../ca/errors.ts'
 import type { RequestContext } from '../ca/issuance.ts'
 import { leafContextOf } from '../ca/leaf-context.ts'
+import type { Maintenance } from '../ca/maintenance.ts'
 import { isOwnService } from '../ca/own-service.ts'
 import { keyThumbprint } from '../jws/verify-token.ts'
-import { parseCertificationRequest } from '../pki/csr.ts'
+import { type CertificationRequest, checkCertificationRequestSignature, parseCertificationRequest } from '../pki/csr.ts'
 import { spkiHashHex } from '../pki/spki.ts'
 import type { AuditPort, RegistrationsPort, TokensPort } from '../store/ports.ts'
 import type { JoinToken, Registration } from '../store/records.ts'
@@ -29,6 +30,7 @@ export interface AdmissionDeps {
   readonly attestors: () => readonly Attestor[]
   readonly registrations: Pick<RegistrationsPort, 'find'>
   readonly tokens: Pick<TokensPort, 'byHash' | 'create'>
+  readonly maintenance: Pick<Maintenance, 'check' | 'restored'>
   readonly audit: Pick<AuditPort, 'append'>
   readonly sampler: Pick<Sampler, 'admit'>
   readonly randomBytes: (length: number) => Uint8Array
@@ -37,7 +39,8 @@ export interface AdmissionDeps {
 export interface Admission {
   /**
    * @returns what the ledger knows the evidence by, whether it was admitted now or before
-   * @throws EnrolError, TokenError, JwsError, VerifyError, PkiError of the request; CaError `registration_not_found`, `key_not_bound`
+   * @throws EnrolError, TokenError, JwsError, VerifyError, PkiError of the request; CaError `registration_not_found`, `key_not_bound`,
+   * `maintenance`
    */
   admit(
     evidence: WorkloadEvidence,
@@ -119,14 +122,31 @@ const stillOf = async (
   { registration, matched: { rule, kind, name } }: { readonly registration: Registration; readonly matched: Matched },
 ): Promise<JoinToken> => {
   if (known.registrationId === registration.id) return known
-  return refuse(deps, notMatched(), told, { token: known.id, rule, [kind]: name, missed: 'admitted for another before' })
+  return refuse(deps, notMatched(), told, {
+    token: known.id,
+    rule,
+    [kind]: name,
+    missed: 'admitted for another before',
+  })
+}
+
+/** What was used after the backup was made is in no row: what can be so old is good for nothing, with what it led to yet to be looked at. */
+export const madeBeforeRestore = (
+  { madeAfter }: Pick<Attested, 'madeAfter'>,
+  { restored }: Pick<Maintenance, 'restored'>,
+): EnrolError | null => {
+  const restoredAt = restored()?.restoredAt
+  if (restoredAt === undefined || madeAfter > restoredAt) return null
+  return new EnrolError('evidence_before_restore', 'the evidence can be older than the restore of this CA', {
+    hint: 'ask for fresh evidence: whether this one was used is not known any more',
+    facts: { restoredAt: Math.floor(restoredAt / 1000) },
+  })
 }
 
 /** The key that the evidence names is this request's, or nothing is admitted. @returns its hash, where one is named */
-const boundKeyOf = async (deps: AdmissionDeps, told: Told, csr: Uint8Array): Promise<string | null> => {
+const boundKeyOf = async (deps: AdmissionDeps, told: Told, { spki }: CertificationRequest): Promise<string | null> => {
   const { keyThumbprint: wanted } = told.attested
   if (wanted === null) return null
-  const { spki } = parseCertificationRequest(csr)
   if ((await keyThumbprint(spki.der)) === wanted) return spkiHashHex(spki.der)
   const refusal = new CaError('key_not_bound', 'the evidence is bound to another key than that of the request', {
     hint: 'ask with the key that the evidence names',
@@ -158,14 +178,20 @@ const admitBy = async (
   evidence: WorkloadEvidence,
   { csr, context }: AdmissionRequest,
 ): Promise<JoinToken> => {
+  // Issuance would refuse it too, with a row and a leaf left behind each time.
+  deps.maintenance.check(context)
   const now = deps.clock.now()
   const attested = await attestor.attest(evidence, { csr, now })
   const tokenHash = evidenceHash(evidence, attested)
   const told = { attestor, attested, context }
+  const stale = madeBeforeRestore(attested, deps.maintenance)
+  if (stale !== null) return refuse(deps, stale, told, {})
   const { registration, matched } = await registrationOf(deps, told)
   const known = deps.tokens.byHash(tokenHash)
   if (known !== null) return stillOf(deps, known, told, { registration, matched })
-  const boundKeyHash = await boundKeyOf(deps, told, csr)
+  const parsed = parseCertificationRequest(csr)
+  const boundKeyHash = await boundKeyOf(deps, told, parsed)
+  checkCertificationRequestSignature(parsed)
   const { kind, name } = registration
   const { type } = attestor
   const [issuer, subject] = [attested.issuer.slice(0, 500), attested.subject.slice(0, 500)]

@@ -27,6 +27,8 @@ export interface Attested {
   readonly oneUse: string
   /** Milliseconds since the epoch: it is remembered for longer, and good for no longer. */
   readonly expiresAt: number
+  /** Milliseconds since the epoch: it was not made before, however far clocks are apart. */
+  readonly madeAfter: number
   /** RFC 7638 thumbprint (base64url) of the only key that it is for; null: it names none. */
   readonly keyThumbprint: string | null
 }

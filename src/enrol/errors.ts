@@ -6,6 +6,8 @@ export type EnrolErrorCode =
   | 'evidence_issuer_unknown'
   /** It is good, and no rule makes an agent of it. */
   | 'evidence_not_matched'
+  /** It can have been used while nobody kept the ledger that is there now. */
+  | 'evidence_before_restore'
   /** Its certificate, or its path to an authority, is not. */
   | 'evidence_certificate_invalid'
   /** Nothing can be said now: the provider's keys, or an authority's revocation list, are not to be had. */

@@ -1,9 +1,10 @@
 // What would come of a token, step by step, without using it: for whoever writes the rules. Says what the refusal of an enrolment keeps to
 // the audit log.
 import { isAgentCaError, messageOf } from '../base/errors.ts'
+import type { Maintenance } from '../ca/maintenance.ts'
 import { readToken } from '../jws/verify-token.ts'
 import type { RegistrationsPort, TokensPort } from '../store/ports.ts'
-import { evidenceHash } from './admit.ts'
+import { evidenceHash, madeBeforeRestore } from './admit.ts'
 import type { Attested, Attestor } from './attestor.ts'
 import { matchRules } from './rules.ts'
 
@@ -25,6 +26,7 @@ export interface ExplainDeps {
   readonly attestors: readonly Attestor[]
   readonly registrations: Pick<RegistrationsPort, 'find'>
   readonly tokens: Pick<TokensPort, 'byHash'>
+  readonly maintenance: Pick<Maintenance, 'restored'>
 }
 
 const nothing: Explanation = {
@@ -41,6 +43,8 @@ const nothing: Explanation = {
 }
 
 const becoming = (deps: ExplainDeps, attestor: Attestor, attested: Attested): Partial<Explanation> => {
+  const stale = madeBeforeRestore(attested, deps.maintenance)
+  if (stale !== null) return { code: stale.code, problem: stale.message }
   const match = matchRules(attestor.rules, attested.claims)
   if (match.matched === null)
     return {

@@ -64,7 +64,7 @@ export const createJwtAttestor = (settings: JwtAttestorSettings, { clock, log }:
       const token = readToken(jwtOf(evidence))
       checkAlgorithm(token, rules)
       const claims = await checkToken(token, await provider.for(token), rules, now)
-      const { sub, jti, exp } = claims
+      const { sub, jti, exp, iat } = claims
       const subject = typeof sub === 'string' ? sub : ''
       return {
         issuer,
@@ -78,6 +78,7 @@ export const createJwtAttestor = (settings: JwtAttestorSettings, { clock, log }:
             : JSON.stringify(['sha256', issuer, hash('sha256', signedPartOf(token.jwt))]),
         // As long as it would be taken, or nobody could use what the provider's clock made.
         expiresAt: (exp + rules.clockSkewSeconds) * 1000,
+        madeAfter: (iat - rules.clockSkewSeconds) * 1000,
         keyThumbprint: boundKeyOf(settings, claims),
       }
     },

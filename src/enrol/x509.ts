@@ -154,12 +154,13 @@ export const createX509Attestor = (settings: X509AttestorSettings, { publicUrl }
     if (evidence.type === 'x509' && 'jws' in evidence) {
       const read = readCertificateProof(evidence.jws)
       const proof = proofBy(read, { der: leaf.spkiDer, hashHex: leaf.spkiHashHex })
-      const { jti } = await checkProof(proof, { audience: publicUrl, csr, now })
-      return { oneUse: JSON.stringify(['jws', leaf.spkiHashHex, jti]), expiresAt: now + 2 * proofWindowMs }
+      const { jti, madeAt } = await checkProof(proof, { audience: publicUrl, csr, now })
+      const oneUse = JSON.stringify(['jws', leaf.spkiHashHex, jti])
+      return { oneUse, expiresAt: now + 2 * proofWindowMs, madeAfter: madeAt - proofWindowMs }
     }
     const { spki } = parseCertificationRequest(csr)
     const keys = [hash('sha256', leaf.der), hash('sha256', spki.der)]
-    return { oneUse: JSON.stringify(['tls', ...keys]), expiresAt: leaf.notAfter }
+    return { oneUse: JSON.stringify(['tls', ...keys]), expiresAt: leaf.notAfter, madeAfter: now }
   }
 
   return {
@@ -175,13 +176,14 @@ export const createX509Attestor = (settings: X509AttestorSettings, { publicUrl }
       const shown = parseChain(chainOf(evidence))
       believe(authorityOf, shown, request.now)
       const { leaf } = shown
-      const { oneUse, expiresAt } = await useOf(evidence, leaf, request)
+      const { oneUse, expiresAt, madeAfter } = await useOf(evidence, leaf, request)
       return {
         issuer: nameToString(leaf.issuer),
         subject: nameToString(leaf.subject) || leaf.serialHex,
         claims: claimsOfCertificate(leaf),
         oneUse,
         expiresAt: Math.min(expiresAt, leaf.notAfter),
+        madeAfter,
         keyThumbprint: null,
       }
     },

@@ -11,6 +11,7 @@ import type { Issuance, IssuanceOperation, IssuedCertificate } from '../ca/issua
 import type { Issuers } from '../ca/issuers.ts'
 import { type Admission, hasEvidenceLeaf } from '../enrol/admit.ts'
 import type { WorkloadEvidence } from '../enrol/attestor.ts'
+import { JwsError } from '../jws/errors.ts'
 import { createReplayMemory } from '../jws/replay-memory.ts'
 import { checkProof, proofWindowMs, readProof } from '../jws/verify-proof.ts'
 import { type EnrolBody, enrolBody, parseWith, type RecoverBody, recoverBody, renewBody } from '../schema/api-bodies.ts'
@@ -183,6 +184,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
   const supported = deps.admission === undefined ? ['token'] : evidenceTypes
   const issue = createIssue(deps)
   // A proof can be used from 60 s before to 60 s after its time.
+  const startedAt = Math.floor(deps.clock.now() / 1000) * 1000
   const proofs = createReplayMemory(() => deps.clock.monotonic(), 2 * proofWindowMs, maxProofs)
 
   /** The newest certificate of a key, if possible one that was released. Proofs of other keys are not worth checking, or remembering. */
@@ -216,7 +218,13 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
     const unchecked = readProof(jws)
     const certificate = certificateOfKey(unchecked.keyHash)
     const expected = { audience: deps.publicUrl + asked.path, csr: asked.csr, now: deps.clock.now() }
-    const { keyHash, jti } = await checkProof(unchecked, expected)
+    const { keyHash, jti, madeAt } = await checkProof(unchecked, expected)
+    // Which proofs were used before is not known; of a recovery it does no harm, see takeProof.
+    if (asked.path === renewPath && madeAt < startedAt)
+      throw new JwsError('jws_not_current', 'the proof was made before this server started', {
+        hint: 'set the clock, and sign a new proof for each request',
+        facts: { now: Math.floor(expected.now / 1000) },
+      })
     const { registrationId } = certificate
     setCall(response, { ...callOf(response), evidence: { who: `key:${keyHash}`, registrationId } })
     takeProof(asked.path, jws, { keyHash, jti })

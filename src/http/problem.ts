@@ -96,6 +96,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   // Evidence that attestors vouch for.
   evidence_issuer_unknown: unauthenticated,
   evidence_not_matched: denied,
+  evidence_before_restore: unauthenticated,
   evidence_certificate_invalid: unauthenticated,
   attestor_unavailable: unavailable,
   jwt_malformed: bytes,

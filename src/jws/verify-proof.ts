@@ -21,6 +21,8 @@ export interface CheckedProof {
   readonly keyHash: string
   /** Unique among the proofs of this key within the window; whoever accepts the proof remembers it. */
   readonly jti: string
+  /** When its maker says it was made, milliseconds since the epoch: within the window. */
+  readonly madeAt: number
 }
 
 const malformed = (message: string, cause?: unknown): JwsError =>
@@ -114,5 +116,5 @@ export const checkProof = async (
     })
   if (csrHash !== toBase64url(createHash('sha256').update(expected.csr).digest()))
     throw new JwsError('jws_signature_invalid', 'the proof was made for another certification request')
-  return { keyHash: proof.keyHash, jti }
+  return { keyHash: proof.keyHash, jti, madeAt: iat * 1000 }
 }

@@ -94,9 +94,13 @@ export interface Attestors {
   current(): readonly Attestor[]
   /** Those that are switched off included. */
   list(): readonly ListedAttestor[]
-  /** Reads the directory again. @returns what puts it in force @throws SchemaError with every fault */
-  prepareReload(): () => void
+  /** Reads the directory again; one of both follows, since those that are opened fetch keys. @throws SchemaError with every fault */
+  prepareReload(): { putInForce(): void; discard(): void }
   close(): void
+}
+
+const closeAll = (attestors: readonly Attestor[]): void => {
+  for (const attestor of attestors) attestor.close()
 }
 
 /** @throws SchemaError with every fault: also of what the files name and must be there */
@@ -110,7 +114,7 @@ const openAll = (settings: readonly AttestorSettings[], directory: string, deps:
       faults.push({ path: `${each.name}${extension}`, problem: messageOf(error) })
     }
   if (faults.length === 0) return opened
-  for (const attestor of opened) attestor.close()
+  closeAll(opened)
   throw new SchemaError(directory, faults)
 }
 
@@ -127,14 +131,15 @@ export const openAttestors = (directory: string | null, deps: AttestorDeps): Att
     list: () => now.settings.map(each => listed(each, now.attestors)),
     prepareReload: () => {
       const next = load()
-      return () => {
-        for (const attestor of now.attestors) attestor.close()
-        now = next
+      return {
+        putInForce: () => {
+          closeAll(now.attestors)
+          now = next
+        },
+        discard: () => closeAll(next.attestors),
       }
     },
-    close: () => {
-      for (const attestor of now.attestors) attestor.close()
-    },
+    close: () => closeAll(now.attestors),
   }
 }
 

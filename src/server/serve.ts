@@ -172,6 +172,7 @@ const composeServer = async (
   const admission = createAdmission({
     ...{ clock, metrics, caId: core.caId, attestors: attestors.current, randomBytes: pooledRandomBytes },
     ...{ registrations: ledger.registrations, tokens: ledger.tokens, audit: ledger.audit, sampler: core.sampler },
+    maintenance: core.maintenance,
   })
   const sealer = createSealer(paths.acmeKey)
   const bindings = createCoreBindings(core, sealer)
@@ -232,7 +233,8 @@ const composeServer = async (
     ...{ ...operations, bindings, monitor, rulesFile, events },
     attestors: {
       list: attestors.list,
-      explain: jwt => explainToken({ ...ledger, attestors: attestors.current() }, jwt, clock.now()),
+      explain: jwt =>
+        explainToken({ ...ledger, maintenance: core.maintenance, attestors: attestors.current() }, jwt, clock.now()),
     },
   })
   const api = opened(
@@ -296,14 +298,20 @@ const composeServer = async (
       events.reopen()
       leaverSecret.reload()
       const putRulesInForce = monitoring.prepareReload()
-      const putAttestorsInForce = attestors.prepareReload()
       const before = core.profiles()
       const after = loadProfiles(options.profilesDirectory)
       checkProfilesInUse(ledger.registrations, { before, after, source: options.profilesDirectory })
-      await ledger.audit.append(profileChanges(before, after, clock.now()))
+      // Last of what can refuse: new attestors fetch keys until they are closed.
+      const nextAttestors = attestors.prepareReload()
+      try {
+        await ledger.audit.append(profileChanges(before, after, clock.now()))
+      } catch (error) {
+        nextAttestors.discard()
+        throw error
+      }
       core.setProfiles(after)
       putRulesInForce()
-      putAttestorsInForce()
+      nextAttestors.putInForce()
       log.info({ profiles: after.list().length }, 'profiles reloaded')
     },
     close,

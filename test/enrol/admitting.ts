@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { silentMetrics } from '../../src/base/metrics.ts'
+import { createMaintenance, encodeRestored } from '../../src/ca/maintenance.ts'
 import { createAdmission } from '../../src/enrol/admit.ts'
 import type { Attestor } from '../../src/enrol/attestor.ts'
 import { parseAttestor } from '../../src/schema/attestor.ts'
@@ -18,12 +19,17 @@ export const startAdmitting = async () => {
   const time = { aheadMs: 0 }
   const attestorClock = { now: systemClock.now, monotonic: () => systemClock.monotonic() + time.aheadMs }
   const { ledger, deps } = front
+  const state = { maintenance: createMaintenance({ ...deps, meta: ledger.meta }) }
   const { clock, sampler, audit } = deps
   const admission = createAdmission({
     ...{ clock, sampler, audit, metrics: silentMetrics, caId: (await tokenAudience(front)) ?? '', randomBytes },
     attestors: () => attestors,
     registrations: ledger.registrations,
     tokens: ledger.tokens,
+    maintenance: {
+      check: context => state.maintenance.check(context),
+      restored: () => state.maintenance.restored(),
+    },
   })
   const served = await front.serve({ admission })
   return {
@@ -36,6 +42,16 @@ export const startAdmitting = async () => {
       const attestor = openAttestor(parseAttestor(name, yaml), { clock: attestorClock, log: silentLog, publicUrl })
       attestors = [...attestors, attestor]
       return attestor
+    },
+    /** The ledger as a restore leaves it, in maintenance or after it; null: it never was restored. */
+    restored: (facts: { restoredAt: number; endedAt: number | null } | null): void => {
+      const zero = { feed: { epoch: '', n: 0 }, auditSize: 0, seen: { feedN: null, auditSize: null } }
+      const more = { revoked: 0, locked: [], held: [], unknown: 0, tokens: 0 }
+      const { set } = ledger.meta
+      const get = () =>
+        facts === null ? null : encodeRestored({ ...zero, ...more, backupAt: facts.restoredAt - 1, ...facts })
+      const meta = { get, set }
+      state.maintenance = createMaintenance({ ...deps, meta })
     },
     removeAll: (): void => {
       for (const attestor of attestors) attestor.close()

@@ -118,6 +118,39 @@ describe('a token of a configured provider', () => {
     expect(world.leaves('evidence_refused')[0].missed).toContain(missed)
   })
 
+  it('that can be older than a restore is refused, while a fresh one enrols', async () => {
+    world.add('github', yaml(provider, 'clockSkew: 30s'))
+    const restoredAt = Date.now() - 60_000
+    try {
+      world.restored({ restoredAt, endedAt: restoredAt + 1 })
+      const old = await world.enrol(await jwt({ now: restoredAt + 29_000 }))
+      expect([old.status, old.body.code]).toEqual([401, 'evidence_before_restore'])
+      expect(world.leaves('evidence_refused')[0]).toMatchObject({ code: 'evidence_before_restore' })
+      expect((await world.enrol(await jwt({ now: restoredAt + 32_000 }))).status).toBe(201)
+    } finally {
+      world.restored(null)
+    }
+  })
+
+  it('leaves nothing in the ledger in maintenance, and with a request that nobody signed', async () => {
+    world.add('github', yaml(provider))
+    const { id } = world.ledger.registrations.find('agent', 'ci-acme')!
+    const admitted = () => world.ledger.tokens.list({ registrationId: id, limit: 1 })[0]?.id
+    const before = admitted()
+    const key = await createKey()
+    const spoilt = Buffer.from(key.csr)
+    spoilt[spoilt.length - 1]! ^= 1
+    const unsigned = await world.enrol(await jwt(), { ...key, csrText: spoilt.toString('base64') })
+    expect(unsigned.body.code).toBe('csr_signature_invalid')
+    try {
+      world.restored({ restoredAt: Date.now() - 3_600_000, endedAt: null })
+      expect((await world.enrol(await jwt())).body.code).toBe('maintenance')
+    } finally {
+      world.restored(null)
+    }
+    expect(admitted()).toBe(before)
+  })
+
   it('of two at once with different keys enrols one', async () => {
     world.add('github', yaml(provider))
     const evidence = await jwt()

@@ -134,6 +134,17 @@ describe('POST /v1/renew behind a proxy that ends TLS', () => {
     expect((await front.call('/v1/renew', { body: { csr: next.csrText, jws } })).status).toBe(201)
     expect(await codeOf(jws)).toEqual([401, 'jws_replayed'])
   })
+
+  it('takes no proof that was made before the server started: which were used is not known any more', async () => {
+    const { key } = await front.enrol('proxied-over-a-restart')
+    const next = await createKey()
+    await using restarted = await front.serve({})
+    const renew = async (iat: number) =>
+      restarted.call('/v1/renew', { body: { csr: next.csrText, jws: await signProof(key, next.csr, { aud, iat }) } })
+    const now = Math.floor(Date.now() / 1000)
+    expect((await renew(now - 30)).body.code).toBe('jws_not_current')
+    expect((await renew(now)).status).toBe(201)
+  })
 })
 
 describe('POST /v1/recover', () => {

@@ -52,7 +52,7 @@ describe('a proof of possession', () => {
     ['EdDSA', generateKeyPairSync('ed25519')],
     ['RS256', generateKeyPairSync('rsa', { modulusLength: 2048 })],
   ])('is accepted by %s, and names its key as the ledger does', async (alg, keys) => {
-    expect(await check(await sign({ keys, alg }))).toEqual({ keyHash: hashOf(keys.publicKey), jti: 'one' })
+    expect(await check(await sign({ keys, alg }))).toEqual({ keyHash: hashOf(keys.publicKey), jti: 'one', madeAt: now })
   })
 
   it('is refused when its signature is by another key than it shows', async () => {

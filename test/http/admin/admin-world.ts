@@ -85,7 +85,11 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
       bindings: ledger.acme.bindings,
       sealer: createSealer(join(ca.directory, 'acme.key')),
     }),
-    attestors: { list: () => [], explain: jwt => explainToken({ ...ledger, attestors: [] }, jwt, clock.now()) },
+    attestors: {
+      list: () => [],
+      explain: jwt =>
+        explainToken({ ...ledger, maintenance: { restored: () => null }, attestors: [] }, jwt, clock.now()),
+    },
     recoverOperator: createOperatorRecovery({ ...common, registry, tokens }),
     revoke,
     events: { status: () => [], test: async () => [] },
