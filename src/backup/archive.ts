@@ -22,7 +22,8 @@ export type Lock =
 export type Key = { readonly identities: readonly string[] } | { readonly passphrase: string }
 
 const manifestName = 'manifest.json'
-const maxManifestBytes = 1_048_576
+/** 100,000 files with names of some hundred letters. */
+const maxManifestBytes = 67_108_864
 
 export interface Source extends BackupFile {
   readonly path: string

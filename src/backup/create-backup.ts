@@ -1,17 +1,25 @@
 // Makes a backup while the server runs: a consistent copy of the ledger, the certificates and transcripts of the home, the configuration
 // beside it. Keys stay where they are: an HSM is backed up by its own means. Only the embedded SoftHSM2's token may come along, by name.
-import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { toHex } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import type { BackupManifest } from '../schema/backup.ts'
+import { type BackupManifest, parseBackupManifest } from '../schema/backup.ts'
 import type { HomePaths } from '../server/home.ts'
 import { openSqliteLedger } from '../store/sqlite/open.ts'
 import { schemaVersionOf, snapshotLedger } from '../store/sqlite/snapshot.ts'
 import { describeFile, type Lock, type Source, writeArchive } from './archive.ts'
 import { BackupError } from './errors.ts'
 import { makeScratch } from './scratch.ts'
+
+/** By what it is for, not by how it is called where it lies: two may be called alike. */
+export interface ConfigurationPart {
+  /** Below `configuration/`. */
+  readonly as: string
+  readonly path: string
+}
 
 export interface BackupOrder {
   readonly paths: HomePaths
@@ -22,7 +30,7 @@ export interface BackupOrder {
   readonly to: string
   readonly lock: Lock
   /** Files and directories of the configuration, which need not be there. */
-  readonly configuration: readonly string[]
+  readonly configuration: readonly ConfigurationPart[]
   /** Whether the token directory of the embedded HSM goes along, with its PIN. */
   readonly keys: boolean
 }
@@ -62,11 +70,32 @@ const filesBelow = (path: string, as: string): readonly { readonly name: string;
     .flatMap(entry => filesBelow(join(path, entry.name), `${as}/${entry.name}`))
 }
 
-const describeAll = (files: ReturnType<typeof filesBelow>): Promise<readonly Source[]> =>
-  Promise.all(files.map(({ name, path }) => describeFile(name, path)))
+/** Copies, which nobody changes between the manifest and the archive; one after the other, for there may be many. */
+const describeCopies = async (files: ReturnType<typeof filesBelow>, into: string): Promise<readonly Source[]> => {
+  mkdirSync(into, { mode: 0o700 })
+  const sources: Source[] = []
+  for (const [n, { name, path }] of files.entries()) {
+    const copy = join(into, String(n))
+    copyFileSync(path, copy)
+    sources.push(await describeFile(name, copy))
+  }
+  return sources
+}
+
+/** By the rules of whoever opens it: a backup that no restore can read is none. @throws BackupError `backup_unreadable` */
+const checkReadable = (to: string, manifest: BackupManifest): void => {
+  try {
+    parseBackupManifest(JSON.stringify(manifest))
+  } catch (error) {
+    throw new BackupError('backup_unreadable', `${to} could not be read back: ${messageOf(error)}`, {
+      cause: error,
+      hint: 'rename or move away the files that it names, then make the backup again',
+    })
+  }
+}
 
 /**
- * @throws BackupError `backup_in_the_way`, `backup_key_wrong`; StoreError; the error of the file system. Nothing is left behind then
+ * @throws BackupError `backup_in_the_way`, `backup_key_wrong`, `backup_unreadable`; StoreError; the error of the file system. Nothing is left behind then
  */
 export const createBackup = async (order: BackupOrder): Promise<MadeBackup> => {
   const { paths, to, clock } = order
@@ -83,13 +112,16 @@ export const createBackup = async (order: BackupOrder): Promise<MadeBackup> => {
   const facts = await factsOf(copy, order)
   const files = [
     await describeFile(ledgerName, copy),
-    ...(await describeAll([
-      ...filesBelow(join(paths.home, 'init.json'), 'home/init.json'),
-      ...filesBelow(paths.issuers, 'home/issuers'),
-      ...filesBelow(paths.ceremonies, 'home/ceremonies'),
-      ...order.configuration.flatMap(path => filesBelow(path, `configuration/${basename(path)}`)),
-      ...(order.keys ? filesBelow(paths.tokens, 'home/tokens') : []),
-    ])),
+    ...(await describeCopies(
+      [
+        ...filesBelow(join(paths.home, 'init.json'), 'home/init.json'),
+        ...filesBelow(paths.issuers, 'home/issuers'),
+        ...filesBelow(paths.ceremonies, 'home/ceremonies'),
+        ...order.configuration.flatMap(({ as, path }) => filesBelow(path, `configuration/${as}`)),
+        ...(order.keys ? filesBelow(paths.tokens, 'home/tokens') : []),
+      ],
+      join(scratch.directory, 'files'),
+    )),
   ]
   const manifest: BackupManifest = {
     format: 'agentca-backup',
@@ -101,6 +133,7 @@ export const createBackup = async (order: BackupOrder): Promise<MadeBackup> => {
     keys: order.keys,
     files: files.map(({ name, size, sha256 }) => ({ name, size, sha256 })),
   }
+  checkReadable(to, manifest)
   // What is half written never has its name.
   const beside = join(dirname(to), `.${basename(to)}.${process.pid}.tmp`)
   try {

@@ -16,6 +16,7 @@ import type { BackupManifest } from '../schema/backup.ts'
 import { ServerError } from '../server/errors.ts'
 import type { HomePaths } from '../server/home.ts'
 import { createAdminClient } from './admin-client.ts'
+import { configurationParts } from './backup-configuration.ts'
 import { loadConfig } from './config-file.ts'
 import { withDryRun } from './confirmation.ts'
 import { openConnection } from './connection.ts'
@@ -152,7 +153,7 @@ const createCommand = (io: CommandIo): Command => {
         version: readVersion(),
         to: resolve(io.cwd, file),
         lock,
-        configuration: [loaded.file, loaded.profiles, loaded.policies, loaded.monitor].filter(path => path !== null),
+        configuration: configurationParts(loaded),
         keys: options.withTokens === true,
       })
       const recorded = await record(io, options.home, made)

@@ -6,12 +6,14 @@ import { SchemaError } from './errors.ts'
 const decimal = z.string().regex(/^[0-9]{1,40}$/)
 const digest = z.string().regex(/^[0-9a-f]{64}$/)
 
-/** Relative, and nowhere above: what is unpacked stays where it is unpacked. */
+/** Relative, and nowhere above: what is unpacked stays where it is unpacked. A backslash would be another separator to tar. */
 const fileName = z
   .string()
-  .max(300)
-  .regex(/^[A-Za-z0-9_.-]+(?:\/[A-Za-z0-9_.-]+)*$/)
-  .refine(name => !name.split('/').some(part => part === '.' || part === '..'), 'expected a path below')
+  .min(1)
+  .max(2000)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+  .regex(/^[^\u0000-\u001f\u007f-\u009f\\]+$/, 'expected no control character and no backslash')
+  .refine(name => !name.split('/').some(part => ['', '.', '..'].includes(part)), 'expected a path below')
 
 const file = z.strictObject({ name: fileName, size: z.int().min(0), sha256: digest })
 
@@ -31,7 +33,11 @@ const manifest = z.strictObject({
   crlNumbers: z.record(z.string().max(100), decimal),
   /** Whether the token directory of the embedded HSM is in it, with its PIN. */
   keys: z.boolean(),
-  files: z.array(file).min(1).max(10_000),
+  files: z
+    .array(file)
+    .min(1)
+    .max(100_000)
+    .refine(files => new Set(files.map(({ name }) => name)).size === files.length, 'expected each name once'),
 })
 
 export type BackupFile = Readonly<z.infer<typeof file>>
