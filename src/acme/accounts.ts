@@ -3,12 +3,13 @@
 import { timingSafeEqual } from 'node:crypto'
 import { acmeAccountChanged, acmeAccountCreated } from '../audit/acme-events.ts'
 import { utf8 } from '../base/bytes.ts'
-import { refusedAccount } from '../ca/admit-account.ts'
+import { refusedAccount, refusedAccountKey } from '../ca/admit-account.ts'
 import type { IssuanceRefusal } from '../ca/errors.ts'
 import { leafContextOf } from '../ca/leaf-context.ts'
 import { type AcmeKey, parseAcmeKey, readAcmeJws, verifyAcmeJws, verifyBindingJws } from '../jws/acme-jws.ts'
 import type { AcmeAccount, AcmeAdmission, AcmeBinding } from '../store/acme-port.ts'
 import { StoreError } from '../store/errors.ts'
+import type { IssuanceFacts } from '../store/ports.ts'
 import type { Registration } from '../store/records.ts'
 import type { AcmeDeps } from './deps.ts'
 import { AcmeError, malformed } from './errors.ts'
@@ -167,10 +168,11 @@ const create = async (deps: AcmeDeps, request: KeyRequest, payload: Payload): Pr
   const { refusal } = admission
   if (refusal instanceof AcmeError) throw refusal
   const ofKey = refusal.code === 'key_in_use' || refusal.code === 'key_revoked'
-  throw ofKey
-    ? new AcmeError('badPublicKey', refusal.message, { hint: 'make a new account key' })
-    : refusalError(refusal)
+  throw ofKey ? badKey(refusal) : refusalError(refusal)
 }
+
+const badKey = ({ message }: IssuanceRefusal): AcmeError =>
+  new AcmeError('badPublicKey', message, { hint: 'make a new account key' })
 
 const open = async (deps: AcmeDeps, request: KeyRequest): ReturnType<Accounts['open']> => {
   const payload = readPayload(request.payload)
@@ -243,17 +245,16 @@ const changeKey = async (deps: AcmeDeps, request: AccountRequest): Promise<AcmeA
   const { account, registration, call } = request
   const key = await newKeyOf(deps, request)
   const { accounts } = deps.ports
-  const other = accounts.byThumbprint(key.thumbprint)
-  if (other !== null || deps.isCertifiedKey(key.keyHash)) throw keyInUse(deps, other)
   const at = deps.clock.now()
   const { thumbprint, jwk, keyHash } = key
   const facts = { account: account.id, what: 'key', key: keyHash } as const
   const leaf = acmeAccountChanged(leafContextOf(call.context(), at), registration, facts)
-  try {
-    return await accounts.change(account.id, { thumbprint, jwk, keyHash }, at, leaf)
-  } catch (error) {
-    throw isConflict(error) ? keyInUse(deps, accounts.byThumbprint(thumbprint)) : error
+  const check = (found: IssuanceFacts): void => {
+    const refusal = refusedAccountKey(found)
+    if (refusal?.code === 'key_revoked') throw badKey(refusal)
+    if (refusal !== null) throw keyInUse(deps, accounts.byThumbprint(thumbprint))
   }
+  return accounts.change(account.id, { thumbprint, jwk, keyHash, check }, at, leaf)
 }
 
 export const createAccounts = (deps: AcmeDeps): Accounts => ({

@@ -49,8 +49,6 @@ export interface AcmeDeps {
   readonly owners: Pick<OwnersPort, 'find'>
   readonly instances: Pick<InstancesPort, 'get'>
   readonly certificates: Pick<CertificatesPort, 'get'>
-  /** Whether a certificate, a CA or a revocation has this key: hash of its SubjectPublicKeyInfo, hex. */
-  readonly isCertifiedKey: (keyHash: string) => boolean
   readonly issuers: Pick<Issuers, 'all' | 'byId' | 'chainPem'>
   readonly issuance: Pick<Issuance, 'issue'>
   readonly revoke: Revoke

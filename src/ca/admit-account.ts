@@ -33,3 +33,9 @@ export const refusedAccount = (facts: IssuanceFacts, admission: AccountAdmission
     now,
   })
 }
+
+/** Of a key that an account is to move to. @param facts with that key as the key */
+export const refusedAccountKey = (facts: IssuanceFacts): IssuanceRefusal | null => {
+  const decision = refusedByKey(facts, null)
+  return decision?.act === 'refuse' ? decision.refusal : null
+}

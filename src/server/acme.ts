@@ -55,7 +55,6 @@ export const createCoreAcme = (core: Core, options: CoreAcmeOptions): Acme => {
     owners: ledger.owners,
     instances: ledger.instances,
     certificates: ledger.certificates,
-    isCertifiedKey: keyHash => ledger.certificates.list({ keyHash, limit: 1 }).rows.length > 0,
     issuers: core.issuers,
     issuance: core.issuance,
     revoke: options.revoke,

@@ -103,7 +103,13 @@ export type AcmeAdmission<Refusal> =
 export type AcmeAccountChange =
   | { readonly contacts: readonly string[] }
   | { readonly deactivatedAt: number }
-  | { readonly thumbprint: string; readonly jwk: string; readonly keyHash: string }
+  | {
+      readonly thumbprint: string
+      readonly jwk: string
+      readonly keyHash: string
+      /** Asked about the new key under the ledger's lock; throws to refuse. */
+      readonly check: (facts: IssuanceFacts) => void
+    }
 
 export interface AcmeAccountsPort {
   get(id: string): AcmeAccount | null

@@ -1,6 +1,7 @@
 // Contract of revocation where ACME is concerned: bindings that nobody has used end with their registration, an account with its key, and a
 // closed account gets nothing released.
 import { expect, test } from 'vitest'
+import { refusedAccountKey } from '../../src/ca/admit-account.ts'
 import type { AcmeAccount } from '../../src/store/acme-port.ts'
 import type { RevocationSelector } from '../../src/store/ports.ts'
 import * as w from './make-ledger.ts'
@@ -84,4 +85,34 @@ test('a certificate that was being signed when its account was closed is not rel
   await world.ledger.acme.accounts.change('a1', { deactivatedAt: w.now + 5 }, w.now + 5, w.leaf('acme_account_changed'))
   expect(await w.recordIssued(world, intent)).toBe('refused')
   expect(w.stateOf(world, intent.serial)).toBe('revoked')
+})
+
+test('an account moves to no key that was revoked, or that is a CA’s, a certificate’s or an account’s', async () => {
+  const world = await w.makeWorld()
+  await addBinding(world, 'kid')
+  const account = await addAccount(world, 'a1', 'kid')
+  const certified = await w.issue(world)
+  await revoke(world, { by: 'key', value: w.hashOf('stolen') })
+  const { accounts } = world.ledger.acme
+  const moveTo = (keyHash: string) =>
+    accounts.change(
+      'a1',
+      {
+        thumbprint: 'the next',
+        jwk: '{}',
+        keyHash,
+        check: facts => {
+          const refusal = refusedAccountKey(facts)
+          if (refusal !== null) throw new RangeError(refusal.code)
+        },
+      },
+      w.now + 40,
+      w.leaf('acme_account_changed'),
+    )
+  const refused = (keyHash: string) => moveTo(keyHash).then(String, error => error.message)
+  expect(await refused(w.hashOf('stolen'))).toBe('key_revoked')
+  for (const keyHash of [world.issuer.spkiHash, certified.keyHash, w.hashOf('key of a1')])
+    expect(await refused(keyHash)).toBe('key_in_use')
+  expect(accounts.get('a1')).toMatchObject({ thumbprint: account.thumbprint })
+  expect(await moveTo(w.hashOf('fresh'))).toMatchObject({ thumbprint: 'the next' })
 })

@@ -1,4 +1,5 @@
 // Bad input about accounts: bindings that are not good, other accounts' things, keys that are in use, and two who want the same at once.
+import { createHash, createPublicKey } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Reply } from '../http/harness.ts'
 import { type AcmeStory, startAcmeStory, urn } from './acme-refusals.ts'
@@ -6,6 +7,7 @@ import {
   type Account,
   type AccountKey,
   AcmeRequests,
+  accountKey,
   bound,
   createAccountKey,
   derOf,
@@ -221,6 +223,17 @@ describe('a change of the account key', () => {
     const reply = await change(keyChange(acme, account, other.key))
     await story.expectRefused(reply, [409, 'malformed'])
     expect(reply.headers.location).toBe(other.kid)
+  })
+
+  it('to a key that was revoked, or that a certificate has, is refused', async () => {
+    const stolen = createAccountKey()
+    const spki = createPublicKey(stolen.privateKey).export({ type: 'spki', format: 'der' })
+    const hash = createHash('sha256').update(spki).digest('hex')
+    await story.operator.json(`revoke --key ${hash} --reason keyCompromise --yes`)
+    await story.expectRefused(await change(keyChange(acme, account, stolen)), [400, 'badPublicKey'])
+    const certified = accountKey(issued.key.privateKey, issued.key.publicKey, 'ES256')
+    await story.expectRefused(await change(keyChange(acme, account, certified)), [409, 'malformed'])
+    must(await acme.post(account.kid, undefined, account), 200)
   })
 
   it('that the new key did not sign, or for another account, old key or URL, is refused', async () => {

@@ -8,6 +8,7 @@ import type {
   AcmePorts,
 } from '../acme-port.ts'
 import { StoreError } from '../errors.ts'
+import type { IssuanceFacts } from '../ports.ts'
 import { createAcmeOrders } from './acme-orders.ts'
 import * as codes from './codes.ts'
 import { isUniqueViolation, type SqlValue } from './connection.ts'
@@ -161,6 +162,14 @@ const insertAccount = (parts: Parts, account: Omit<AcmeAccount, 'deactivatedAt'>
   if (changes === 0) throw new StoreError('conflict', 'this external account binding was used before')
 }
 
+/** What there is to know about a key that is to be an account's, of this registration. */
+const keyFacts = (parts: Parts, registrationId: number, keyHash: string, now: number): IssuanceFacts => {
+  const registration = rows.registrationById(parts.db, registrationId)
+  if (registration == null) throw new StoreError('not_found', `no registration ${registrationId}`)
+  const { kind, name } = registration
+  return readFacts(parts, { evidence: { kind: 'registration', subject: kind, name }, keyHash, now }).facts
+}
+
 const applyAccountChange = (parts: Parts, row: AccountRow, change: AcmeAccountChange, at: number): void => {
   const { db } = parts
   if ('contacts' in change)
@@ -173,6 +182,7 @@ const applyAccountChange = (parts: Parts, row: AccountRow, change: AcmeAccountCh
     )
     db.run('UPDATE instance SET closed_at = ?, changed_at = ? WHERE seq = +?', at, at, row.instance)
   } else {
+    change.check(keyFacts(parts, row.registration_id, change.keyHash, at))
     rememberKey(parts, change.keyHash, row.instance)
     db.run(
       'UPDATE acme_account SET thumbprint = ?, jwk = ? WHERE instance = +?',
@@ -198,12 +208,7 @@ const createAccounts = (parts: Parts, bindings: AcmeBindingsPort): AcmeAccountsP
     create: ({ account, keyHash, decide }) =>
       commit.write(() => {
         const binding = account.kid === null ? null : bindings.get(account.kid)
-        const registration = rows.registrationById(db, account.registrationId)
-        if (registration == null) throw new StoreError('not_found', `no registration ${account.registrationId}`)
-        const { kind, name } = registration
-        const evidence = { kind: 'registration', subject: kind, name } as const
-        const { facts } = readFacts(parts, { evidence, keyHash, now: account.createdAt })
-        const admission = decide(facts, binding)
+        const admission = decide(keyFacts(parts, account.registrationId, keyHash, account.createdAt), binding)
         if (admission.act === 'create') {
           insertAccount(parts, account, keyHash)
           journal.leaf(admission.leaf)
