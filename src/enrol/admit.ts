@@ -29,7 +29,7 @@ export interface AdmissionDeps {
   /** Those in force: a reload replaces them. */
   readonly attestors: () => readonly Attestor[]
   readonly registrations: Pick<RegistrationsPort, 'find'>
-  readonly tokens: Pick<TokensPort, 'byHash' | 'create'>
+  readonly tokens: Pick<TokensPort, 'byHash' | 'create' | 'unclaimedEvidence'>
   readonly maintenance: Pick<Maintenance, 'check' | 'restored'>
   readonly audit: Pick<AuditPort, 'append'>
   readonly sampler: Pick<Sampler, 'admit'>
@@ -143,6 +143,19 @@ export const madeBeforeRestore = (
   })
 }
 
+/** What was admitted and led to nothing, as where a policy forbids it: a row each, of whoever can make evidence without end. */
+const maxUnclaimed = 1_000
+
+const checkUnclaimed = async (deps: AdmissionDeps, told: Told, { id, kind, name }: Registration): Promise<void> => {
+  const asked = { registrationId: id, now: deps.clock.now(), limit: maxUnclaimed }
+  if (deps.tokens.unclaimedEvidence(asked) < maxUnclaimed) return
+  const refusal = new EnrolError('evidence_limit_reached', 'too much evidence was shown and not used', {
+    hint: 'ask again later; an operator sees why nothing came of it: agentca audit tail --event issuance_refused',
+    facts: { retryAfterSeconds: 60 },
+  })
+  return refuse(deps, refusal, told, { [kind]: name })
+}
+
 /** The key that the evidence names is this request's, or nothing is admitted. @returns its hash, where one is named */
 const boundKeyOf = async (deps: AdmissionDeps, told: Told, { spki }: CertificationRequest): Promise<string | null> => {
   const { keyThumbprint: wanted } = told.attested
@@ -192,6 +205,7 @@ const admitBy = async (
   const parsed = parseCertificationRequest(csr)
   const boundKeyHash = await boundKeyOf(deps, told, parsed)
   checkCertificationRequestSignature(parsed)
+  await checkUnclaimed(deps, told, registration)
   const { kind, name } = registration
   const { type } = attestor
   const [issuer, subject] = [attested.issuer.slice(0, 500), attested.subject.slice(0, 500)]

@@ -8,6 +8,8 @@ export type EnrolErrorCode =
   | 'evidence_not_matched'
   /** It can have been used while nobody kept the ledger that is there now. */
   | 'evidence_before_restore'
+  /** So much was shown for its registration, and not used, that no more is taken for now. */
+  | 'evidence_limit_reached'
   /** Its certificate, or its path to an authority, is not. */
   | 'evidence_certificate_invalid'
   /** Nothing can be said now: the provider's keys, or an authority's revocation list, are not to be had. */

@@ -97,6 +97,7 @@ export const problemTable: Readonly<Record<ProblemCode, Row>> = {
   evidence_issuer_unknown: unauthenticated,
   evidence_not_matched: denied,
   evidence_before_restore: unauthenticated,
+  evidence_limit_reached: row(429, 7, 'Too much evidence'),
   evidence_certificate_invalid: unauthenticated,
   attestor_unavailable: unavailable,
   jwt_malformed: bytes,

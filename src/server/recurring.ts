@@ -26,6 +26,11 @@ const reconcileEveryMs = 60 * seconds
 const answersEveryMs = seconds
 const pruneFeedEveryMs = 300 * seconds
 const pruneRevocationsEveryMs = 3600 * seconds
+const pruneEvidenceEveryMs = 600 * seconds
+/** Rows of one transaction. */
+const evidenceStep = 250
+/** Beyond its end, for clocks that differ: it must not be new again while anybody would take it. */
+const evidenceMarginMs = 86_400_000
 
 export interface RecurringWork {
   readonly clock: Clock
@@ -82,6 +87,14 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
         regularIntervalSeconds: work.regularCrlIntervalSeconds,
       }),
     ),
+  )
+  jobs.every(
+    'prune evidence that nobody used',
+    pruneEvidenceEveryMs,
+    whenConfirmed(async () => {
+      const step = { before: core.clockGuard.now() - evidenceMarginMs, limit: evidenceStep }
+      while ((await core.ledger.tokens.pruneEvidence(step)) === evidenceStep);
+    }),
   )
   jobs.every(
     'prune the feed',

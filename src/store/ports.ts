@@ -296,6 +296,10 @@ export interface TokensPort {
     readonly before?: string
     readonly limit: number
   }): readonly JoinToken[]
+  /** Evidence of a registration that no key has claimed and that has not ended; counted up to `limit`. */
+  unclaimedEvidence(of: { readonly registrationId: number; readonly now: number; readonly limit: number }): number
+  /** Evidence that ended before without that any key ever claimed it goes, at most `limit` in one transaction. @returns how many */
+  pruneEvidence(step: { readonly before: number; readonly limit: number }): Promise<number>
   /** @throws StoreError `not_found` */
   revoke(id: string, at: number, leaf: LeafDraft): Promise<JoinToken>
 }

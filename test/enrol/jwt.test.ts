@@ -1,8 +1,9 @@
 // Tokens of identity providers, against a real provider on loopback: what enrols, and everything that must not.
-import { createHmac, createPublicKey } from 'node:crypto'
+import { createHash, createHmac, createPublicKey } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { exportSPKI, importJWK } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { createLeaf } from '../../src/audit/leaf.ts'
 import { keyThumbprint } from '../../src/jws/verify-token.ts'
 import { createKey } from '../http/harness.ts'
 import { until } from '../story/until.ts'
@@ -149,6 +150,38 @@ describe('a token of a configured provider', () => {
       world.restored(null)
     }
     expect(admitted()).toBe(before)
+  })
+
+  it('that leads to nothing is taken a thousand times for an agent, and goes when it has ended', async () => {
+    world.add('github', yaml(provider))
+    const { id } = world.ledger.registrations.find('agent', 'ci-acme')!
+    const { tokens } = world.ledger
+    const now = Date.now()
+    const leaf = createLeaf('evidence_admitted', { at: now, who: 'test' }, 'agent:ci-acme', {})
+    const evidence = { type: 'jwt', attestor: 'github', issuer: 'i', subject: 's' } as const
+    const unclaimed = (n: number) =>
+      tokens.create(
+        {
+          ...{
+            id: `unclaimed-${n}`,
+            hash: createHash('sha256').update(`unclaimed-${n}`).digest('hex'),
+            registrationId: id,
+          },
+          ...{ audience: 'ca', uses: 1, boundKeyHash: null, expiresAt: now + 600_000 },
+          ...{ createdAt: now, createdBy: 'attestor:github', evidence },
+        },
+        leaf,
+      )
+    const left = 1_000 - tokens.unclaimedEvidence({ registrationId: id, now, limit: 1_000 })
+    await Promise.all(Array.from({ length: left }, (_, n) => unclaimed(n)))
+    const { status, body } = await world.enrol(await jwt())
+    expect([status, body.code]).toEqual([429, 'evidence_limit_reached'])
+    const used = tokens.list({ registrationId: id, limit: 1_000_000 }).filter(({ usesTaken }) => usesTaken > 0)
+    const step = { before: now + 86_400_000, limit: 600 }
+    expect(await tokens.pruneEvidence({ ...step, before: now - 3_600_000 })).toBe(0)
+    expect([await tokens.pruneEvidence(step), (await tokens.pruneEvidence(step)) > 0]).toEqual([600, true])
+    expect(tokens.list({ registrationId: id, limit: 1_000_000 })).toEqual(used)
+    expect((await world.enrol(await jwt())).status).toBe(201)
   })
 
   it('of two at once with different keys enrols one', async () => {

@@ -16,12 +16,17 @@ export interface StoryTime {
 /** The machine's wall clock, also where `Date` is another one. */
 export const machineNow = (): number => Math.floor(performance.timeOrigin + performance.now())
 
-export const serveHere = (home: StoryHome, time: StoryTime): Promise<RunningServer> => {
+export const serveHere = (
+  home: StoryHome,
+  time: StoryTime,
+  attestorsDirectory: string | null = null,
+): Promise<RunningServer> => {
   const { config, profiles } = loadConfig({ env: home.env, cwd: dirname(home.paths.home) }, undefined)
   return startServer({
     config,
     paths: home.paths,
     profilesDirectory: profiles,
+    attestorsDirectory,
     clock: {
       now: () => machineNow() + time.aheadMs,
       monotonic: () => systemClock.monotonic() + time.aheadMs,

@@ -10,6 +10,7 @@ import { schema005 } from './schema-005.ts'
 import { schema006 } from './schema-006.ts'
 import { schema007 } from './schema-007.ts'
 import { schema008 } from './schema-008.ts'
+import { schema009 } from './schema-009.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
 const migrations: readonly string[] = [
@@ -21,6 +22,7 @@ const migrations: readonly string[] = [
   schema006,
   schema007,
   schema008,
+  schema009,
 ]
 
 export const currentVersion = migrations.length

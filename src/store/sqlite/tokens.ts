@@ -67,6 +67,26 @@ export const createTokens = (parts: Parts): TokensPort => {
         )
         .map(rows.tokenOf)
     },
+    unclaimedEvidence: ({ registrationId, now, limit }) =>
+      db.get<{ n: number }>(
+        `SELECT count(*) AS n FROM (SELECT 1 FROM token INDEXED BY token_unclaimed
+           WHERE registration_id = ? AND expires_at > ? AND evidence IS NOT NULL AND uses_taken = 0 LIMIT ?)`,
+        registrationId,
+        now,
+        limit,
+      )!.n,
+    pruneEvidence: ({ before, limit }) =>
+      commit.write(
+        () =>
+          // A use that was given back still says which lineage its key began.
+          db.run(
+            `DELETE FROM token WHERE seq IN (SELECT t.seq FROM token t INDEXED BY token_unclaimed
+               WHERE t.evidence IS NOT NULL AND t.uses_taken = 0 AND t.expires_at < ?
+                 AND NOT EXISTS (SELECT 1 FROM token_use u WHERE u.token = t.seq) LIMIT ?)`,
+            before,
+            limit,
+          ).changes,
+      ),
     revoke: (id, at, leaf) =>
       commit.write(() => {
         if (byId(id) === undefined) throw new StoreError('not_found', `no token has id ${id}`)
