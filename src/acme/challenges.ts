@@ -23,8 +23,9 @@ export interface Challenges {
   close(): Promise<void>
 }
 
-/** Probes at once, of everybody. */
+/** Probes at once, of everybody, and of one account: each can last for half a minute, and the others' are to go on. */
 const maxProbes = 64
+const maxProbesOfAccount = 16
 const tries = 3
 const betweenTriesMs = 2000
 /** Of the other side's making now, and perhaps not in a moment. */
@@ -51,8 +52,8 @@ const find = (of: AuthorizationOf, type: string): ChallengeOf => {
 }
 
 export const createChallenges = (deps: AcmeDeps, orders: Orders): Challenges => {
-  // By the token of the challenge. Owned by this closure.
-  const running = new Map<string, Promise<void>>()
+  // By the token of the challenge, from before the ledger says that it is begun to after it says how it ended. Owned by this closure.
+  const running = new Map<string, { readonly account: string; readonly work: Promise<void> }>()
   const ending = new AbortController()
 
   const pause = (): Promise<void> =>
@@ -105,34 +106,46 @@ export const createChallenges = (deps: AcmeDeps, orders: Orders): Challenges => 
     } catch (error) {
       // Ours, not the other side's: the challenge can be asked for again.
       deps.log.error({ order: probe.order, reason: messageOf(error) }, 'a challenge was not decided')
-      await deps.ports.orders.change(probe.order, resetChallenges, null).catch(() => {})
-    } finally {
-      running.delete(probe.challenge.token)
+      const isThis = (token: string): boolean => token === probe.challenge.token
+      await deps.ports.orders
+        .change(probe.order, present => resetChallenges(present, probe.index, isThis), null)
+        .catch(() => {})
     }
   }
 
-  const begin = async (request: AccountRequest, present: ChallengeOf): Promise<void> => {
-    const { order, index, challenge } = present
-    if (running.size >= maxProbes)
-      throw new AcmeError('rateLimited', 'too many challenges are being probed', { facts: { retryAfterSeconds: 10 } })
+  /** @returns whether it is to be probed: not where another challenge of its authorization is, or decided about it */
+  const markBegun = async ({ order, index, challenge }: Probe): Promise<boolean> => {
     let begun = false
     await deps.ports.orders.change(
-      order.id,
+      order,
       row => {
         // What another process left in the middle begins anew.
-        const abandoned = row.authorizations.every(({ challenges }) =>
-          challenges.every(each => !running.has(each.token)),
-        )
-        const ready = abandoned ? resetChallenges(row) : row
+        const ready = resetChallenges(row, index, token => token === challenge.token || !running.has(token))
         const after = beginChallenge(ready, index, challenge.token)
         begun = after !== ready
         return after
       },
       null,
     )
-    if (!begun) return
+    return begun
+  }
+
+  const checkRoom = (account: string): void => {
+    const own = [...running.values()].filter(each => each.account === account).length
+    if (running.size < maxProbes && own < maxProbesOfAccount) return
+    throw new AcmeError('rateLimited', 'too many challenges are being probed', { facts: { retryAfterSeconds: 10 } })
+  }
+
+  const begin = async (request: AccountRequest, present: ChallengeOf): Promise<void> => {
+    const { order, index, challenge } = present
+    checkRoom(request.account.id)
     const probe = { request, order: order.id, index, authorization: present.authorization, challenge }
-    running.set(challenge.token, run(probe))
+    const begun = markBegun(probe)
+    const work = begun.then(yes => (yes ? run(probe) : undefined)).finally(() => running.delete(challenge.token))
+    // Its place is taken before the ledger is waited for: others that come in the same commit have to see it.
+    running.set(challenge.token, { account: request.account.id, work })
+    work.catch(() => {})
+    await begun
   }
 
   return {
@@ -148,7 +161,7 @@ export const createChallenges = (deps: AcmeDeps, orders: Orders): Challenges => 
     },
     close: async () => {
       ending.abort()
-      await Promise.allSettled(running.values())
+      await Promise.allSettled([...running.values()].map(({ work }) => work))
     },
   }
 }

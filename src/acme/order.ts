@@ -81,18 +81,16 @@ export const endChallenge = (
     return { ...settled, status: problem === null ? 'valid' : 'invalid' }
   })
 
-/** The process that probed is gone: its challenges can be asked for again. */
-export const resetChallenges = (order: AcmeOrder): AcmeOrder => {
-  if (!order.authorizations.some(({ challenges }) => challenges.some(each => each.status === 'processing')))
-    return order
-  const authorizations = order.authorizations.map(authorization => ({
-    ...authorization,
-    challenges: authorization.challenges.map(each =>
-      each.status === 'processing' ? { ...each, status: 'pending' as const } : each,
-    ),
-  }))
-  return { ...order, authorizations }
-}
+/** Whoever probed is gone: what nobody probes any more of this authorization can be asked for again. */
+export const resetChallenges = (order: AcmeOrder, index: number, isAbandoned: (token: string) => boolean): AcmeOrder =>
+  withAuthorization(order, index, authorization => {
+    const over = ({ status, token }: AcmeChallenge): boolean => status === 'processing' && isAbandoned(token)
+    if (!authorization.challenges.some(over)) return authorization
+    const challenges = authorization.challenges.map(each =>
+      over(each) ? { ...each, status: 'pending' as const } : each,
+    )
+    return { ...authorization, challenges }
+  })
 
 /** RFC 8555 §7.5.2: final, and only of what is not final yet. */
 export const deactivateAuthorization = (order: AcmeOrder, index: number): AcmeOrder =>

@@ -74,7 +74,7 @@ const take = (world: World, { act, index, type }: Step): World => {
     case 'deactivate':
       return { ...world, order: deactivateAuthorization(world.order, index) }
     case 'reset':
-      return { ...world, order: resetChallenges(world.order) }
+      return { ...world, order: resetChallenges(world.order, index, each => each === token) }
     case 'wait':
       return { ...world, now: world.now + 300 }
     case 'issue':
