@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
 import { mkdir, open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { Readable } from 'node:stream'
+import { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Decrypter, Encrypter } from 'age-encryption'
 import { createTarDecoder } from 'modern-tar'
@@ -127,10 +127,15 @@ const readAll = async (body: ReadableStream<Uint8Array>, max: number): Promise<U
   return Buffer.concat(chunks)
 }
 
-/** @throws Error where it is not what the manifest says */
-const unpack = async (body: ReadableStream<Uint8Array>, expected: BackupFile, into: string): Promise<void> => {
-  const path = join(into, expected.name)
+const nowhere = (): Writable => new Writable({ write: (_chunk, _encoding, done) => done() })
+
+const fileAt = async (path: string): Promise<Writable> => {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  return createWriteStream(path, { flags: 'wx', mode: 0o600 })
+}
+
+/** @param path null: it is checked and not kept @throws Error where it is not what the manifest says */
+const unpack = async (body: ReadableStream<Uint8Array>, expected: BackupFile, path: string | null): Promise<void> => {
   const hash = createHash('sha256')
   let size = 0
   const counted = async function* () {
@@ -141,16 +146,22 @@ const unpack = async (body: ReadableStream<Uint8Array>, expected: BackupFile, in
       yield chunk
     }
   }
-  await pipeline(counted, createWriteStream(path, { flags: 'wx', mode: 0o600 }))
+  await pipeline(counted, path === null ? nowhere() : await fileAt(path))
   if (size !== expected.size || hash.digest('hex') !== expected.sha256)
     throw new Error(`${expected.name} is not what the manifest says`)
 }
 
 /**
  * Decrypts, and writes every file under `into` (mode 0600), each of them checked.
+ * @param keep whether a file is written; the others are checked all the same
  * @throws BackupError `backup_unreadable`, `backup_key_wrong`, `backup_newer`; then what lies under `into` is of no use
  */
-export const readArchive = async (path: string, key: Key, into: string): Promise<BackupManifest> => {
+export const readArchive = async (
+  path: string,
+  key: Key,
+  into: string,
+  keep: (name: string) => boolean = () => true,
+): Promise<BackupManifest> => {
   const entries = (await decrypted(path, key)).pipeThrough(createTarDecoder({ strict: true }) as never) as never
   let manifest: BackupManifest | null = null
   let missing = new Map<string, BackupFile>()
@@ -168,7 +179,7 @@ export const readArchive = async (path: string, key: Key, into: string): Promise
       const expected = missing.get(header.name)
       if (expected === undefined || header.type !== 'file') throw new Error(`${header.name} is not in the manifest`)
       missing.delete(header.name)
-      await unpack(body, expected, into)
+      await unpack(body, expected, keep(expected.name) ? join(into, expected.name) : null)
     }
   } catch (error) {
     if (isAgentCaError(error) && error.code !== 'configuration_invalid') throw error

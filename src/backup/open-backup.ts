@@ -1,5 +1,6 @@
 // Opens a backup and believes nothing of it before it was checked: its files against the manifest, the ledger's pages, and the audit
 // log's chain up to the head that the manifest names.
+import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { originOf } from '../audit/checkpoint.ts'
@@ -30,19 +31,42 @@ export interface OpenedBackup {
 const spoilt = (path: string, problem: string): BackupError =>
   new BackupError('backup_unreadable', `${path}: ${problem}`, { hint: 'take another backup' })
 
+/** Where a home has it, and a backup below `home/`. */
+export const logKeyName = 'issuers/log-1.pub.pem'
+
+/** As `agentca backup create` and `verify` show it. */
+export const logKeyFingerprint = (spki: Uint8Array): string =>
+  `sha256:${toHex(createHash('sha256').update(spki).digest())}`
+
+/** What a backup may bring into a home: above all no `agentca.db-wal`, which would become part of a ledger that was checked without it. */
+const belongs = (name: string, keys: boolean): boolean =>
+  [ledgerName, 'home/init.json'].includes(name) ||
+  ['home/issuers/', 'home/ceremonies/', 'configuration/'].some(folder => name.startsWith(folder)) ||
+  (keys && name.startsWith('home/tokens/'))
+
+/** What a look at a backup needs; the rest is checked and not written, tokens least of all. */
+export const neededToVerify = (name: string): boolean => name === ledgerName || name === `home/${logKeyName}`
+
 /**
  * @param into an empty directory of the caller's own
  * @throws BackupError `backup_unreadable`, `backup_key_wrong`, `backup_newer`
  */
-export const openBackup = async (path: string, key: Key, into: string): Promise<OpenedBackup> => {
+export const openBackup = async (
+  path: string,
+  key: Key,
+  into: string,
+  keep?: (name: string) => boolean,
+): Promise<OpenedBackup> => {
   if (!existsSync(path)) throw spoilt(path, 'there is no such file')
-  const manifest = await readArchive(path, key, into)
+  const manifest = await readArchive(path, key, into, keep)
   if (manifest.schema > currentVersion)
     throw new BackupError('backup_newer', `${path}: made by agentca ${manifest.agentca}`, {
       hint: `install agentca ${manifest.agentca}, or a newer one`,
     })
+  const stray = manifest.files.find(({ name }) => !belongs(name, manifest.keys))
+  if (stray !== undefined) throw spoilt(path, `${stray.name} does not belong in a backup`)
   const ledgerFile = join(into, ledgerName)
-  const logKeyFile = join(into, 'home/issuers/log-1.pub.pem')
+  const logKeyFile = join(into, 'home', logKeyName)
   for (const file of [ledgerFile, logKeyFile])
     if (!existsSync(file)) throw spoilt(path, `it has no ${file.slice(into.length + 1)}`)
   const [fault] = findCorruption(ledgerFile)
@@ -74,4 +98,26 @@ export const verifyBackupLog = async (
   const log = { origin: originOf(manifest.caId), spki: logKeySpki }
   const checkpoints = ledger.audit.checkpoints({ limit: 1000 }).map(({ note }) => note)
   return await verifyLog({ leaves: leavesOf(ledger), checkpoints, log })
+}
+
+/**
+ * That the log in it holds together and was signed by its log key. Whether that key is the CA's is for whoever restores it to know.
+ * @throws BackupError `backup_unreadable`, `backup_newer`
+ */
+export const checkBackupLog = async (
+  opened: OpenedBackup,
+  parts: { readonly clock: Clock; readonly log: Log },
+): Promise<void> => {
+  const { findings, checkpoints } = await verifyBackupLog(opened, parts)
+  const [first] = findings
+  const problem =
+    first !== undefined
+      ? `${first.kind} at ${first.index}: ${first.detail}`
+      : checkpoints === 0
+        ? 'no checkpoint of it was signed'
+        : null
+  if (problem === null) return
+  throw new BackupError('backup_unreadable', `the audit log in it: ${problem}`, {
+    hint: 'take an older backup, and look after the machine that this one lay on',
+  })
 }

@@ -1,13 +1,14 @@
 // Brings a CA back from a backup, in a home where no server runs. What is there is moved aside, never written over. A ledger that is
 // restored must not forget a revocation that somebody saw: what is still known outside is taken over before the ledger has its name, and
 // nothing is issued from it until an operator has looked (ca/maintenance.ts).
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { lookOutside, outsideTrust, type Seen } from '../ca/outside.ts'
 import { recoverLedger } from '../ca/recover-ledger.ts'
+import { parseOnePem } from '../pki/pem.ts'
 import type { BackupManifest } from '../schema/backup.ts'
 import type { HomePaths } from '../server/home.ts'
 import { readInitRecord } from '../server/init-record.ts'
@@ -17,7 +18,7 @@ import { openSqliteLedger } from '../store/sqlite/open.ts'
 import { lockLedger } from '../store/sqlite/single-writer.ts'
 import type { Key } from './archive.ts'
 import { BackupError } from './errors.ts'
-import { type OpenedBackup, openBackup } from './open-backup.ts'
+import { checkBackupLog, logKeyFingerprint, logKeyName, type OpenedBackup, openBackup } from './open-backup.ts'
 import { makeScratch } from './scratch.ts'
 
 export interface RestoreOrder {
@@ -28,6 +29,8 @@ export interface RestoreOrder {
   readonly key: Key
   /** Beside the home's own published files. */
   readonly outside: readonly string[]
+  /** DER SubjectPublicKeyInfo, or `sha256:HEX` of it, of the CA's log key as the operator knows it; null: as the home has it. */
+  readonly logKey: Uint8Array | string | null
   /** Whether a ledger that is there may be moved aside. */
   readonly replace: boolean
   readonly dryRun: boolean
@@ -63,6 +66,27 @@ const checkHome = ({ paths, replace }: RestoreOrder, { manifest }: OpenedBackup)
     })
 }
 
+/**
+ * Whoever knows the recipient can encrypt to it: age does not say from whom a backup is. That the log key signed its log does.
+ * @throws BackupError `backup_foreign`
+ */
+const checkLogKey = ({ paths, logKey }: RestoreOrder, { logKeySpki }: OpenedBackup): void => {
+  const found = logKeyFingerprint(logKeySpki)
+  const file = join(paths.home, logKeyName)
+  const own = existsSync(file) ? logKeyFingerprint(parseOnePem(readFileSync(file, 'utf8'), 'PUBLIC KEY')) : null
+  const said = logKey === null || typeof logKey === 'string' ? logKey : logKeyFingerprint(logKey)
+  const expected = [own, said].filter(each => each !== null)
+  if (expected.length === 0)
+    throw new BackupError('backup_foreign', `this home has no log key to compare with that of the backup, ${found}`, {
+      hint: `is it the one that backup create or verify showed? then --confirm ${found}; or --log-key FILE`,
+    })
+  const other = expected.find(each => each !== found)
+  if (other === undefined) return
+  throw new BackupError('backup_foreign', `expected a backup signed by the log key ${other}, got ${found}`, {
+    hint: 'whoever knows the recipient can make such a file: take one that you know the way of',
+  })
+}
+
 /** What this home itself published. */
 const publishedIn = ({ status, log }: HomePaths): readonly string[] => [status, log].filter(existsSync)
 
@@ -80,7 +104,8 @@ const moveAside = (order: RestoreOrder): readonly string[] => {
   const { paths, clock } = order
   const mark = `before-restore-${new Date(clock.now()).toISOString().replace(/[:.]/g, '-')}`
   // The notes of a log that went on further would forbid the restored one its checkpoints; they stay as the proof that there was more.
-  const files = [`${paths.database}-wal`, `${paths.database}-shm`, paths.database, join(paths.log, 'checkpoints')]
+  // The database first: without its write-ahead log it would be a ledger that forgot something; a log without a database is nothing.
+  const files = [paths.database, `${paths.database}-wal`, `${paths.database}-shm`, join(paths.log, 'checkpoints')]
   return files.filter(existsSync).map(path => {
     renameSync(path, `${path}.${mark}`)
     return `${path}.${mark}`
@@ -114,6 +139,8 @@ export const restoreBackup = async (order: RestoreOrder): Promise<RestoredBackup
   using scratch = makeScratch(paths.home)
   const opened = await openBackup(order.from, order.key, scratch.directory)
   checkHome(order, opened)
+  checkLogKey(order, opened)
+  await checkBackupLog(opened, { clock, log })
   const lock = lockLedger(paths.database)
   try {
     const ledger = openSqliteLedger(opened.ledgerFile, { clock, log })

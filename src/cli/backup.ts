@@ -1,16 +1,17 @@
 // `agentca backup …`: the ledger and what belongs to it in one encrypted file, and the way back. Made while the server runs; restored
 // where none does; and after that nothing is issued until an operator has looked at what is known of the time in between.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { accessSync, constants, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import type { Key, Lock } from '../backup/archive.ts'
 import { createBackup, type MadeBackup } from '../backup/create-backup.ts'
-import { openBackup, verifyBackupLog } from '../backup/open-backup.ts'
+import { checkBackupLog, logKeyFingerprint, logKeyName, neededToVerify, openBackup } from '../backup/open-backup.ts'
 import { type RestoredBackup, restoreBackup } from '../backup/restore-backup.ts'
+import { makeScratch, makeScratchAnywhere } from '../backup/scratch.ts'
 import { systemClock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
 import { silentLog } from '../base/log.ts'
+import { parseOnePem } from '../pki/pem.ts'
 import type { MaintenanceAnswer } from '../schema/admin-answers.ts'
 import type { BackupManifest } from '../schema/backup.ts'
 import { ServerError } from '../server/errors.ts'
@@ -67,6 +68,17 @@ const keyOf = async (io: CommandIo, { identityFile, passphraseFile }: KeyOptions
   return { identities: identities.filter(line => line !== '' && !line.startsWith('#')) }
 }
 
+const logKeyIn = (file: string): Uint8Array => parseOnePem(readFileSync(file, 'utf8'), 'PUBLIC KEY')
+
+const isWritable = (directory: string): boolean => {
+  try {
+    accessSync(directory, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
 const checkHome = ({ home, database }: HomePaths): void => {
   if (presenceOf(database) !== 'absent') return
   throw new ServerError('not_initialised', `there is no CA in ${home}`, { hint: 'agentca init, or --home DIR' })
@@ -82,10 +94,23 @@ interface BackupRow {
   readonly auditSize: number
   readonly feedN: number
   readonly keys: boolean
+  /** sha256:HEX of the log key's SubjectPublicKeyInfo: what a restore into an empty home asks for. */
+  readonly logKey: string
 }
 
 const backupView: View<BackupRow> = {
-  columns: members<BackupRow>('file', 'caId', 'createdAt', 'bytes', 'sha256', 'files', 'auditSize', 'feedN', 'keys'),
+  columns: members<BackupRow>(
+    'file',
+    'caId',
+    'createdAt',
+    'bytes',
+    'sha256',
+    'files',
+    'auditSize',
+    'feedN',
+    'keys',
+    'logKey',
+  ),
   name: row => row.file,
 }
 
@@ -93,6 +118,7 @@ const rowOf = (
   file: string,
   manifest: BackupManifest,
   made: Pick<MadeBackup, 'bytes' | 'sha256'> | null,
+  logKeySpki: Uint8Array,
 ): BackupRow => ({
   file,
   caId: manifest.caId,
@@ -103,6 +129,7 @@ const rowOf = (
   auditSize: manifest.audit.size,
   feedN: manifest.feed.n,
   keys: manifest.keys,
+  logKey: logKeyFingerprint(logKeySpki),
 })
 
 /** @returns false where no server runs: then nothing is recorded */
@@ -157,7 +184,7 @@ const createCommand = (io: CommandIo): Command => {
         keys: options.withTokens === true,
       })
       const recorded = await record(io, options.home, made)
-      writeOne(io, options.output, rowOf(file, made.manifest, made), backupView)
+      writeOne(io, options.output, rowOf(file, made.manifest, made, logKeyIn(join(paths.home, logKeyName))), backupView)
       if (!recorded) io.err('no server runs: the audit log does not say that this backup was made\n')
       if (!made.manifest.keys) io.err('the keys are not in it: back up the HSM by its own means\n')
     })
@@ -173,23 +200,11 @@ const verifyCommand = (io: CommandIo): Command => {
     .action(async (file: string) => {
       const options = command.opts<OutputOptions & KeyOptions & { home?: string }>()
       const key = await keyOf(io, options)
-      const into = mkdtempSync(join(tmpdir(), 'agentca-backup-'))
-      try {
-        const opened = await openBackup(resolve(io.cwd, file), key, into)
-        const { findings } = await verifyBackupLog(opened, { clock: systemClock, log: silentLog })
-        const [first] = findings
-        if (first !== undefined)
-          throw new CliError(
-            'verification_failed',
-            `the audit log in it: ${first.kind} at ${first.index}: ${first.detail}`,
-            {
-              hint: 'take an older backup, and look after this machine',
-            },
-          )
-        writeOne(io, options.output, rowOf(file, opened.manifest, null), backupView)
-      } finally {
-        rmSync(into, { recursive: true, force: true })
-      }
+      const { home } = homeOf(io, options.home)
+      using scratch = isWritable(home) ? makeScratch(home) : makeScratchAnywhere()
+      const opened = await openBackup(resolve(io.cwd, file), key, scratch.directory, neededToVerify)
+      await checkBackupLog(opened, { clock: systemClock, log: silentLog })
+      writeOne(io, options.output, rowOf(file, opened.manifest, null, opened.logKeySpki), backupView)
     })
 }
 
@@ -253,9 +268,15 @@ const restoreCommand = (io: CommandIo): Command => {
         .argParser((value: string, before: readonly string[] | undefined) => collect(value, before))
         .default([]),
     )
+    .option('--log-key <file>', 'public log key of the CA, PEM, where the home has none (issuers/log-1.pub.pem)')
+    .option('--confirm <sha256:hex>', 'its fingerprint instead, as backup create and verify show it')
     .option('--replace', 'move the ledger that is there aside')
     .action(async (file: string) => {
-      type Options = OutputOptions & KeyOptions & { home?: string; outside: string[]; replace?: true; dryRun?: true }
+      type Options = OutputOptions &
+        KeyOptions & { home?: string; outside: string[]; replace?: true; dryRun?: true } & {
+          logKey?: string
+          confirm?: string
+        }
       const options = command.opts<Options>()
       const restored = await restoreBackup({
         paths: homeOf(io, options.home),
@@ -264,6 +285,10 @@ const restoreCommand = (io: CommandIo): Command => {
         from: resolve(io.cwd, file),
         key: await keyOf(io, options),
         outside: options.outside.map(path => resolve(io.cwd, path)),
+        logKey:
+          options.logKey === undefined
+            ? (options.confirm ?? null)
+            : parseOnePem(readInputText(io, options.logKey), 'PUBLIC KEY'),
         replace: options.replace === true,
         dryRun: options.dryRun === true,
       })

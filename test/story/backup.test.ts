@@ -156,8 +156,16 @@ describe('a backup', () => {
   }, async () => {
     writeFileSync(at('passphrase'), 'correct horse battery staple\n', { mode: 0o600 })
     const locked = ['--passphrase-file', 'passphrase'] as const
-    await ca.agentcaJson('backup', 'create', 'whole.age', ...locked, '--with-tokens')
+    const { logKey } = await ca.agentcaJson<{ logKey: string }>(
+      ...(['backup', 'create', 'whole.age', ...locked, '--with-tokens'] as const),
+    )
     await ca.stop()
+    const blind = await ca.agentca('backup', 'restore', 'whole.age', ...locked, '--home', 'elsewhere')
+    expect([blind.code, blind.err]).toEqual([6, expect.stringContaining(`--confirm ${logKey}`)])
+    expect(existsSync(at('elsewhere/agentca.db'))).toBe(false)
+    const wrong = ['--confirm', `sha256:${'00'.repeat(32)}`] as const
+    const unlike = await ca.agentca('backup', 'restore', 'whole.age', ...locked, '--home', 'elsewhere', ...wrong)
+    expect([unlike.code, unlike.err]).toEqual([6, expect.stringMatching(/signed by the log key sha256:0000/)])
     await ca.agentcaJson(
       'backup',
       'restore',
@@ -167,6 +175,8 @@ describe('a backup', () => {
       'elsewhere',
       '--outside',
       join(ca.home, 'status'),
+      '--confirm',
+      logKey,
     )
     const home = at('elsewhere')
     expect(statSync(join(home, 'tokens')).mode & 0o077).toBe(0)
