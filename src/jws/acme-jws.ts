@@ -123,6 +123,16 @@ const publicMembers: Readonly<Record<string, readonly string[]>> = {
   RSA: ['e', 'kty', 'n'],
 }
 
+/** @throws JwsError `jws_key_not_accepted` for what is no kind of key, whatever every object has under that name */
+const membersOf = (kty: unknown): readonly string[] => {
+  const members = typeof kty === 'string' && Object.hasOwn(publicMembers, kty) ? publicMembers[kty] : undefined
+  if (members !== undefined) return members
+  throw new JwsError(
+    'jws_key_not_accepted',
+    `expected kty of jwk to be one of ${Object.keys(publicMembers).join(', ')}`,
+  )
+}
+
 const importJwk = (members: Readonly<Record<string, unknown>>): KeyObject => {
   try {
     return createPublicKey({ key: members as JsonWebKeyInput['key'], format: 'jwk' })
@@ -138,20 +148,22 @@ export const parseAcmeKey = async (jwk: unknown): Promise<AcmeKey> => {
     throw new JwsError('jws_malformed', 'jwk holds a private or secret key', {
       hint: 'never send the private key: consider this one exposed if it left the machine',
     })
-  const names = publicMembers[String(given.kty)] ?? []
-  const reduced = Object.fromEntries(names.map(name => [name, given[name]]))
-  const key = importJwk(reduced)
+  const names = membersOf(given.kty)
+  const key = importJwk(Object.fromEntries(names.map(name => [name, given[name]])))
   const algorithm = algorithmOf(key)
   if (algorithm === null)
     throw new JwsError('jws_key_not_accepted', 'expected a key of P-256, P-384, Ed25519 or RSA of 2048 to 8192 bits', {
       hint: `make an account key for one of ${acmeAlgorithms.join(', ')}`,
     })
   const spki = key.export({ type: 'spki', format: 'der' })
+  // As the key itself has it: one number can be written in more than one way, and a key is to have one thumbprint.
+  const exported: Readonly<Record<string, unknown>> = { ...key.export({ format: 'jwk' }) }
+  const canonical = Object.fromEntries(names.map(name => [name, exported[name]]))
   return {
     key,
     algorithm,
-    jwk: JSON.stringify(reduced),
-    thumbprint: await calculateJwkThumbprint(reduced as JWK),
+    jwk: JSON.stringify(canonical),
+    thumbprint: await calculateJwkThumbprint(canonical as JWK),
     keyHash: toHex(createHash('sha256').update(spki).digest()),
   }
 }

@@ -131,8 +131,22 @@ describe('a key', () => {
     ['X25519', generateKeyPairSync('x25519').publicKey.export({ format: 'jwk' })],
     ['a point off the curve', { kty: 'EC', crv: 'P-256', x: 'AAAA', y: 'AAAA' }],
     ['a secret', { kty: 'oct' }],
+    ['of the kind constructor', { kty: 'constructor' }],
+    ['of the kind __proto__', { kty: '__proto__' }],
+    ['of a kind that is no text', { kty: { toString: 1 } }],
+    ['of a kind in a list', { kty: ['EC'] }],
   ])('that is %s is not accepted', async (_, jwk) => {
     expect(await codeOf(() => parseAcmeKey(jwk))).toBe('jws_key_not_accepted')
+  })
+
+  it('has one thumbprint, however its numbers are written', async () => {
+    const jwk = keys.RS256.publicKey.export({ format: 'jwk' })
+    const plain = await parseAcmeKey(jwk)
+    const padded = Buffer.concat([Buffer.alloc(1), Buffer.from(jwk.e as string, 'base64url')]).toString('base64url')
+    for (const e of [padded, `${padded}==`]) {
+      const { jwk: text, thumbprint } = await parseAcmeKey({ ...jwk, e })
+      expect([text, thumbprint]).toEqual([plain.jwk, plain.thumbprint])
+    }
   })
 
   it('that is private is malformed: it must never be sent', async () => {
