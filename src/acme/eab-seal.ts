@@ -3,7 +3,8 @@
 // MAC key; without the file the bindings that are not used yet are of no use, and new ones have to be made.
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { closeSync, fsyncSync, linkSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
-import { concatBytes, utf8 } from '../base/bytes.ts'
+import { dirname } from 'node:path'
+import { concatBytes, toHex, utf8 } from '../base/bytes.ts'
 import { AcmeError } from './errors.ts'
 
 export interface Sealer {
@@ -28,9 +29,20 @@ const readKey = (file: string): Uint8Array | null => {
   }
 }
 
+/** Bindings sealed with a key are in the ledger for good; so has the key's name to be. */
+const syncDirectory = (directory: string): void => {
+  const descriptor = openSync(directory, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
 /** Whole or not at all, and never in the place of another one. */
 const makeKey = (file: string): Uint8Array => {
-  const beside = `${file}.${process.pid}.new`
+  // Never the name of what another attempt left behind.
+  const beside = `${file}.${toHex(randomBytes(8))}.new`
   const key = randomBytes(keyBytes)
   const descriptor = openSync(beside, 'wx', 0o600)
   try {
@@ -41,6 +53,7 @@ const makeKey = (file: string): Uint8Array => {
   }
   try {
     linkSync(beside, file)
+    syncDirectory(dirname(file))
     return key
   } catch (error) {
     const other = (error as NodeJS.ErrnoException).code === 'EEXIST' ? readKey(file) : null

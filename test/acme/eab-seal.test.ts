@@ -1,5 +1,5 @@
 // MAC keys at rest.
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -46,6 +46,15 @@ describe('a sealed MAC key', () => {
         `bit ${bit}`,
       ).toBe('unauthorized')
     }
+  })
+
+  it('is sealed also beside what an attempt of the same process left behind', () => {
+    const file = join(directory, 'acme.key')
+    const leftover = `acme.key.${process.pid}.new`
+    writeFileSync(join(directory, leftover), '')
+    const sealed = createSealer(file).seal('one', secret)
+    expect(createSealer(file).open('one', sealed)).toEqual(secret)
+    expect(readdirSync(directory).sort()).toEqual(['acme.key', leftover])
   })
 
   it('is sealed by a file that only its user reads, made once', () => {
