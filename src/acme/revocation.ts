@@ -1,5 +1,5 @@
-// Revocation by ACME (RFC 8555 §7.6): by the account that has the certificate or all of its names, or by the certificate's own key. It goes
-// the way of every revocation: feed, CRL, OCSP.
+// Revocation by ACME (RFC 8555 §7.6): by the account that has the certificate or proved all of its names, or by the certificate's own key.
+// It goes the way of every revocation: feed, CRL, OCSP.
 
 import { equalBytes } from '../base/bytes.ts'
 import { isAgentCaError } from '../base/errors.ts'
@@ -12,7 +12,8 @@ import { spkiHashHex } from '../pki/spki.ts'
 import type { CertificateWithBytes } from '../store/records.ts'
 import type { AcmeDeps } from './deps.ts'
 import { AcmeError, malformed } from './errors.ts'
-import { grantedNames } from './identifiers.ts'
+import { textOf } from './identifiers.ts'
+import { authorizationStatus } from './order.ts'
 import { type Payload, readPayload, requiredBytes } from './payload.ts'
 import type { AccountRequest, KeyRequest } from './request.ts'
 
@@ -55,25 +56,49 @@ const readCertificate = (der: Uint8Array): Certificate => {
   }
 }
 
-/** All of its host names are this account's: at least one, and of the same registration. */
-const hasAllNames = (
+const ordersAtOnce = 100
+/** An account with more orders than that has to use the certificate's key. */
+const maxOrdersRead = 1000
+
+/** Whether this account's challenges were fulfilled for all of these, in authorizations that are good still. */
+const provedAll = (deps: AcmeDeps, account: string, names: readonly string[]): boolean => {
+  const now = deps.clock.now()
+  const left = new Set(names)
+  let before: string | undefined
+  for (let read = 0; read < maxOrdersRead && left.size > 0; read += ordersAtOnce) {
+    const filter = { account, limit: ordersAtOnce, ...(before === undefined ? {} : { before }) }
+    const orders = deps.ports.orders.list(filter)
+    for (const order of orders)
+      for (const authorization of order.authorizations)
+        if (authorization.challenges.length > 0 && authorizationStatus(authorization, order, now) === 'valid')
+          left.delete(textOf(authorization.identifier))
+    before = orders.at(-1)?.id
+    if (orders.length < ordersAtOnce) break
+  }
+  return left.size === 0
+}
+
+/**
+ * At least one, and of the same registration. What the registration or a binding grants does not count: all accounts of it have the same
+ * names, and each is an instance of its own.
+ */
+const provedAllNames = (
   deps: AcmeDeps,
   { account, registration }: AccountRequest,
   { certificate, row }: Sought,
 ): boolean => {
-  if (row.registrationId !== registration.id || account.kid === null) return false
-  const granted = grantedNames(registration, account.names, deps.trustDomain)
+  if (row.registrationId !== registration.id) return false
   const hosts = (certificate.subjectAltName ?? []).flatMap(name => {
     if (name.kind === 'dns') return [`dns:${name.value.toLowerCase()}`]
     return name.kind === 'ip' ? [`ip:${ipAddressText(name.bytes)}`] : []
   })
-  return hosts.length > 0 && hosts.every(host => granted.has(host))
+  return hosts.length > 0 && provedAll(deps, account.id, hosts)
 }
 
 const checkMayRevoke = (deps: AcmeDeps, request: AccountRequest | KeyRequest, sought: Sought): void => {
   const { certificate, row } = sought
   if ('account' in request) {
-    if (row.instanceId === request.account.id || hasAllNames(deps, request, sought)) return
+    if (row.instanceId === request.account.id || provedAllNames(deps, request, sought)) return
     throw new AcmeError('unauthorized', 'this certificate is another account’s', {
       hint: 'revoke it by its own key, or by the account that ordered it',
     })

@@ -147,9 +147,18 @@ describe('a challenge', () => {
     const done = await acme.settled(account, order.headers.location as string)
     const { text } = must(await acme.post(done.body.certificate, undefined, account), 200)
     expect(parseCertificate(leafOf(text)).dnsNames).toEqual(['probed.internal'])
+    // RFC 8555 §7.6: whoever proved all of its names as well may revoke it, and nobody before that.
+    const binding = await operator.json<Binding>('acme eab create --service prober')
+    const first = account
+    account = await acme.account(binding)
+    const certificate = Buffer.from(leafOf(text)).toString('base64url')
+    expect((await acme.post(acme.directory.revokeCert, { certificate }, account)).status).toBe(403)
+    expect((await probed(dns('probed.internal'))).end.status).toBe('valid')
+    must(await acme.post(acme.directory.revokeCert, { certificate }, account), 200)
+    account = first
     const { end: address } = await probed(ip('127.0.0.1'))
     expect(address.status).toBe('valid')
-    expect(visits).toHaveLength(2)
+    expect(visits).toHaveLength(3)
   })
 
   it('of an account without a binding is needed for every name; the common name is granted beside one that is proved, for renewals', async () => {
