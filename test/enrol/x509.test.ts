@@ -143,6 +143,19 @@ describe('by a JWS', () => {
     expect(other.body.code).toBe('jws_signature_invalid')
   })
 
+  it('that can be older than a restore is refused', async () => {
+    world.add('machines', yaml())
+    const restoredAt = Date.now() - 30_000
+    world.restored({ restoredAt, endedAt: restoredAt + 1 })
+    try {
+      const key = await createKey()
+      const { status, body } = await world.enrol({ type: 'x509', jws: await proofBy('build-1', key) }, key)
+      expect([status, body.code]).toEqual([401, 'evidence_before_restore'])
+    } finally {
+      world.restored(null)
+    }
+  })
+
   it('a token id is used once, by whichever proof of that key', async () => {
     world.add('machines', yaml())
     const sign = async (key: Awaited<ReturnType<typeof createKey>>) => {
