@@ -13,6 +13,7 @@ import { AcmeError } from './errors.ts'
 import { grantedNames, grantedUnbound, textOf } from './identifiers.ts'
 import { failOrder, type OrderStatus, orderStatus } from './order.ts'
 import { readPayload, requiredBytes } from './payload.ts'
+import { isNow } from './profiles.ts'
 import { acmeErrorOf, problemOf } from './refusals.ts'
 import { type AccountRequest, whoOf } from './request.ts'
 
@@ -23,6 +24,12 @@ export interface Finalizer {
   /** Waits for what is in work. */
   close(): Promise<void>
 }
+
+/** For who ordered the shortest life that there is: so much of it may be over. */
+const finalizeTimeMs = 60_000
+
+const tooLate = (): AcmeError =>
+  new AcmeError('malformed', 'notAfter of the order has come too near', { hint: 'order again' })
 
 /** While another order of the same account is being signed. */
 const retryMs = 50
@@ -169,10 +176,16 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
 
   const again = (order: AcmeOrder): AcmeOrder => orders.get(order.id) ?? order
 
+  const endsTooSoon = ({ notAfter, profile }: AcmeOrder): boolean => {
+    if (notAfter === null) return false
+    const shortest = (deps.profiles().find(({ name }) => name === profile)?.minLifetimeSeconds ?? 0) * 1000
+    return notAfter < deps.clock.now() + shortest - finalizeTimeMs
+  }
+
   /** What was right when it was ordered, up to a day ago, and is not any more. */
   const refusedNow = (request: AccountRequest, order: AcmeOrder): AcmeError | null => {
     const { lost } = grantsOf(deps, request, order)
-    if (lost.length === 0) return null
+    if (lost.length === 0) return endsTooSoon(order) ? tooLate() : null
     const detail = 'this name is granted no more'
     return new AcmeError('rejectedIdentifier', `${detail}: ${lost.map(textOf).join(', ')}`.slice(0, 1000), {
       subproblems: lost.map(identifier => ({ type: 'rejectedIdentifier', detail, identifier })),
@@ -199,7 +212,8 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
         profile: order.profile,
         hosts: hostsOf(order),
         listed: grantsOf(deps, request, order).listed,
-        notBefore: order.notBefore,
+        // Only the time of the order could be asked for: once that is over, the profile's own is as near to it as can be.
+        notBefore: isNow(order.notBefore, deps.clock.now()) ? order.notBefore : null,
         notAfter: order.notAfter,
       },
     }

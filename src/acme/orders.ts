@@ -11,7 +11,7 @@ import { AcmeError, malformed } from './errors.ts'
 import { errorOf, grantedNames, grantedUnbound, parseIdentifiers, textOf } from './identifiers.ts'
 import { deactivateAuthorization, failOrder, type OrderStatus } from './order.ts'
 import { optionalText, optionalTime, type Payload, readPayload } from './payload.ts'
-import { profileOf } from './profiles.ts'
+import { isNow, profileOf } from './profiles.ts'
 import { replacedCertificate } from './renewal-info.ts'
 import type { AccountRequest } from './request.ts'
 
@@ -40,9 +40,6 @@ export interface AuthorizationOf {
 const pageSize = 50
 /** Accounts whose pace is remembered at once. */
 const maxPaced = 20_000
-/** As far as the signer lets notBefore be from its own clock. */
-const maxNotBeforeSkewMs = 60_000
-
 const nothingHere = (what: string): AcmeError => new AcmeError('notFound', `this account has no such ${what}`)
 
 /** RFC 8555 §7.1.4, RFC 8738 §7: a wildcard is proved by DNS only, an address never. */
@@ -78,7 +75,7 @@ const isProblem = (value: AcmeAuthorization | AcmeProblem): value is AcmeProblem
 const validityOf = (payload: Payload, profile: AcmeProfile, now: number) => {
   const notBefore = optionalTime(payload, 'notBefore')
   const notAfter = optionalTime(payload, 'notAfter')
-  if (notBefore !== null && Math.abs(notBefore - now) > maxNotBeforeSkewMs)
+  if (notBefore !== null && !isNow(notBefore, now))
     throw malformed('notBefore can only be now', { hint: 'leave notBefore out' })
   const latest = now + profile.lifetimeSeconds * 1000
   if (notAfter !== null && (notAfter > latest || notAfter < now + profile.minLifetimeSeconds * 1000))

@@ -32,3 +32,9 @@ export const profileOf = (
     hint: `expected one of ${fitting.map(each => each.name).join(', ')}, as the directory lists them`,
   })
 }
+
+/** As far as the signer lets notBefore be from its own clock. */
+const maxNotBeforeSkewMs = 60_000
+
+export const isNow = (notBefore: number | null, now: number): boolean =>
+  notBefore !== null && Math.abs(notBefore - now) <= maxNotBeforeSkewMs

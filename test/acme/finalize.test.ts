@@ -32,7 +32,7 @@ const issue = (of: IssuanceRequest): Promise<IssuedCertificate> =>
     asked.push({ request: of, end: error => (error === undefined ? resolve(null as never) : reject(error)) })
   })
 
-const orderWith = async (id: string): Promise<AcmeOrder> =>
+const orderWith = async (id: string, more: Partial<AcmeOrder> = {}): Promise<AcmeOrder> =>
   ledger.acme.orders.create(
     {
       id,
@@ -46,6 +46,7 @@ const orderWith = async (id: string): Promise<AcmeOrder> =>
       error: null,
       expiresAt: Date.now() + 3_600_000,
       createdAt: Date.now(),
+      ...more,
     },
     leaf('acme_order_created'),
   )
@@ -76,6 +77,7 @@ beforeEach(async () => {
     ports: ledger.acme,
     certificates: ledger.certificates,
     issuance: { issue },
+    profiles: () => [{ name: 'acme', minLifetimeSeconds: 300 }],
     settings: { finalizeWaitMs: 0, issueWaitMs: 60_000 },
   } as unknown as AcmeDeps)
   const csr = Buffer.from((await createKey([dnsName(name)])).csr).toString('base64url')
@@ -138,6 +140,24 @@ describe('an order whose certificate takes long', () => {
     const without = { ...request, registration: { ...request.registration, dnsNames: ['b.example'] } }
     await expect(finalizer.finalize(without, order)).rejects.toMatchObject({ code: 'rejectedIdentifier' })
     expect([statusOf('o1'), asked.length]).toEqual(['invalid', 0])
+  })
+
+  it('whose notAfter has come too near or is over is not issued for, and is over', async () => {
+    for (const [id, inMs] of [
+      ['near', 200_000],
+      ['over', -1],
+    ] as const) {
+      const late = await orderWith(id, { notAfter: Date.now() + inMs })
+      await expect(finalizer.finalize(request, late)).rejects.toMatchObject({ code: 'malformed' })
+      expect([statusOf(id), asked.length]).toEqual(['invalid', 0])
+    }
+  })
+
+  it('whose notBefore has passed begins when its profile says', async () => {
+    const hourAgo = Date.now() - 3_600_000
+    await finalizer.finalize(request, await orderWith('old', { notBefore: hourAgo }))
+    expect(asked[0]?.request.terms).toMatchObject({ notBefore: null })
+    asked[0]?.end()
   })
 
   it('is asked for again while the ledger says that another issuance of it is in work', async () => {
