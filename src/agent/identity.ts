@@ -6,6 +6,7 @@ import type { Dispatcher, Response } from 'undici'
 import { messageOf } from '../base/errors.ts'
 import { silentLog } from '../base/log.ts'
 import { systemTiming, type Timing } from './backoff.ts'
+import { type CaCall, type CaRoute, createCaRoute } from './ca-route.ts'
 import type { Credential } from './credential.ts'
 import { type CredentialDirectory, presentGeneration } from './credential-directory.ts'
 import { type KeptCrls, keepCrls } from './crl-files.ts'
@@ -53,10 +54,17 @@ export interface AgentIdentity extends AsyncDisposable {
   tlsOptions(options: PeerOptions): PeerTlsOptions
 }
 
-const ownFetches = new WeakSet<AgentIdentity['fetch']>()
+const routes = new WeakMap<AgentIdentity['fetch'], CaRoute>()
 
 /** Whether its `fetch` is this file's and nobody's around it: then the same calls may be made from its credential alone. */
-export const isCalledByCredential = ({ fetch }: Pick<AgentIdentity, 'fetch'>): boolean => ownFetches.has(fetch)
+export const isCalledByCredential = ({ fetch }: Pick<AgentIdentity, 'fetch'>): boolean => routes.has(fetch)
+
+/**
+ * Its own calls (what the CA says of it, renewals) are made by these from now on; where they fail, as before.
+ * @returns the function that takes them back
+ */
+export const lendCalls = ({ fetch }: Pick<AgentIdentity, 'fetch'>, calls: CaCall): (() => void) =>
+  routes.get(fetch)?.lend(calls) ?? (() => {})
 
 /** What a test replaces. */
 export interface Surroundings {
@@ -114,7 +122,7 @@ const keepLists = (parts: Parts, present: Present, directory: CredentialDirector
 
 /** What the CA says of this identity between two renewals. @returns what to tell of a renewal */
 const watch = (parts: Parts, present: Present, prompts: Prompts): void => {
-  const { options, settings, timing, signal } = parts
+  const { options, settings, timing, callCa, signal } = parts
   const log = options.log ?? silentLog
   const end = (error: AgentError): void => {
     log.error({ hint: error.hint }, error.message)
@@ -125,6 +133,7 @@ const watch = (parts: Parts, present: Present, prompts: Prompts): void => {
     {
       url: () => settings.url ?? present.kept().credential.url,
       current: () => present.kept().credential,
+      callCa,
       timing,
       log,
       revoked: end,
@@ -163,7 +172,8 @@ export const agentIdentity = async (
   const log = options.log ?? silentLog
   const ending = new AbortController()
   const settings = readSettings(options, env)
-  const parts: Parts = { options, settings, timing, signal: ending.signal }
+  const route = createCaRoute()
+  const parts: Parts = { options, settings, timing, callCa: route.call, signal: ending.signal }
   const { kept, store } = await obtainIdentity({ ...parts, signal: options.signal ?? ending.signal })
   const present = createPresent(kept, timing, log)
   const prompts = createPrompts()
@@ -177,7 +187,7 @@ export const agentIdentity = async (
   if (options.watch !== 'none' && options.renewBy !== 'jws') watch(lifelong, present, prompts)
 
   const fetch: AgentIdentity['fetch'] = async (url, init) => present.connections().fetch(url, init)
-  ownFetches.add(fetch)
+  routes.set(fetch, route)
 
   return {
     current: () => present.kept().credential,

@@ -4,6 +4,7 @@ import { silentLog } from '../base/log.ts'
 import { principalOf } from '../pki/spiffe.ts'
 import { isService } from './answer.ts'
 import { defaultPatienceSeconds, type Timing, untilAnswered } from './backoff.ts'
+import type { CaCall } from './ca-route.ts'
 import type { Credential } from './credential.ts'
 import { readCredentialDirectory } from './credential-directory.ts'
 import { enrol } from './enrol.ts'
@@ -35,6 +36,7 @@ export interface Parts {
   readonly options: AgentIdentityOptions
   readonly settings: Settings
   readonly timing: Timing
+  readonly callCa: CaCall
   readonly signal: AbortSignal
 }
 
@@ -52,8 +54,9 @@ const patienceOf = ({ options, signal }: Parts) => ({
     (options.log ?? silentLog).warn({ code: error.code, waitMs: Math.round(waitMs) }, error.message),
 })
 
-const requestDeps = ({ options, timing, signal }: Parts, store: CredentialStore): RequestDeps => ({
+const requestDeps = ({ options, timing, callCa, signal }: Parts, store: CredentialStore): RequestDeps => ({
   timing,
+  callCa,
   signal,
   store,
   keyAlgorithm: options.keyAlgorithm ?? 'P-256',

@@ -11,7 +11,8 @@ import { principalOf } from '../pki/spiffe.ts'
 import { createEventStreamReader } from '../verify/event-stream.ts'
 import { type FeedEvent, parseFeedEvent } from '../verify/feed-event.ts'
 import type { Timing } from './backoff.ts'
-import { callCa, endpointOf, refusalOf } from './ca-call.ts'
+import { endpointOf, refusalOf } from './ca-call.ts'
+import type { CaCall } from './ca-route.ts'
 import { type Credential, tlsMaterialOf } from './credential.ts'
 import { AgentError } from './errors.ts'
 import { checkIsCa } from './server-identity.ts'
@@ -19,6 +20,7 @@ import { checkIsCa } from './server-identity.ts'
 export interface OwnStateDeps {
   readonly url: () => string
   readonly current: () => Credential
+  readonly callCa: CaCall
   readonly timing: Timing
   readonly log: Log
   /** The CA said so: it is over. */
@@ -168,7 +170,7 @@ export const watchOwnState = (deps: OwnStateDeps, signal: AbortSignal): OwnState
     const credential = deps.current()
     const { key, cert, ca } = tlsMaterialOf(credential)
     const target = { url: deps.url(), roots: ca, trustDomain: credential.trustDomain, client: { key, cert } }
-    await callCa(target, { method: 'GET', path: '/v1/self', signal })
+    await deps.callCa(target, { method: 'GET', path: '/v1/self', signal })
     deps.good()
   }
 

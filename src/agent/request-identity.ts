@@ -6,6 +6,7 @@ import { encodePem } from '../pki/pem.ts'
 import { checkIdentityAnswer, parseIdentityAnswer } from './answer.ts'
 import type { Timing } from './backoff.ts'
 import { type CaTarget, callCa } from './ca-call.ts'
+import type { CaCall } from './ca-route.ts'
 import { type Credential, credentialOf } from './credential.ts'
 import { AgentError } from './errors.ts'
 import { type AgentKeyAlgorithm, createRequest, generateKey, spkiOf } from './key-pair.ts'
@@ -15,6 +16,8 @@ export interface RequestDeps {
   readonly timing: Timing
   readonly store: CredentialStore
   readonly keyAlgorithm: AgentKeyAlgorithm
+  /** Left out: from this thread. */
+  readonly callCa?: CaCall
   /** Ends a call under way; nothing is lost by that. */
   readonly signal: AbortSignal
 }
@@ -57,8 +60,9 @@ export const requestIdentity = async (deps: RequestDeps, request: IdentityReques
   const { target, path, key } = request
   const csr = await createRequest(key)
   const body = { csr: encodePem('CERTIFICATE REQUEST', csr), ...(await request.body(csr)) }
-  const { value, trustDomain } = await callCa(target, { method: 'POST', path, body, signal: deps.signal }).catch(
-    error => dropped(deps, error),
+  const call = deps.callCa ?? callCa
+  const { value, trustDomain } = await call(target, { method: 'POST', path, body, signal: deps.signal }).catch(error =>
+    dropped(deps, error),
   )
   const answer = parseIdentityAnswer(value)
   checkIdentityAnswer(answer, {

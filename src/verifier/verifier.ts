@@ -7,6 +7,7 @@ import { createServer, type Server as HttpsServer } from 'node:https'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { tlsMaterialOf } from '../agent/credential.ts'
+import { lendCalls } from '../agent/identity.ts'
 import { silentLog } from '../base/log.ts'
 import { CallRefused, type VerifiedPeer } from '../verify/decision.ts'
 import type { FeedEvent } from '../verify/feed-event.ts'
@@ -97,6 +98,7 @@ export const agentVerifier = async (
 
   const calling = outside({ identity, timing, log })
   const caller = { ...identity, fetch: calling.fetch }
+  const takeBack = calling.callCa === null ? () => {} : lendCalls(identity, calling.callCa)
   const trust = followTrust({ identity, log, kept: keeper.bundlePem() })
   const connections = createConnections(trust.current)
   const proofs = createProofs(trust.current)
@@ -255,6 +257,7 @@ export const agentVerifier = async (
     [Symbol.asyncDispose]: async () => {
       for (const timer of timers) clearInterval(timer)
       unfollow()
+      takeBack()
       calls.close()
       await Promise.all([feed.close(), published.close(), conditions?.close(), report?.[Symbol.asyncDispose]()])
       await Promise.all([calling[Symbol.asyncDispose](), keeper.save()])

@@ -1,6 +1,7 @@
 // `agentca-agent once`: what `run` does at one moment, for timers, cron and init containers: enrols, renews if it is time, or finds that
 // there is nothing to do.
 import { systemTiming } from '../backoff.ts'
+import { callCa } from '../ca-call.ts'
 import type { Credential } from '../credential.ts'
 import type { CredentialDirectory } from '../credential-directory.ts'
 import { presentGeneration } from '../credential-directory.ts'
@@ -58,7 +59,7 @@ export const once = async (io: DaemonIo, values: Values): Promise<number> => {
   const settings = readSettings(options, io.env)
   const { dir } = settings
   if (dir === null) throw invalid('--dir is missing (or AGENTCA_DIR)', 'agentca-agent once --dir DIR …')
-  const parts: Parts = { options, settings, timing: systemTiming, signal: new AbortController().signal }
+  const parts: Parts = { options, settings, timing: systemTiming, callCa, signal: new AbortController().signal }
 
   const before = await presentGeneration(dir).catch(() => null)
   const { kept, store } = await obtainIdentity(parts)

@@ -1,10 +1,21 @@
 // The thread in which a verifier's calls are made: its own file, loaded by thread.ts and by nobody else. It holds the connections of one
 // generation of the identity and decides nothing: what comes back goes on as it came.
+import { Readable } from 'node:stream'
 import { type MessagePort, parentPort } from 'node:worker_threads'
+import { callCa } from '../../agent/ca-call.ts'
 import { createPeerConnections, type PeerConnections } from '../../agent/peer-fetch.ts'
 import { createTrustMemory } from '../../agent/peer-proof.ts'
 import type { CallAnswer } from './calls.ts'
-import { type CallMessage, type FromThread, maxUnread, type ToThread, tellError } from './messages.ts'
+import {
+  type CaCallMessage,
+  type CallMessage,
+  type FromThread,
+  maxUnread,
+  type ToThread,
+  tellError,
+} from './messages.ts'
+
+type Begun = Pick<CallAnswer, 'status' | 'body'>
 
 interface Running {
   readonly controller: AbortController
@@ -22,7 +33,12 @@ const makeCalls = (port: MessagePort): void => {
   const post = (message: FromThread, transfer: readonly ArrayBuffer[] = []): void =>
     port.postMessage(message, [...transfer])
 
-  const start = async ({ url, peer, init }: CallMessage, signal: AbortSignal): Promise<CallAnswer> => {
+  const start = async (message: CallMessage | CaCallMessage, signal: AbortSignal): Promise<Begun> => {
+    if (message.kind === 'ca') {
+      const answer = await callCa(message.target, { ...message.request, signal })
+      return { status: 200, body: Readable.from([new TextEncoder().encode(JSON.stringify(answer))]) }
+    }
+    const { url, peer, init } = message
     if (peer === null) return fetch(url, { ...init, signal })
     if (connections === null) throw new Error('no identity to call under')
     return connections.fetch(url, { ...init, peer, signal })
@@ -40,7 +56,7 @@ const makeCalls = (port: MessagePort): void => {
       call.controller.signal.throwIfAborted()
     }
   }
-  const make = async (message: CallMessage): Promise<void> => {
+  const make = async (message: CallMessage | CaCallMessage): Promise<void> => {
     const { id } = message
     const call: Running = { controller: new AbortController(), unread: 0, resume: () => {} }
     running.set(id, call)
@@ -57,7 +73,7 @@ const makeCalls = (port: MessagePort): void => {
   }
 
   port.on('message', (message: ToThread) => {
-    if (message.kind === 'call') return void make(message)
+    if (message.kind === 'call' || message.kind === 'ca') return void make(message)
     if (message.kind === 'credential') {
       const { credential } = message
       // Calls under way finish where they are.

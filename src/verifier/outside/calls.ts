@@ -1,6 +1,8 @@
 // How a verifier calls its CA and whoever publishes for it: what it needs of `fetch`, no more, so that the calls can be made in another
 // thread (thread.ts) or here.
+
 import type { Timing } from '../../agent/backoff.ts'
+import type { CaCall } from '../../agent/ca-route.ts'
 import type { AgentIdentity } from '../../agent/identity.ts'
 import type { Log } from '../../base/log.ts'
 
@@ -33,6 +35,8 @@ export interface CallingIdentity extends Pick<AgentIdentity, 'current'> {
 }
 
 export interface Outside extends AsyncDisposable {
+  /** For the identity's own calls; null: they are as well made by itself. @throws AgentError as `callCa`; whatever else: it was not made */
+  readonly callCa: CaCall | null
   /** As `fetch` of an identity. @throws as that */
   readonly fetch: PeerFetch
   /** Without it: anybody may answer. */
@@ -48,5 +52,6 @@ export interface OutsideDeps {
 export const callInThisThread = ({ identity }: Pick<OutsideDeps, 'identity'>): Outside => ({
   fetch: (url, call) => identity.fetch(url, call),
   fetchPublic: (url, call) => fetch(url, call),
+  callCa: null,
   [Symbol.asyncDispose]: async () => {},
 })

@@ -1,5 +1,6 @@
 // What the thread that makes a verifier's calls and the one that asks for them say to each other. Calls have numbers; nothing here leaves
 // the process, the identity's key included.
+import type { CaRequest, CaTarget } from '../../agent/ca-call.ts'
 import type { Credential } from '../../agent/credential.ts'
 import { AgentError, type AgentErrorCode } from '../../agent/errors.ts'
 import { type ErrorFacts, messageOf } from '../../base/errors.ts'
@@ -17,10 +18,19 @@ export interface CallMessage {
   }
 }
 
+/** A call of the identity itself, which need not be made under its present generation. Its answer is the body. */
+export interface CaCallMessage {
+  readonly kind: 'ca'
+  readonly id: number
+  readonly target: CaTarget
+  readonly request: Omit<CaRequest, 'signal'>
+}
+
 export type ToThread =
   /** The generation under which calls are made from now on. */
   | { readonly kind: 'credential'; readonly credential: Credential }
   | CallMessage
+  | CaCallMessage
   | { readonly kind: 'abort'; readonly id: number }
   /** A part of a body was read: another one may come. */
   | { readonly kind: 'more'; readonly id: number }
@@ -43,7 +53,19 @@ export interface ToldError {
   readonly code: string | null
   readonly cause: string | null
   /** null: not of the agent's side. */
-  readonly agent: { readonly hint: string | null; readonly facts: ErrorFacts } | null
+  readonly agent: {
+    readonly origin: AgentError['origin']
+    readonly hint: string | null
+    readonly facts: ErrorFacts
+    readonly requestId: string | null
+    readonly status: number | null
+    readonly retryAfterSeconds: number | null
+  } | null
+}
+
+const tellAgentError = (error: AgentError): NonNullable<ToldError['agent']> => {
+  const { origin, hint = null, facts, requestId, status, retryAfterSeconds } = error
+  return { origin, hint, facts, requestId, status, retryAfterSeconds }
 }
 
 export const tellError = (error: unknown): ToldError => {
@@ -53,15 +75,25 @@ export const tellError = (error: unknown): ToldError => {
     message: messageOf(error),
     code: typeof code === 'string' ? code : null,
     cause: cause === undefined ? null : messageOf(cause),
-    agent: error instanceof AgentError ? { hint: error.hint ?? null, facts: error.facts } : null,
+    agent: error instanceof AgentError ? tellAgentError(error) : null,
   }
 }
 
 export const errorOf = ({ name, message, code, cause, agent }: ToldError): Error => {
   const reason = cause === null ? {} : { cause: new Error(cause) }
   if (agent !== null && code !== null) {
-    const { hint, facts } = agent
-    return AgentError.of(code as AgentErrorCode, message, { facts, ...(hint === null ? {} : { hint }), ...reason })
+    const { origin, facts, hint, requestId, status, retryAfterSeconds } = agent
+    const options = {
+      facts,
+      ...(hint === null ? {} : { hint }),
+      ...(requestId === null ? {} : { requestId }),
+      ...(status === null ? {} : { status }),
+      ...(retryAfterSeconds === null ? {} : { retryAfterSeconds }),
+      ...reason,
+    }
+    return origin === 'ca'
+      ? AgentError.fromCa(code, message, options)
+      : AgentError.of(code as AgentErrorCode, message, options)
   }
   return Object.assign(new Error(message, reason), { name, ...(code === null ? {} : { code }) })
 }

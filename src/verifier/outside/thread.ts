@@ -6,17 +6,18 @@ import { existsSync } from 'node:fs'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
+import type { CaAnswer } from '../../agent/ca-call.ts'
 import type { Credential } from '../../agent/credential.ts'
 import { isCalledByCredential } from '../../agent/identity.ts'
 import { AgentCaError, messageOf } from '../../base/errors.ts'
 import { type ArrivingBody, createArrivingBody } from './arriving.ts'
 import { type CallAnswer, callInThisThread, type Outside, type OutsideDeps, type PublicCall } from './calls.ts'
-import { type CallMessage, errorOf, type FromThread, type ToThread } from './messages.ts'
+import { type CaCallMessage, type CallMessage, errorOf, type FromThread, type ToThread } from './messages.ts'
 
 /** Between the end of a thread and the start of the next. */
 const restartMs = [100, 500, 2000, 5000]
 
-type Init = CallMessage['init']
+type Asked = Omit<CallMessage, 'id'> | Omit<CaCallMessage, 'id'>
 
 interface Waiting {
   readonly head: PromiseWithResolvers<CallAnswer>
@@ -39,7 +40,7 @@ const answerOf = (status: number, body: ArrivingBody): CallAnswer => ({
 
 /** Of one thread: what it was told, and who waits for it. */
 interface CallsThread {
-  call(url: string, peer: string | null, init: Init, signal: AbortSignal): Promise<CallAnswer>
+  call(asked: Asked, signal: AbortSignal): Promise<CallAnswer>
   /** Before the next call under it. */
   use(credential: Credential): void
   terminate(): Promise<void>
@@ -102,7 +103,7 @@ const startThread = (file: URL, answered: () => void, ended: (how: Ended) => voi
   })
 
   return {
-    call: (url, peer, init, signal) => {
+    call: (asked, signal) => {
       const id = ++calls
       const abandon = (): void => {
         if (!waiting.has(id)) return
@@ -113,7 +114,7 @@ const startThread = (file: URL, answered: () => void, ended: (how: Ended) => voi
       const head = Promise.withResolvers<CallAnswer>()
       waiting.set(id, { head, body, forget: () => signal.removeEventListener('abort', abandon) })
       signal.addEventListener('abort', abandon, { once: true })
-      post({ kind: 'call', id, url, peer, init })
+      post({ ...asked, id })
       return head.promise
     },
     use: credential => {
@@ -191,12 +192,22 @@ export const callInThread = (deps: OutsideDeps, file = threadFile()): Outside =>
       if (at === null) return here.fetch(url, call)
       const { peer, signal: _, ...init } = call
       at.use(identity.current())
-      return at.call(url, peer, init, signal)
+      return at.call({ kind: 'call', url, peer, init }, signal)
     },
     fetchPublic: async (url, call) => {
       const signal = until(call)
       const at = await running(signal)
-      return at === null ? here.fetchPublic(url, call) : at.call(url.href, null, {}, signal)
+      return at === null
+        ? here.fetchPublic(url, call)
+        : at.call({ kind: 'call', url: url.href, peer: null, init: {} }, signal)
+    },
+    callCa: async (target, { signal: asked, ...request }) => {
+      const signal = AbortSignal.any([asked, closing.signal])
+      // Who asks has its own way, and need not wait for the next thread.
+      const at = thread ?? (timing.clock.monotonic() < notBefore ? null : await running(signal))
+      if (at === null) throw new AgentCaError('calls_interrupted', 'no thread runs that makes calls')
+      const answer = await at.call({ kind: 'ca', target, request }, signal)
+      return JSON.parse(await answer.text()) as CaAnswer
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort(new AgentCaError('calls_interrupted', 'the verifier was disposed of'))

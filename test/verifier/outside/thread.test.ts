@@ -2,11 +2,13 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { systemTiming } from '../../../src/agent/backoff.ts'
-import type { AgentIdentity } from '../../../src/agent/index.ts'
+import { callCa } from '../../../src/agent/ca-call.ts'
+import { type CaCall, createCaRoute } from '../../../src/agent/ca-route.ts'
+import { AgentError, type AgentIdentity, tlsMaterialOf } from '../../../src/agent/index.ts'
 import { silentLog } from '../../../src/base/log.ts'
 import { type TestAuthority, testAuthority } from '../../../src/testing/index.ts'
 import type { CallAnswer, Outside, OutsideDeps } from '../../../src/verifier/outside/calls.ts'
@@ -56,6 +58,19 @@ const open = (file?: URL): Outside => {
 afterEach(async () => {
   await outside?.[Symbol.asyncDispose]()
 })
+
+/** Takes connections and says nothing. */
+const silentServer = async () => {
+  const sockets: Socket[] = []
+  const server = createTcpServer(socket => sockets.push(socket.on('error', () => {})))
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const end = (): void => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  }
+  const { port } = server.address() as AddressInfo
+  return { url: `https://127.0.0.1:${port}`, end, [Symbol.asyncDispose]: async () => end() }
+}
 
 const peer = () => `spiffe://${ca.trustDomain}/service/agentca`
 const self = (by = outside, signal = AbortSignal.timeout(60_000)): Promise<CallAnswer> =>
@@ -116,6 +131,75 @@ describe('a call from another thread', () => {
       await expect(reading).rejects.toThrow('enough')
     }
     await expect.poll(() => left, { timeout: 60_000 }).toBe(before + 2)
+  })
+})
+
+describe('a call of the identity itself', () => {
+  const target = (client: 'shown' | null = 'shown') => {
+    const { key, cert, ca: roots } = tlsMaterialOf(identity.current())
+    return { url: ca.url, roots, trustDomain: ca.trustDomain, client: client === null ? null : { key, cert } }
+  }
+  const question = { method: 'GET', path: '/v1/self', signal: AbortSignal.timeout(60_000) } as const
+
+  it('brings what it brings from here, refusals with all that they say', async () => {
+    open()
+    expect(await outside.callCa!(target(), question)).toEqual(await callCa(target(), question))
+    const here = await callCa(target(null), question).catch(error => error)
+    const there = await outside.callCa!(target(null), question).catch(error => error)
+    expect(there).toBeInstanceOf(AgentError)
+    for (const known of ['origin', 'code', 'status', 'message', 'hint', 'facts', 'retryAfterSeconds'])
+      expect(there[known]).toEqual(here[known])
+    expect([there.origin, there.status]).toEqual(['ca', 401])
+    expect(there.requestId).toEqual(expect.any(String))
+  })
+
+  it('is made from here when the thread ends under it, and once nobody lends it', async () => {
+    open(mortal)
+    const made: string[] = []
+    const route = createCaRoute((to, request) => {
+      made.push(request.path)
+      return callCa(to, request)
+    })
+    const takeBack = route.lend(async (to, request) => {
+      const answer = outside.callCa!(to, request)
+      if (request.path === '/v1/capabilities') outside.fetchPublic(new URL('/die', base), question).catch(() => {})
+      return answer
+    })
+    await route.call(target(), question)
+    expect(made).toEqual([])
+    // A name that takes its time: the thread is gone before it could be called.
+    await using slow = await silentServer()
+    const gone = route.call({ ...target(), url: slow.url }, { ...question, path: '/v1/capabilities' })
+    await expect.poll(() => made, { timeout: 60_000 }).toEqual(['/v1/capabilities'])
+    slow.end()
+    await expect(gone).rejects.toMatchObject({ code: 'ca_unreachable' })
+    takeBack()
+    await route.call(target(), question)
+    expect(made).toEqual(['/v1/capabilities', '/v1/self'])
+  })
+
+  it('is a renewal of the identity of a verifier', async () => {
+    const asked: string[] = []
+    const surroundings = {
+      timing: systemTiming,
+      outside: (all: OutsideDeps): Outside => {
+        const made = callInThread(all)
+        const callCa: CaCall = (to, request) => {
+          asked.push(request.path)
+          return made.callCa!(to, request)
+        }
+        return { ...made, callCa }
+      },
+    }
+    {
+      await using _ = await agentVerifier({ identity, onStale: 'refuse', maxStaleness: '5m' }, surroundings)
+      const { facts } = await identity.renew()
+      expect(identity.current().facts.serial).toBe(facts.serial)
+      expect(asked).toContain('/v1/renew')
+    }
+    asked.length = 0
+    await identity.renew()
+    expect(asked).toEqual([])
   })
 })
 
