@@ -58,13 +58,18 @@ export const outsideTrust = (
 const maxFileBytes = 256 * 1_048_576
 const maxFiles = 10_000
 
+/** What names itself as one of those that are looked for. */
+const isCrl = (file: string): boolean => /\.(crl|pem)$/.test(file)
+const isHead = (file: string): boolean => /(^|\/)head$/.test(file)
+const isNotes = (file: string): boolean => /(^|\/)checkpoints?[^/]*$/.test(file)
+
 const listFiles = (path: string): readonly string[] => {
   const stat = statSync(path)
   if (stat.isFile()) return [path]
   return readdirSync(path, { recursive: true, withFileTypes: true })
     .filter(entry => entry.isFile())
     .map(entry => join(entry.parentPath, entry.name))
-    .slice(0, maxFiles)
+    .filter(file => isCrl(file) || isHead(file) || isNotes(file))
 }
 
 const crlsIn = (bytes: Uint8Array): readonly Uint8Array[] =>
@@ -95,13 +100,14 @@ const takeCrl = (der: Uint8Array, trust: OutsideTrust, { crls }: Gathered): void
 /** @returns whether it is one of those that are looked for @throws why it is not to be believed */
 const take = (file: string, trust: OutsideTrust, gathered: Gathered): boolean => {
   const { size } = statSync(file)
-  if (size === 0 || size > maxFileBytes) return false
-  if (/\.(crl|pem)$/.test(file)) {
+  if (size === 0) return false
+  if (size > maxFileBytes) throw new Error(`larger than ${maxFileBytes} bytes`)
+  if (isCrl(file)) {
     const crls = crlsIn(readFileSync(file))
     for (const der of crls) takeCrl(der, trust, gathered)
     return crls.length > 0
   }
-  if (/(^|\/)head$/.test(file)) {
+  if (isHead(file)) {
     const json = readFileSync(`${file}.json`, 'utf8')
     const { caId, logKeySpki } = trust
     const any = { caId, logKeySpki, notOlderThan: null, now: null }
@@ -109,7 +115,7 @@ const take = (file: string, trust: OutsideTrust, gathered: Gathered): boolean =>
     gathered.heads.push({ head, directory: dirname(file) })
     return true
   }
-  if (!/(^|\/)checkpoints?[^/]*$/.test(file)) return false
+  if (!isNotes(file)) return false
   const notes = notesIn(readFileSync(file, 'utf8'), trust.logOrigin)
   for (const note of notes)
     gathered.checkpoints.push(verifyNote(note, { origin: trust.logOrigin, spki: trust.logKeySpki }))
@@ -134,7 +140,10 @@ export const lookOutside = (paths: readonly string[], trust: OutsideTrust): Seen
   const gathered: Gathered = { crls: new Map(), checkpoints: [], heads: [] }
   const used: string[] = []
   const ignored: { file: string; why: string }[] = []
-  for (const file of paths.flatMap(listFiles))
+  const files = paths.flatMap(listFiles)
+  // An operator must know that a revocation may lie in what was not looked at.
+  for (const file of files.slice(maxFiles)) ignored.push({ file, why: `one of more than ${maxFiles} files` })
+  for (const file of files.slice(0, maxFiles))
     try {
       if (take(file, trust, gathered)) used.push(file)
     } catch (error) {

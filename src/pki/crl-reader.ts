@@ -125,6 +125,17 @@ export function* parseCrlInSlices(der: Uint8Array, entriesPerSlice: number = 4_0
   }
 }
 
+/**
+ * Whose list, and which, without a look at its entries: what a list says of itself, which nobody has checked yet.
+ * @throws PkiError as parseCrl, but for what is wrong with an entry
+ */
+export const parseCrlNumberOf = (der: Uint8Array): Pick<Crl, 'issuerName' | 'crlNumber'> => {
+  const tbs = new DerReader(der).readSequence().readSequence()
+  const { issuerName, version } = readHead(tbs)
+  tbs.readOptionalConstructed(Tag.sequence)
+  return { issuerName, crlNumber: parseListExtensions(readListExtensions(tbs, version)).crlNumber }
+}
+
 interface CrlHead {
   readonly version: 1 | 2
   readonly algorithmDer: Uint8Array

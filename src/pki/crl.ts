@@ -10,7 +10,7 @@ import { authorityKeyIdentifier, type Extension, encodeExtensions, issuingDistri
 import { uriName } from './general-names.ts'
 import { oidOf } from './oid.ts'
 
-export { type Crl, type ParsedRevokedEntry, parseCrl, parseCrlInSlices } from './crl-reader.ts'
+export { type Crl, type ParsedRevokedEntry, parseCrl, parseCrlInSlices, parseCrlNumberOf } from './crl-reader.ts'
 export {
   isRevocationReason,
   type RevocationReason,
