@@ -57,8 +57,9 @@ const verifyBinding = async (deps: AcmeDeps, value: unknown, { key, call }: KeyR
     throw new AcmeError('unauthorized', 'this kid of an external account binding is not known here', {
       hint: 'agentca acme eab create --agent NAME',
     })
-  call.identified(`eab:${kid}`, binding.registrationId)
   const payload = readPayload(await verifyBindingMac(deps, jws, binding))
+  // Not before: whoever only knows a kid is not to speak in its name.
+  call.identified(`eab:${kid}`, binding.registrationId)
   const bound = await parseAcmeKey(payload)
   if (!sameText(bound.thumbprint, key.thumbprint))
     throw malformed('the external account binding is for another key than the one that signed this request')

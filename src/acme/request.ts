@@ -80,11 +80,19 @@ export const ended = (message: string, hint?: string): AcmeError =>
 
 /**
  * Held and locked can be undone; retired, revoked and deactivated are final.
- * @throws AcmeError `unauthorized`, `accountEnded`
+ * @throws AcmeError `unauthorized`, `accountEnded`, `externalAccountRequired`
  */
 export const checkAccountState = (deps: AcmeDeps, account: AcmeAccount, registration: Registration): void => {
   if (account.deactivatedAt !== null)
     throw ended('this account was deactivated', 'make a new account with a new binding: agentca acme eab create')
+  if (account.kid === null && deps.settings.unboundService === null)
+    throw new AcmeError(
+      'externalAccountRequired',
+      'accounts without an external account binding are accepted no more',
+      {
+        hint: `agentca acme eab create --${registration.kind} ${registration.name}, and a new account with it`,
+      },
+    )
   const instance = deps.instances.get(account.id)
   const owner = registration.owner === null ? null : deps.owners.find(registration.owner)
   const refused =

@@ -1,6 +1,7 @@
 // Bad input about accounts: bindings that are not good, other accounts' things, keys that are in use, and two who want the same at once.
 import { createHash, createPublicKey } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { LeafAnswer } from '../../src/schema/admin-answers.ts'
 import type { Reply } from '../http/harness.ts'
 import { type AcmeStory, startAcmeStory, urn } from './acme-refusals.ts'
 import {
@@ -158,6 +159,10 @@ describe('an external account binding', () => {
       ['x', 400, 'malformed'],
     ]
     for (const [jws, status, type] of spoilt) await refusedBinding(await withBinding(key, jws), type, status)
+    // Whoever cannot make its MAC is not called by its name either; whoever can is.
+    const leaves = await story.operator.json<LeafAnswer[]>('audit tail -n 200')
+    const named = leaves.filter(({ content }) => JSON.stringify(content).includes(`eab:${binding.kid}`))
+    expect(named.map(({ content }) => content?.event)).toEqual(['request_refused'])
     must(await withBinding(key, good), 201)
   })
 
