@@ -22,7 +22,7 @@ import { connectionOf } from '../presented-certificate.ts'
 export interface AcmeRouterDeps {
   readonly acme: Acme
   readonly inFlight: InFlight
-  readonly limits: Pick<Limits, 'recognised'>
+  readonly limits: Pick<Limits, 'recognised' | 'takeIdentity'>
   readonly bodyDeadlineMs?: number | undefined
 }
 
@@ -88,11 +88,20 @@ export const createAcmeRouter = ({ acme, inFlight, limits, bodyDeadlineMs }: Acm
     response.setHeader('Replay-Nonce', acme.nonces.create())
     next()
   }
+  /**
+   * By the account. Only what was taken from its address is given back there: not for a call with a certificate, and not for an account that
+   * anybody can have without a binding.
+   */
+  const count = (request: Request, response: Response, { account }: AccountRequest): void => {
+    if (account.kid !== null && callOf(response).caller.kind === 'anonymous')
+      limits.recognised(connectionOf(request.socket).network, account.id)
+    else limits.takeIdentity(account.id)
+  }
   /** By the account's key. */
   const signed = (path: string, handler: Handler): void =>
     post(path, async (request, response) => {
       const account = await acme.requests.byAccount(callFor(request, response))
-      limits.recognised(connectionOf(request.socket).network, account.account.id)
+      count(request, response, account)
       await handler(account, { request, response })
     })
   /** POST-as-GET. */
