@@ -114,10 +114,15 @@ export const revokeCertificate = async (deps: AcmeDeps, request: AccountRequest 
   const sought = soughtOf(deps, payload)
   checkMayRevoke(deps, request, sought)
   const reason = reasonOf(payload)
+  // It bars the key: for whoever has it, by proof of that key or as the account that it was certified for.
+  if (reason === 'keyCompromise' && 'account' in request && sought.row.instanceId !== request.account.id)
+    throw new AcmeError('badRevocationReason', 'this account does not have the key of this certificate', {
+      hint: 'sign with the key of the certificate, or give another reason',
+    })
   const { serial, state } = sought.row
   if (state === 'revoked') throw new AcmeError('alreadyRevoked', 'this certificate was revoked before')
   if (sought.row.notAfter <= deps.clock.now()) throw new AcmeError('unauthorized', 'this certificate has expired')
-  const options = { context: request.call.context(), why: 'ACME', dryRun: false }
+  const options = { context: request.call.context(), why: 'ACME', dryRun: false, bySubject: true }
   try {
     await deps.revoke({ by: 'serial', value: serial }, reason, options)
   } catch (error) {

@@ -287,8 +287,8 @@ const refusedByRoom = (facts: IssuanceFacts, input: DecisionInput, head: Certifi
   head.notAfter <= input.now ? refusedByQuota(facts, input) : refusedByLoweredQuota(facts, input, head)
 
 /**
- * An ACME account is its instance, and its key the evidence: after the end of its last certificate too. The order has its certificate
- * already, or the lineage goes on from the newest one.
+ * An ACME account is its instance, and its key the evidence: after the end of its last certificate too, and after a revocation that was its
+ * own, not an operator's. The order has its certificate already, or the lineage goes on from the newest one.
  */
 const decideOrder = (facts: IssuanceFacts, input: DecisionInput): Decision => {
   const { instance, head, ordered } = facts
@@ -300,6 +300,8 @@ const decideOrder = (facts: IssuanceFacts, input: DecisionInput): Decision => {
   if (given) return answerAgain(ordered, facts, input.now)
   // One lineage has one intent at a time.
   if (head?.state === 'intent') return { act: 'pending', serial: head.serial }
+  if (head?.state === 'revoked' && head.revokedBySubject !== true)
+    return refuse('certificate_revoked', 'the last certificate was revoked by an operator', enrolAgain)
   const refused =
     head === null
       ? (refusedByBoundKey(facts, input) ?? refusedByQuota(facts, input))

@@ -39,6 +39,8 @@ export type Revoke = (
   options: ChangeOptions & {
     /** Asked under the ledger's lock about what would be hit; throws to refuse. */
     readonly check?: (radius: BlastRadius) => void
+    /** By whoever has the certificate: no reason to give its lineage no other one. */
+    readonly bySubject?: boolean
   },
 ) => Promise<Revocation>
 
@@ -77,7 +79,7 @@ const normalised = (selector: RevocationSelector): RevocationSelector => {
 
 export const createRevoke = (deps: RevokeDeps): Revoke => {
   const { clock, revocations } = deps
-  return async (given, reasonText, { context, why, expected, dryRun, check }) => {
+  return async (given, reasonText, { context, why, expected, dryRun, check, bySubject }) => {
     const reason = parseReason(reasonText)
     const selector = normalised(given)
     checkText('value', selector.value)
@@ -95,6 +97,7 @@ export const createRevoke = (deps: RevokeDeps): Revoke => {
       reason,
       at,
       expected: expected ?? null,
+      bySubject,
       leaf: (hit, n) => {
         check?.(hit)
         return events.revoked(leafContextOf(context, at), { ...selector, reason, radius: hit, feedN: n, why })

@@ -205,9 +205,8 @@ export interface BlastRadius {
   readonly instances: number
   readonly certificates: number
   readonly intents: number
-  /** Join tokens, and external account bindings that nobody has used. */
+  /** Join tokens, and external account bindings that nobody has used: `bindings` has their kids, absent without any. */
   readonly tokens: number
-  /** The kids of those bindings, newest first; absent without any. */
   readonly bindings?: readonly string[]
   /** The first 1,000 serials, newest first. */
   readonly serials: readonly string[]
@@ -312,9 +311,9 @@ export interface RevocationsPort {
   /** @throws StoreError `not_found` when nothing of that name exists */
   blastRadius(selector: RevocationSelector, now: number): BlastRadius
   /**
-   * One transaction: live certificates and intents → revoked, covered instances → revoked (all selectors but serial), covered
-   * tokens → revoked, a key → refused for ever, an issuer's → all its leaves. Already revoked ones stay as they were; held ones
-   * become revoked. Writes one feed entry with the next sequence number. Reason `certificateHold` is refused here.
+   * One transaction: live certificates and intents → revoked, covered instances → revoked (all selectors but serial), covered tokens →
+   * revoked, a key (by `key`, or by `serial` for `keyCompromise`) → refused for ever, an issuer's → all its leaves. Already revoked ones
+   * stay as they were; held ones become revoked. One feed entry with the next sequence number. Reason `certificateHold` is refused here.
    */
   revoke(command: {
     readonly selector: RevocationSelector
@@ -322,6 +321,7 @@ export interface RevocationsPort {
     readonly at: number
     /** The caller's confirmation (certificates + intents); refused with `radius_changed` when more would be hit. null: not checked. */
     readonly expected: number | null
+    readonly bySubject?: boolean | undefined
     readonly leaf: (radius: BlastRadius, feedN: number) => LeafDraft
   }): Promise<{ readonly radius: BlastRadius; readonly feedN: number }>
   /** Grows with each change of the set that CRL and OCSP show (revocations, holds, releases, orphans). */

@@ -126,6 +126,8 @@ export interface CertificateRecord {
   readonly revokedAt: number | null
   /** RFC 5280 reason name. */
   readonly reason: string | null
+  /** By whoever has it, who goes on with another one; absent: not so. */
+  readonly revokedBySubject?: true
 }
 
 /** The lineage that a public key belongs to, through void and orphaned rows too. */

@@ -306,3 +306,18 @@ describe('recovery', () => {
     )
   })
 })
+
+describe('an order', () => {
+  const revoked = certificate('s1', { state: 'revoked', revokedAt: now - 1, reason: 'superseded' })
+  const facts = { instance, ordered: null }
+
+  it('goes on from the last certificate, also after its holder revoked it', () => {
+    expect(codeOf({ ...facts, head: certificate('s1') }, input('order'))).toBe('continue')
+    expect(codeOf({ ...facts, head: { ...revoked, revokedBySubject: true } }, input('order'))).toBe('continue')
+  })
+
+  it('is refused after an operator revoked the last certificate, expired or not', () => {
+    expect(codeOf({ ...facts, head: revoked }, input('order'))).toBe('certificate_revoked')
+    expect(codeOf({ ...facts, head: { ...revoked, notAfter: now - 1 } }, input('order'))).toBe('certificate_revoked')
+  })
+})

@@ -116,3 +116,44 @@ test('an account moves to no key that was revoked, or that is a CA’s, a certif
   expect(accounts.get('a1')).toMatchObject({ thumbprint: account.thumbprint })
   expect(await moveTo(w.hashOf('fresh'))).toMatchObject({ thumbprint: 'the next' })
 })
+
+const keyFacts = (world: w.World, keyHash: string) =>
+  world.ledger.issuance.facts({
+    evidence: { kind: 'registration', subject: 'agent', name: 'crawler' },
+    keyHash,
+    now: w.now,
+  })
+
+test('by serial for keyCompromise: the key is refused for ever, also of one that was revoked before; for another reason it is not', async () => {
+  const world = await w.makeWorld()
+  const [compromised, superseded] = [await w.issue(world), await w.issue(world)]
+  await revoke(world, { by: 'serial', value: compromised.serial })
+  await revoke(world, { by: 'serial', value: superseded.serial }, 'superseded')
+  expect(keyFacts(world, compromised.keyHash).keyRevoked).toBe(true)
+  expect(keyFacts(world, superseded.keyHash).keyRevoked).toBe(false)
+  await revoke(world, { by: 'serial', value: superseded.serial })
+  expect(keyFacts(world, superseded.keyHash).keyRevoked).toBe(true)
+})
+
+test('whether whoever has a certificate revoked it is kept, until an operator does', async () => {
+  const world = await w.makeWorld()
+  const [own, operators] = [await w.issue(world), await w.issue(world)]
+  const by = (serial: string, bySubject: boolean) =>
+    world.ledger.revocations.revoke({
+      selector: { by: 'serial', value: serial },
+      reason: 'superseded',
+      at: w.now + 30,
+      expected: null,
+      bySubject,
+      leaf: () => w.leaf('revoked'),
+    })
+  await by(own.serial, true)
+  await by(operators.serial, false)
+  const { certificates } = world.ledger
+  expect(certificates.get(own.serial)).toMatchObject({ state: 'revoked', revokedBySubject: true })
+  await by(operators.serial, true)
+  expect(certificates.get(operators.serial)).not.toHaveProperty('revokedBySubject')
+  await by(own.serial, false)
+  expect(certificates.get(own.serial)).toMatchObject({ state: 'revoked', reason: 'superseded' })
+  expect(certificates.get(own.serial)).not.toHaveProperty('revokedBySubject')
+})

@@ -414,6 +414,23 @@ describe('a revocation', () => {
     expect((await acme.certificate(account, [account.own])).order.body.status).toBe('valid')
   })
 
+  it('by an operator stops the account, and for keyCompromise bars the key, whoever revokes', async () => {
+    const account = await accountFor()
+    const first = await acme.certificate(account, [account.own])
+    must(await revoke(first.pem, byKey(first), { reason: 1 }), 200)
+    const order = must(await acme.newOrder(account, [account.own]), 201)
+    const again = await acme.post(order.body.finalize, { csr: derOf(first.key) }, account)
+    expect([refusal(again), again.body.detail]).toEqual([[400, 'badCSR'], expect.stringContaining('revoked')])
+    const { pem } = await acme.certificate(account, [account.own])
+    await operator.json(`revoke --serial ${serialOf(pem)} --reason superseded --yes`)
+    const late = must(await acme.newOrder(account, [account.own]), 201)
+    const stopped = await acme.post(late.body.finalize, { csr: derOf(await requestFor([account.own])) }, account)
+    expect([refusal(stopped), stopped.body.detail]).toEqual([
+      [403, 'unauthorized'],
+      expect.stringContaining('revoked by an operator'),
+    ])
+  })
+
   it('by another account of the same service is refused, though the service grants both the same names', async () => {
     const account = await accountFor('service', '--dns shared.internal')
     const certificate = await acme.certificate(account, ['shared.internal'])

@@ -44,7 +44,7 @@ export const ORPHANED = 4
 export const VOID = 5
 
 /** Why a row stands in `revocation`. */
-export type Cause = 'hold' | 'lock' | 'revocation' | 'orphan' | 'superseded' | 'retired' | 'release_refused'
+export type Cause = 'hold' | 'lock' | 'revocation' | 'orphan' | 'superseded' | 'retired' | 'release_refused' | 'subject'
 export const causes = coder<Cause>('cause', [
   'hold',
   'lock',
@@ -53,6 +53,7 @@ export const causes = coder<Cause>('cause', [
   'superseded',
   'retired',
   'release_refused',
+  'subject',
 ])
 
 /** RFC 5280 §5.3.1; the position is the code. */

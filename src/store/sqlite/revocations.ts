@@ -5,6 +5,7 @@ import type { RevokedEntry } from '../records.ts'
 import * as cascade from './cascade.ts'
 import * as codes from './codes.ts'
 import type { Parts } from './parts.ts'
+import * as rows from './rows.ts'
 import { resolveSelector, type Target } from './selector.ts'
 
 export const createRevocations = (parts: Parts): RevocationsPort => {
@@ -26,9 +27,12 @@ export const createRevocations = (parts: Parts): RevocationsPort => {
             facts: { expected: command.expected, found: hit },
           })
         const covered = target.instances === null ? [] : instanceIds(parts, target, at)
-        cascade.markHits(db, { state: codes.REVOKED, reason: command.reason, cause: 'revocation', at })
+        const cause = command.bySubject === true ? 'subject' : 'revocation'
+        cascade.markHits(db, { state: codes.REVOKED, reason: command.reason, cause, at })
         endCovered(parts, target, at)
-        if (selector.by === 'key') refuseKey(parts, selector.value, command.reason, at)
+        if (selector.by === 'serial' && cause === 'revocation') makeOperators(parts, selector.value)
+        const keyHash = compromisedKey(parts, selector, command.reason)
+        if (keyHash !== null) refuseKey(parts, keyHash, command.reason, at)
         const feedN = journal.statusFeed('revoke', at, {
           by: selector.by,
           value: selector.value,
@@ -155,6 +159,20 @@ const endCovered = ({ db }: Parts, target: Target, at: number): void => {
     )
   if (target.bindings !== null)
     db.run(`UPDATE acme_binding SET state = 1, revoked_at = ? WHERE ${unused} AND ${target.bindings}`, at)
+}
+
+/** Its holder may have revoked it before, and must not go on by that. */
+const makeOperators = ({ db }: Parts, serial: string): void => {
+  const [revocation, subject] = [codes.causes.code('revocation'), codes.causes.code('subject')]
+  const sql = 'UPDATE certificate SET cause = ? WHERE serial = ? AND cause = ?'
+  db.run(sql, revocation, codes.soughtBlob(serial), subject)
+}
+
+/** Of one certificate alone its lineage goes on, and must not go on with that key; where the lineage ends, its keys are nobody's any more. */
+const compromisedKey = ({ db }: Parts, { by, value }: RevocationSelector, reason: string): string | null => {
+  if (by === 'key') return value
+  const row = by === 'serial' && reason === 'keyCompromise' ? rows.certificateBySerial(db, value) : undefined
+  return row === undefined ? null : codes.hexOf(row.key_hash)
 }
 
 const refuseKey = ({ db }: Parts, keyHash: string, reason: string, at: number): void => {

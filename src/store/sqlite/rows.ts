@@ -210,6 +210,7 @@ export interface CertificateRow {
   not_after: number
   revoked_at: number | null
   reason: number | null
+  cause: number | null
   key_hash: Uint8Array
   tbs?: Uint8Array
   signature?: Uint8Array
@@ -217,7 +218,8 @@ export interface CertificateRow {
 
 const certificateColumns = `c.row, c.serial, c.issuer_id, c.state, c.kind, c.registration_id, c.registration_version, c.instance,
   c.generation, c.predecessor, c.supersedes, c.replaced, c.profile, c.profile_hash, c.requester, c.token, c.epoch, c.deadline, c.created_at,
-  c.issued_at, c.not_before, c.not_after, c.revoked_at, c.reason, c.key_hash, (SELECT id FROM instance i WHERE i.seq = c.instance) AS instance_id,
+  c.issued_at, c.not_before, c.not_after, c.revoked_at, c.reason, c.cause, c.key_hash,
+  (SELECT id FROM instance i WHERE i.seq = c.instance) AS instance_id,
   (SELECT serial FROM certificate p WHERE p.row = c.predecessor) AS predecessor_serial,
   (SELECT id FROM token t WHERE t.seq = c.token) AS token_id`
 export const selectCertificate = `SELECT ${certificateColumns} FROM certificate c`
@@ -235,6 +237,8 @@ export const isTokenHolder = ({
   readonly requester: string
   readonly tokenId: string | null
 }) => tokenId !== null && requester === `token:${tokenId}`
+
+const bySubject = codes.causes.code('subject')
 
 export const certificateOf = (words: Words, row: CertificateRow): CertificateRecord => ({
   serial: codes.hexOf(row.serial),
@@ -260,6 +264,7 @@ export const certificateOf = (words: Words, row: CertificateRow): CertificateRec
   notAfter: row.not_after,
   revokedAt: row.revoked_at,
   reason: row.reason === null ? null : codes.reasons.name(row.reason),
+  ...(row.cause === bySubject ? { revokedBySubject: true } : {}),
 })
 
 /** Room for a P-256 signature, so that the row does not grow (and its page does not split) when the signature arrives. */
