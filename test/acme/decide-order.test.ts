@@ -67,12 +67,12 @@ const codeOf = (decision: ReturnType<typeof decide>) =>
   decision.act === 'refuse' ? decision.refusal.code : decision.act
 
 describe('an order of an account', () => {
-  it('begins the lineage of its instance, and goes on from its newest certificate, expired or revoked as that may be', () => {
+  it('begins the lineage of its instance, and goes on from its newest certificate, expired or revoked by its holder as that may be', () => {
     expect(decide()).toMatchObject({ act: 'continue', generation: 1, predecessor: null, tokenId: null })
     for (const head of [
       certificate('s3'),
       certificate('s3', { notAfter: now - 1 }),
-      certificate('s3', { state: 'revoked' }),
+      certificate('s3', { state: 'revoked', revokedBySubject: true }),
     ])
       expect(decide({ head })).toMatchObject({
         act: 'continue',
