@@ -300,7 +300,8 @@ const decideOrder = (facts: IssuanceFacts, input: DecisionInput): Decision => {
   if (given) return answerAgain(ordered, facts, input.now)
   // One lineage has one intent at a time.
   if (head?.state === 'intent') return { act: 'pending', serial: head.serial }
-  if (head?.state === 'revoked' && head.revokedBySubject !== true)
+  // `superseded` asks for another one; the client hears of it by renewal information.
+  if (head?.state === 'revoked' && head.revokedBySubject !== true && head.reason !== 'superseded')
     return refuse('certificate_revoked', 'the last certificate was revoked by an operator', enrolAgain)
   const refused =
     head === null

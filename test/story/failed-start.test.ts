@@ -23,5 +23,5 @@ test('a server that cannot publish says why and ends, with its signer', async ()
     const options = { cwd: paths.home, env, encoding: 'utf8', timeout: 90_000 } as const
     execFile(program, ['serve'], options, (error, out, err) => resolve({ code: error?.code ?? 0, out, err }))
   })
-  expect(served).toMatchObject({ code: 1, out: '', err: expect.stringContaining(directory) })
+  expect(served).toMatchObject({ code: 2, out: '', err: expect.stringContaining(directory) })
 })
