@@ -317,7 +317,9 @@ describe('an order', () => {
   })
 
   it('is refused after an operator revoked the last certificate, expired or not', () => {
-    expect(codeOf({ ...facts, head: revoked }, input('order'))).toBe('certificate_revoked')
-    expect(codeOf({ ...facts, head: { ...revoked, notAfter: now - 1 } }, input('order'))).toBe('certificate_revoked')
+    const byOperator = { ...revoked, reason: 'keyCompromise' }
+    expect(codeOf({ ...facts, head: byOperator }, input('order'))).toBe('certificate_revoked')
+    expect(codeOf({ ...facts, head: { ...byOperator, notAfter: now - 1 } }, input('order'))).toBe('certificate_revoked')
+    expect(codeOf({ ...facts, head: { ...revoked, reason: 'superseded' } }, input('order'))).toBe('continue')
   })
 })
