@@ -271,7 +271,7 @@ describe('renewal information (RFC 9773)', () => {
     expect((await infoOf(pem)).end).toBeLessThan(now())
     await operator.json(`agent release ${account.name}`)
     expect(await infoOf(pem)).toEqual(fresh)
-    await operator.json(`revoke --serial ${serialOf(pem)} --reason superseded --yes`)
+    await operator.json(`revoke --serial ${serialOf(pem)} --reason cessationOfOperation --yes`)
     const over = await infoOf(pem)
     expect([over.start < over.end, over.end < now()]).toEqual([true, true])
   })
@@ -422,7 +422,7 @@ describe('a revocation', () => {
     const again = await acme.post(order.body.finalize, { csr: derOf(first.key) }, account)
     expect([refusal(again), again.body.detail]).toEqual([[400, 'badCSR'], expect.stringContaining('revoked')])
     const { pem } = await acme.certificate(account, [account.own])
-    await operator.json(`revoke --serial ${serialOf(pem)} --reason superseded --yes`)
+    await operator.json(`revoke --serial ${serialOf(pem)} --reason cessationOfOperation --yes`)
     const late = must(await acme.newOrder(account, [account.own]), 201)
     const stopped = await acme.post(late.body.finalize, { csr: derOf(await requestFor([account.own])) }, account)
     expect([refusal(stopped), stopped.body.detail]).toEqual([
