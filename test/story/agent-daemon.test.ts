@@ -141,11 +141,15 @@ describe('run', () => {
       ...['run', '--dir', dir, ...(await evidence('told')), ...hooks],
       ...['--signal', 'USR2', '--pid-file', pidFile],
     ])
-    await until(() => heard === 'up\ntold\n', 'the first files were told')
+    // Other revocation lists are a change too, and come when they come.
+    const told = () => heard.split('told').length - 1
+    const changes = () => readFileSync(log, 'utf8').split('changed').length - 1
+    await until(() => told() > 0, 'the first files were told')
     await until(() => daemon.said().includes('is kept alive'), 'it is up')
+    const before = told()
     daemon.child.kill('SIGHUP')
-    await until(() => heard === 'up\ntold\ntold\n', 'the next ones were too')
-    expect(readFileSync(log, 'utf8')).toBe('changed\nchanged\n')
+    await until(() => generationIn(dir) === 2 && told() > before, 'the next ones were too')
+    await until(() => told() === changes(), 'the process was told as often as the command ran')
     await ca.agentcaJson('revoke', '--agent', 'told', '--reason', 'keyCompromise', '--confirm', '2')
     expect(await daemon.ended).toMatchObject({ code: 4 })
     expect(daemon.said()).toContain('agentca token create')
