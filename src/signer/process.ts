@@ -6,10 +6,10 @@ import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
+import { createFrameReader, createFrameWriter, encodeFrame, type Frame } from '../base/frames.ts'
 import type { Log } from '../base/log.ts'
 import type { SignerConfig } from './config.ts'
 import { SignerError, TokenError } from './errors.ts'
-import { createFrameReader, createFrameWriter, encodeFrame, type Frame } from './frames.ts'
 import {
   errorHeaderOf,
   hello,

@@ -1,7 +1,7 @@
 // What signer and core say to each other: a hello with a version both ways, then requests and answers matched by id, in any order.
 // Shapes and their checks only; no sockets.
+import type { Frame } from '../base/frames.ts'
 import { type HsmCalled, SignerError, type SignerErrorCode } from './errors.ts'
-import type { Frame } from './frames.ts'
 import { type SignPriority, type SignPurpose, signPurposes } from './port.ts'
 
 export const protocolVersion = 1

@@ -1,7 +1,7 @@
-// Frames on a byte stream: 4 octets length, 4 octets header length, JSON header, binary body. Only framing: what headers mean is in
-// protocol.ts. Works on any stream; limits hold before anything is buffered for long.
-import { fromUtf8, utf8 } from '../base/bytes.ts'
-import { AgentCaError } from '../base/errors.ts'
+// Frames on a byte stream: 4 octets length, 4 octets header length, JSON header, binary body. Only framing: what headers mean is for the
+// protocols over it (signer, front). Works on any stream; limits hold before anything is buffered for long.
+import { fromUtf8, utf8 } from './bytes.ts'
+import { AgentCaError } from './errors.ts'
 
 export interface Frame {
   readonly header: Readonly<Record<string, unknown>>

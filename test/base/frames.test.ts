@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { concatBytes } from '../../src/base/bytes.ts'
-import { createFrameReader, encodeFrame, type Frame, FrameError } from '../../src/signer/frames.ts'
+import { createFrameReader, encodeFrame, type Frame, FrameError } from '../../src/base/frames.ts'
 
 const header = fc.dictionary(
   fc.string({ maxLength: 8 }).filter(k => k !== '__proto__'),
