@@ -25,17 +25,22 @@ import type {
   Owner,
   Registration,
   RegistrationState,
+  RevocationRow,
   RevocationPruning,
   RevokedEntry,
   SeenKey,
   SubjectKind,
   TokenUse,
 } from './records.ts'
+import type { BlastRadius, OwnersPort, RegistrationsPort } from './registrations-port.ts'
+import type { ShardsPort } from './shards-port.ts'
 import type { RecoveryPort } from './recovery-port.ts'
 import type { StatusPort } from './status-port.ts'
 
 export type { AuditPort } from './audit-port.ts'
 export type { FeedHead, FeedPort, FeedSnapshot } from './feed-port.ts'
+export type { BlastRadius, OwnersPort, RegistrationChange, RegistrationsPort } from './registrations-port.ts'
+export type { ShardKey, ShardRecord, ShardsPort } from './shards-port.ts'
 export type { OrphanNotice, OrphansPort, RegistrationFacts } from './orphans-port.ts'
 export type { StatusPort } from './status-port.ts'
 
@@ -272,6 +277,16 @@ export interface InstancesPort {
     readonly limit: number
   }): readonly (Instance & { readonly registration: Registration; readonly head: CertificateRecord | null })[]
   /** locked → active: certificates held by the lock and still unexpired become issued again, unless the agent is held. @throws `conflict` */
+  /**
+   * Rows as they are, ended ones and released ones too: by their serials, beginning after one, or those that changed after a revision.
+   * A row that is pruned is in neither.
+   */
+  rows(
+    page: { readonly issuerId: number; readonly limit: number } & (
+      | { readonly by: 'serial'; readonly after: Uint8Array | null }
+      | { readonly by: 'revision'; readonly after: number }
+    ),
+  ): readonly RevocationRow[]
   unlock(id: string, at: number, leaf: LeafDraft): Promise<Instance>
   /** active → locked: its live certificates become held, with a feed entry. @throws `not_found`, `conflict` */
   lock(
@@ -319,6 +334,7 @@ export interface RevocationsPort {
     readonly selector: RevocationSelector
     readonly reason: string
     readonly at: number
+  readonly shards: ShardsPort
     /** The caller's confirmation (certificates + intents); refused with `radius_changed` when more would be hit. null: not checked. */
     readonly expected: number | null
     readonly bySubject?: boolean | undefined

@@ -166,6 +166,17 @@ export interface RevokedEntry {
   readonly notAfter: number
 }
 
+/** What is shown of a certificate beyond issued. */
+export interface RevocationRow {
+  readonly serial: Uint8Array
+  /** false: released from a hold; it is there because its change has a revision. */
+  readonly listed: boolean
+  readonly reason: string
+  readonly revokedAt: number
+  readonly notAfter: number
+  readonly revision: number
+}
+
 /** One step through an issuer's entries, in the order of their serials. */
 export interface RevocationPruning {
   readonly issuerId: number

@@ -11,6 +11,7 @@ import { schema006 } from './schema-006.ts'
 import { schema007 } from './schema-007.ts'
 import { schema008 } from './schema-008.ts'
 import { schema009 } from './schema-009.ts'
+import { schema010 } from './schema-010.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
 const migrations: readonly string[] = [
@@ -23,6 +24,7 @@ const migrations: readonly string[] = [
   schema007,
   schema008,
   schema009,
+  schema010,
 ]
 
 export const currentVersion = migrations.length

@@ -27,6 +27,7 @@ import { createRegistrationMemory } from './registration-memory.ts'
 import { createRegistrations } from './registrations.ts'
 import { createRevocations } from './revocations.ts'
 import { createScopes } from './scopes.ts'
+import { createShards } from './shards.ts'
 import { createSignatureCount } from './signature-count.ts'
 import { lockLedger, type WriterLock } from './single-writer.ts'
 import { createStatus } from './status.ts'
@@ -96,6 +97,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     policies: createPolicies(parts),
     revocations: createRevocations(parts),
     status: createStatus(parts),
+    shards: createShards(parts),
     issuers: createIssuers(parts),
     audit: createAudit(parts),
     feed: createFeed(parts),

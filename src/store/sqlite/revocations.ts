@@ -1,7 +1,7 @@
 // The revocations port: blast radius, revocation by any selector, and what CRL and OCSP read.
 import { StoreError } from '../errors.ts'
 import type { BlastRadius, RevocationSelector, RevocationsPort } from '../ports.ts'
-import type { RevokedEntry } from '../records.ts'
+import type { RevocationRow, RevokedEntry } from '../records.ts'
 import * as cascade from './cascade.ts'
 import * as codes from './codes.ts'
 import type { Parts } from './parts.ts'
@@ -57,6 +57,18 @@ export const createRevocations = (parts: Parts): RevocationsPort => {
           page.limit,
         )
         .map(entryOf),
+    rows: page => {
+      const [where, order] = page.by === 'serial' ? ['serial > ?', 'serial'] : ['revision > ?', 'revision']
+      return db
+        .all<Row>(
+          `SELECT serial, listed, reason, revoked_at, not_after, revision FROM revocation
+           WHERE issuer_id = ? AND ${where} ORDER BY ${order} LIMIT ?`,
+          page.issuerId,
+          page.by === 'serial' ? (page.after ?? new Uint8Array(0)) : page.after,
+          page.limit,
+        )
+        .map(rowOf)
+    },
     changedSince: (issuerId, revision, limit) =>
       db
         .all<{ serial: Uint8Array; revision: number }>(
@@ -101,6 +113,20 @@ const entryOf = (row: EntryRow): RevokedEntry => ({
   revokedAt: row.revoked_at,
   reason: codes.reasons.name(row.reason),
   notAfter: row.not_after,
+})
+
+interface Row extends EntryRow {
+  listed: number
+  revision: number
+}
+
+const rowOf = (row: Row): RevocationRow => ({
+  serial: row.serial,
+  listed: row.listed === 1,
+  reason: codes.reasons.name(row.reason),
+  revokedAt: row.revoked_at,
+  notAfter: row.not_after,
+  revision: row.revision,
 })
 
 const everyLive = [codes.INTENT, codes.ISSUED, codes.HELD]
