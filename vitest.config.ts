@@ -14,8 +14,18 @@ const startProcesses = [
   'test/events/rsyslog.test.ts',
   'test/testing/**',
 ]
-/** Each takes longer than a folder of others: publishers that are waited for, and every route with every kind of caller. */
+/** Each takes longer than a folder of others: what is waited for, and every route with every kind of caller. */
 const long = [
+  'test/agent/{clients,identity,renew}.test.ts',
+  'test/acme/validation/http-01.test.ts',
+  'test/enrol/jwt.test.ts',
+  'test/feed/ends.test.ts',
+  'test/http/admin/operations.test.ts',
+  'test/pki/crl.test.ts',
+  'test/status/listener.test.ts',
+  'test/store/policies.test.ts',
+  'test/verifier/{verifier,decision-report,standing-answers}.test.ts',
+  'test/verifier/{outside/thread,sidecar/lost-scopes}.test.ts',
   'test/feed/state-publisher.test.ts',
   'test/http/admin/authorize.test.ts',
   'test/ca/crl-publisher*.test.ts',
