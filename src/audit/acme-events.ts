@@ -1,7 +1,7 @@
 // The audit events of ACME: bindings, accounts, orders. Certificates have those of issuance, revocations theirs, refusals the HTTP layer's.
 import type { LeafDraft } from '../store/records.ts'
-import type { Subject } from './events.ts'
 import { createLeaf, type LeafContext } from './leaf.ts'
+import type { Subject } from './subject.ts'
 
 const subjectOf = ({ kind, name }: Subject): string => `${kind}:${name}`
 

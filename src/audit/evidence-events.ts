@@ -1,7 +1,7 @@
 // The audit leaves of evidence that attestors vouch for: what each says is decided here and nowhere else.
 import type { LeafDraft } from '../store/records.ts'
-import type { Subject } from './events.ts'
 import { createLeaf, type LeafContext } from './leaf.ts'
+import type { Subject } from './subject.ts'
 
 /** It stands for this registration, and enrols one key. `token` is what the ledger knows it by from here on. */
 export const evidenceAdmitted = (
