@@ -102,8 +102,17 @@ export async function* leavesOf(source: AuditSource): AsyncGenerator<Leaf> {
 /** Notes one after the other, as the server's sink appends them: each ends with its signature line. */
 export const readNotes = (io: CommandIo, file: string): readonly string[] => {
   const text = Buffer.from(readInput(io, file)).toString('utf8')
-  const notes = text.match(/[^\n]+\n[\s\S]*?\n\u2014 [^\n]+\n?/g)
-  if (notes === null)
+  const notes: string[] = []
+  let lines: string[] = []
+  // A file from elsewhere: read line by line, it costs its length and no more.
+  for (const line of text.split('\n')) {
+    const isEnd = lines.length > 0 && line.startsWith('\u2014 ')
+    if (lines.length > 0 || line !== '') lines.push(`${line}\n`)
+    if (!isEnd) continue
+    notes.push(lines.join(''))
+    lines = []
+  }
+  if (notes.length === 0)
     throw new CliError('file_unreadable', `${file} holds no signed checkpoint`, { hint: 'agentca audit checkpoint' })
-  return notes.map(note => (note.endsWith('\n') ? note : `${note}\n`))
+  return notes
 }

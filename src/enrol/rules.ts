@@ -1,5 +1,6 @@
 // From what is vouched for to a registration: the first rule whose requirements all hold. Pure. A claim that is a list holds a
 // requirement when one of its members does; a name is only ever made of one text, as it is: no change of case, nothing left out.
+import { matchesWildcard, type Star } from '../base/wildcard.ts'
 import { isRegisteredName } from '../pki/names.ts'
 import { type AttestorRule, claimPath, placeholdersOf, type RequiredValue } from '../schema/attestor.ts'
 
@@ -33,12 +34,12 @@ export const claimOf = (claims: Claims, name: string): unknown => {
   return value
 }
 
-const pattern = (text: string): RegExp =>
-  new RegExp(`^${text.replaceAll(/[\\^$.|?+()[\]{}]/g, '\\$&').replaceAll('*', '[^/]+')}$`, 'u')
+/** Stands for one step of a path at most, and never for nothing. */
+const star: Star = { atLeast: 1, never: '/' }
 
 const holdsOne = (required: string | number | boolean, value: unknown): boolean =>
   typeof required === 'string' && required.includes('*')
-    ? typeof value === 'string' && value.length <= 1000 && pattern(required).test(value)
+    ? typeof value === 'string' && value.length <= 1000 && matchesWildcard(required, value, star)
     : value === required
 
 const holds = (required: RequiredValue, value: unknown): boolean => {

@@ -12,7 +12,7 @@ const masked = (bytes: Uint8Array, bits: number): Uint8Array =>
   bytes.map((byte, at) => byte & (0xff00 >> Math.min(8, Math.max(0, bits - 8 * at))) & 0xff)
 
 /** A zone (RFC 4007 §11) says by which interface, not from where. */
-const addressIn = (source: string): Uint8Array | null => parseIpAddress(source.replace(/%.*$/, ''))
+const addressIn = (source: string): Uint8Array | null => parseIpAddress(source.split('%', 1)[0] ?? '')
 
 export const isKnownSource = (source: string): boolean => addressIn(source) !== null
 

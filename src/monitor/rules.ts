@@ -1,6 +1,7 @@
 // The rules over one decision: what was seen in, evidence out, or null. Pure; times are the decision's own, so that a digest that came
 // late is judged as of when it happened. Whole numbers only: evidence goes into the audit log.
 import type { LeafValue } from '../audit/leaf.ts'
+import { matchesWildcard, type Star } from '../base/wildcard.ts'
 import type { MonitorRule, RuleKind, RuleOf } from '../schema/monitor.ts'
 import type { Decision, SourceRun } from './instance-record.ts'
 import { isKnownSource, type NetworkLengths, networkOf } from './networks.ts'
@@ -17,19 +18,9 @@ const overlapMs = 1000
 
 const total = ({ allowed, denied }: Tally): number => allowed + denied
 
-/** `*` stands for anything. Patterns come from the rules file: few, and compiled once. */
-const compiled = new Map<string, RegExp>()
-const maxCompiled = 10_000
-export const matches = (pattern: string, text: string): boolean => {
-  let form = compiled.get(pattern)
-  if (form === undefined) {
-    if (compiled.size >= maxCompiled) compiled.clear()
-    const parts = pattern.split('*').map(part => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'))
-    form = new RegExp(`^${parts.join('.*')}$`)
-    compiled.set(pattern, form)
-  }
-  return form.test(text)
-}
+/** `*` stands for anything. */
+const star: Star = { atLeast: 0, never: null }
+export const matches = (pattern: string, text: string): boolean => matchesWildcard(pattern, text, star)
 const matchesAny = (patterns: readonly string[], text: string): boolean => patterns.some(each => matches(each, text))
 
 export const concerns = ({ agents, except }: MonitorRule, agent: string): boolean =>

@@ -18,7 +18,7 @@ export interface CallSource {
 /** IPv4 in IPv6 is IPv4; null for what is no address. */
 export const plainAddress = (text: string | undefined): string | null => {
   const plain = (text ?? '').replace(/^::ffff:(?=\d+\.)/i, '')
-  return parseIpAddress(plain.replace(/%.*$/, '')) === null ? null : plain
+  return parseIpAddress(plain.split('%', 1)[0] ?? '') === null ? null : plain
 }
 
 /** RFC 7239 §6: a port may follow, an IPv6 address is in brackets then; names that hide an address are none. */
