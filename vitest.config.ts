@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config'
 
 const startProcesses = [
   'test/story/**',
+  'test/attack/served/**',
   'test/cli/**',
   'test/compat/**',
   'test/setup/**',

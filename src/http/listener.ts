@@ -105,6 +105,17 @@ export const createListener = (server: Server): Listener => {
   }
 }
 
+/**
+ * HTTP/1.0 and 1.1. Node's parser also takes requests without a version (HTTP/0.9), and heads that name one which has no such form: a
+ * proxy in front would read where they end in another way.
+ */
+export const ofVersion1 =
+  (handler: RequestListener): RequestListener =>
+  (request, response) => {
+    if (request.httpVersionMajor === 1) return handler(request, response)
+    request.socket.end('HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
+  }
+
 /** Without TLS: for unix sockets and for what is public (status) or only local (ops). */
 export const createPlainServer = (handler: RequestListener, timeouts: Timeouts = defaultTimeouts): Listener =>
-  createListener(createServer(serverOptions(timeouts), handler))
+  createListener(createServer(serverOptions(timeouts), ofVersion1(handler)))

@@ -3,7 +3,7 @@
 import { constants } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import { createServer } from 'node:https'
-import { createListener, defaultTimeouts, type Listener, serverOptions, type Timeouts } from './listener.ts'
+import { createListener, defaultTimeouts, type Listener, ofVersion1, serverOptions, type Timeouts } from './listener.ts'
 
 /** The server's own key and certificates, PEM. */
 export interface Credentials {
@@ -48,7 +48,7 @@ export const createTlsServer = (options: TlsServerOptions): TlsServer => {
       rejectUnauthorized: false,
       ALPNProtocols: ['http/1.1'],
     },
-    options.handler,
+    ofVersion1(options.handler),
   )
   return {
     ...createListener(server),

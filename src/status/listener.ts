@@ -99,7 +99,10 @@ export const createStatusServer = (deps: StatusDeps): StatusServer => {
     },
     (request, response) => {
       if (closing) response.shouldKeepAlive = false
-      handle(request, response)
+      // Node's parser also takes HTTP/0.9, and versions that have no such form: a proxy in front would read them in another way.
+      if (request.httpVersionMajor === 1) handle(request, response)
+      else
+        request.socket.end('HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
     },
   )
   server.maxConnections = maxConnections
