@@ -28,6 +28,8 @@ export interface ChainState {
   /** Position of the next leaf. */
   readonly size: number
   readonly head: Uint8Array
+  /** No head is known here: a leaf was found to be changed or to be missing, and those after it come without a whole head. */
+  readonly unknown?: true
 }
 
 export const chainStart: ChainState = { size: 0, head: emptyHead }
@@ -42,7 +44,8 @@ const finding = (kind: FindingKind, leaf: Leaf, detail: string): Finding => ({
 
 /**
  * One leaf on top of `state`. The state after it carries the recomputed head; where a stored head differs, the chain goes on from
- * the stored one, so that one changed leaf is one finding and not one for every leaf after it.
+ * the stored one, so that one changed leaf is one finding and not one for every leaf after it. Where no more than the beginning of a head
+ * is stored, it goes on from the next one that is whole.
  */
 export const checkLeaf = (
   state: ChainState,
@@ -58,11 +61,15 @@ export const checkLeaf = (
     findings.push(finding('leaf_out_of_order', leaf, `expected leaf ${state.size}, got ${leaf.index}`))
   const head = extendHead(state.head, hashLeaf(leaf.bytes))
   // After a gap the previous head is not known; the stored one is taken and checkpoints judge it.
-  if (leaf.index === state.size && !equalBytes(head, leaf.head))
+  const known = leaf.index === state.size && state.unknown === undefined
+  if (known && !equalBytes(head.subarray(0, leaf.head.length), leaf.head))
     findings.push(finding('leaf_changed', leaf, 'the leaf, or the one before it, is not what was appended here'))
   const indexed = indexFacts(leaf)
   if (indexed !== null) findings.push(finding('leaf_index_differs', leaf, indexed))
-  return { next: { size: leaf.index + 1, head: findings.length === 0 ? head : leaf.head }, findings }
+  const size = leaf.index + 1
+  if (findings.length === 0 && known) return { next: { size, head }, findings }
+  if (leaf.head.length === head.length) return { next: { size, head: leaf.head }, findings }
+  return { next: { size, head, unknown: true }, findings }
 }
 
 /** The columns that the log is searched by are not hashed: they must repeat what the bytes say. */

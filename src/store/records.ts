@@ -211,7 +211,10 @@ export interface Leaf extends LeafDraft {
   readonly index: number
   /** SHA-256(0x00 ‖ bytes): RFC 6962's leaf hash, so that a Merkle log can be built on the same leaves. */
   readonly leafHash: Uint8Array
-  /** SHA-256(previous head ‖ leafHash); the first previous head is 32 zero octets. */
+  /**
+   * SHA-256(previous head ‖ leafHash); the first previous head is 32 zero octets. Shorter, its first octets, where it is not known: after
+   * a leaf that is not what was appended, until the next head that the ledger keeps whole.
+   */
   readonly head: Uint8Array
 }
 

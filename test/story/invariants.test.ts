@@ -114,11 +114,7 @@ const damages: readonly Damage[] = [
   ['crls', 'a list came again after another', '', ({ crls }) => void crls.push(crls[0]!)],
   ['crls', 'a list is not signed', '', ({ crls }) => void crls.splice(0, 1, flipped(crls[0]!))],
   ['crls', 'a list was never recorded', 'DELETE FROM crl'],
-  [
-    'log',
-    'a leaf was changed',
-    `UPDATE audit_leaf SET bytes = CAST(replace(CAST(bytes AS TEXT), 'system', 'nobody') AS BLOB) WHERE idx = ${leafOf('core_started')}`,
-  ],
+  ['log', 'a leaf was changed', `UPDATE audit_leaf SET at = at + 1 WHERE idx = ${leafOf('core_started')}`],
   ['log', 'a leaf was removed', `DELETE FROM audit_leaf WHERE idx = ${leafOf('certificate_issued')}`],
   ['log', 'the log was cut behind what was signed', `DELETE FROM audit_leaf WHERE idx >= ${leafOf('core_started')}`],
   ['steps', 'an intent is not in the log', `DELETE FROM audit_leaf WHERE idx = ${leafOf('intent_recorded')}`],

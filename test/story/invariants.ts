@@ -9,6 +9,7 @@ import { parseCrl } from '../../src/pki/crl.ts'
 import { serialHex } from '../../src/pki/serial.ts'
 import { verifySignature } from '../../src/pki/signature.ts'
 import type { Leaf } from '../../src/store/records.ts'
+import { leafFromStored } from '../../src/store/sqlite/leaf-codec.ts'
 
 export interface Received {
   readonly der: Uint8Array
@@ -113,10 +114,11 @@ const viewOf = (db: Database.Database): LedgerView => {
        lower(hex(c.key_hash)) AS key, c.issued_at, c.not_after, c.tbs, c.signature
      FROM certificate c JOIN instance i ON i.seq = c.instance LEFT JOIN token t ON t.seq = c.token ORDER BY c.row`,
   ).map(row => ({ ...row, state: stateNames[row.state]! }))
+  const words = { text: (id: number) => String(db.prepare('SELECT text FROM word WHERE id = ?').pluck().get(id)) }
   const leaves = all<Leaf>(
     `SELECT l.idx AS "index", e.text AS event, l.at, s.text AS subject, l.bytes, l.head
      FROM audit_leaf l JOIN word e ON e.id = l.event LEFT JOIN word s ON s.id = l.subject ORDER BY l.idx`,
-  )
+  ).map(leaf => ({ ...leaf, bytes: leafFromStored(leaf.bytes, leaf, words) }))
   const tokens = all<TokenRow>(
     `SELECT t.id, t.uses, t.uses_taken AS taken,
        (SELECT count(*) FROM token_use u WHERE u.token = t.seq AND u.counted = 1) AS counted FROM token t`,

@@ -3,25 +3,16 @@ import type { AuditPort } from '../ports.ts'
 import type { CheckpointRecord, Leaf } from '../records.ts'
 import * as codes from './codes.ts'
 import type { SqlValue } from './connection.ts'
-import { leafHashOf } from './journal.ts'
+import { knownHeadOf, type LeafRow, leafBytes, leafHashOf, nextHead } from './log-heads.ts'
 import type { Parts } from './parts.ts'
-
-interface LeafRow {
-  idx: number
-  event: number
-  at: number
-  subject: number | null
-  bytes: Uint8Array
-  head: Uint8Array
-}
 
 /** Events below this word are the commonest and have no index (schema-001.ts). */
 const lastUnindexedEvent = 3
 
 export const createAudit = (parts: Parts): AuditPort => {
   const { db, words, commit, journal, logged } = parts
-  const leafOf = (row: LeafRow): Leaf => {
-    const bytes = codes.bytesOf(row.bytes)
+  const leafOf = (row: LeafRow, knownHead: () => Uint8Array | null): Leaf => {
+    const bytes = leafBytes(row, words)
     return {
       index: row.idx,
       event: words.text(row.event),
@@ -32,8 +23,26 @@ export const createAudit = (parts: Parts): AuditPort => {
       get leafHash() {
         return leafHashOf(bytes)
       },
-      head: codes.bytesOf(row.head),
+      get head() {
+        return knownHead() ?? codes.bytesOf(row.head)
+      },
     }
+  }
+  /** Leaves in the order of the log. Heads after the first are computed for whoever asks, each once. */
+  const runOf = (found: readonly LeafRow[]): readonly Leaf[] => {
+    const [first] = found
+    if (first === undefined) return []
+    const heads = [knownHeadOf(db, words, first.idx)]
+    const headAt = (place: number): Uint8Array | null => {
+      while (heads.length <= place) {
+        const row = found[heads.length]!
+        const before = found[heads.length - 1]!.idx === row.idx - 1 ? heads[heads.length - 1]! : null
+        heads.push(nextHead(before, row, run[heads.length]!.bytes))
+      }
+      return heads[place]!
+    }
+    const run = found.map((row, place) => leafOf(row, () => headAt(place)))
+    return run
   }
   const tail = (
     filter: Parameters<AuditPort['tail']>[0],
@@ -53,7 +62,7 @@ export const createAudit = (parts: Parts): AuditPort => {
         ...values,
         filter.limit,
       )
-      .map(leafOf)
+      .map(row => leafOf(row, () => knownHeadOf(db, words, row.idx)))
   }
   return {
     append: leaves =>
@@ -72,12 +81,12 @@ export const createAudit = (parts: Parts): AuditPort => {
         event: words.text(row.event),
         at: row.at,
         subject: row.subject === null ? null : words.text(row.subject),
-        bytes: codes.bytesOf(row.bytes),
+        bytes: leafBytes(row, words),
       }))
     },
     onAppend: logged.listen,
     read: (from, limit) =>
-      db.all<LeafRow>('SELECT * FROM audit_leaf WHERE idx >= ? ORDER BY idx LIMIT ?', from, limit).map(leafOf),
+      runOf(db.all<LeafRow>('SELECT * FROM audit_leaf WHERE idx >= ? ORDER BY idx LIMIT ?', from, limit)),
     tail: filter => {
       if (filter.subject === undefined) return tail(filter, [], [])
       const subject = words.find(filter.subject) ?? -1

@@ -1,9 +1,10 @@
 // What every change also writes: audit leaves in their hash chain and feed entries with contiguous numbers. Only called inside
 // a transaction of group-commit.ts, so position and head are read under the ledger's write lock.
-import { hash } from 'node:crypto'
 import type { LeafDraft } from '../records.ts'
-import { bytesOf, hexOf } from './codes.ts'
+import { hexOf } from './codes.ts'
 import type { Connection } from './connection.ts'
+import { storedLeaf } from './leaf-codec.ts'
+import { headAfter, headOfLeaf, storedHead } from './log-heads.ts'
 import type { Words } from './words.ts'
 
 export interface Journal {
@@ -19,42 +20,16 @@ export interface Journal {
   head(): { readonly size: number; readonly head: Uint8Array }
 }
 
-// Owned by this module, used by one call at a time: a prefix or the head before, and what follows it.
-const room = Buffer.alloc(8192)
-const chained = Buffer.alloc(64)
-
-// As text of one octet a character, a digest costs a third of one in a buffer of its own, and a call over joined bytes a third of a hash
-// object.
-const leafDigest = (bytes: Uint8Array): string => {
-  // RFC 6962 §2.1: leaves are hashed under a prefix of their own.
-  const joined = bytes.length < room.length ? room.subarray(0, 1 + bytes.length) : Buffer.alloc(1 + bytes.length)
-  joined[0] = 0
-  joined.set(bytes, 1)
-  return hash('sha256', joined, 'latin1')
-}
-
-export const leafHashOf = (bytes: Uint8Array): Uint8Array => bytesOf(Buffer.from(leafDigest(bytes), 'latin1'))
-
-/** The head after this leaf. */
-export const headAfter = (previous: Uint8Array, leaf: Uint8Array): Uint8Array => {
-  chained.set(previous)
-  chained.write(leafDigest(leaf), 32, 'latin1')
-  return bytesOf(Buffer.from(hash('sha256', chained, 'latin1'), 'latin1'))
-}
-export const emptyHead = new Uint8Array(32)
-
 export const createJournal = (db: Connection, words: Words): Journal => {
-  // The last head is kept between calls; any rollback makes it unknown and it is read again.
+  // The last head is kept between calls; any rollback makes it unknown and it is computed again.
   let known: { size: number; head: Uint8Array } | null = null
   db.onForget(() => {
     known = null
   })
   const head = (): { size: number; head: Uint8Array } => {
     if (known === null) {
-      const row = db.get<{ idx: number; head: Uint8Array }>(
-        'SELECT idx, head FROM audit_leaf ORDER BY idx DESC LIMIT 1',
-      )
-      known = row === undefined ? { size: 0, head: emptyHead } : { size: row.idx + 1, head: bytesOf(row.head) }
+      const last = db.get<{ idx: number }>('SELECT idx FROM audit_leaf ORDER BY idx DESC LIMIT 1')?.idx ?? -1
+      known = { size: last + 1, head: headOfLeaf(db, words, last) }
     }
     return known
   }
@@ -67,8 +42,8 @@ export const createJournal = (db: Connection, words: Words): Journal => {
       words.id(draft.event),
       draft.at,
       draft.subject === null ? null : words.id(draft.subject),
-      draft.bytes,
-      next,
+      storedLeaf(draft, words),
+      storedHead(before.size, next),
     )
     for (const each of draft.also ?? [])
       db.run('INSERT OR IGNORE INTO audit_leaf_also(subject, idx) VALUES (?, ?)', words.id(each), before.size)
