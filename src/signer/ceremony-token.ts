@@ -80,8 +80,8 @@ export const openCeremonyToken = async (
     publicKeySpki: key.spki,
     algorithm: { name: 'ECDSA', namedCurve: key.curve, hash: curveFacts[key.curve].webCryptoHash },
     attributes: key.attributes,
-    sign: data => {
-      if (closed) return Promise.reject(new TokenError('hsm_error', 'the token is closed'))
+    sign: async data => {
+      if (closed) throw new TokenError('hsm_error', 'the token is closed')
       return signVerified(
         {
           cryptoki: token.cryptoki,

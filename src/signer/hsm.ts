@@ -39,8 +39,10 @@ export interface Hsm {
   idHexOf(label: string): string
   /** Every private key in the token. */
   attributes(): readonly ListedKey[]
-  /** @throws SignerError */
-  sign(label: string, purpose: SignPurpose, data: Uint8Array): Promise<Uint8Array>
+  /** At once where the module is fast enough for the event loop. @throws SignerError */
+  sign(label: string, purpose: SignPurpose, data: Uint8Array): Uint8Array | Promise<Uint8Array>
+  /** Whether `sign` answers at once, as long as nothing fails. */
+  isInline(): boolean
   slots(): number
   openSessions(): number
 }
@@ -85,6 +87,7 @@ const loadKey = (token: Token, config: SignerKeyConfig): LoadedKey => {
 export const createHsm = (deps: HsmDeps): Hsm => {
   const { config, latch, log } = deps
   const keys = new Map<string, LoadedKey>()
+  let purposeKeys: readonly PurposeKey[] = []
   const pace = createCallPace()
   let current: { readonly token: Token; readonly pool: SessionPool; readonly pin: string } | null = null
   let state: SignerState = 'down'
@@ -97,12 +100,12 @@ export const createHsm = (deps: HsmDeps): Hsm => {
     log.error({ reason }, 'the HSM is down for this process')
   }
 
-  const sign: Hsm['sign'] = async (label, purpose, data) => {
+  const sign: Hsm['sign'] = (label, purpose, data) => {
     const loaded = keys.get(label)
     if (!current || !loaded)
       throw new SignerError('signer_unavailable', `key "${label}" is not loaded: ${detail}`, { hsmCalled: 'no' })
     const { token, pool, pin } = current
-    return await signVerified(
+    return signVerified(
       {
         cryptoki: token.cryptoki,
         pool,
@@ -132,7 +135,12 @@ export const createHsm = (deps: HsmDeps): Hsm => {
     try {
       token.login(pin)
       keys.clear()
-      for (const key of config.keys) keys.set(key.label, loadKey(token, key))
+      purposeKeys = []
+      for (const key of config.keys) {
+        const made = loadKey(token, key)
+        keys.set(key.label, made)
+        purposeKeys = [...purposeKeys, made.purposeKey]
+      }
       current = { token, pool: createSessionPool(token, config.sessions), pin }
       // Proves that the private key belongs to the public one before the first real request.
       for (const { label } of config.keys) await sign(label, 'test-sign', utf8(`${testSignPrefix}start ${label}`))
@@ -165,11 +173,12 @@ export const createHsm = (deps: HsmDeps): Hsm => {
         throw error
       }
     },
-    keys: () => [...keys.values()].map(key => key.purposeKey),
+    keys: () => purposeKeys,
     idHexOf: label => keys.get(label)?.signing.idHex ?? '',
     attributes: () =>
       current ? listKeys({ cryptoki: current.token.cryptoki, session: current.token.keepAlive() }) : [],
     sign,
+    isInline: pace.isInline,
     slots: () => current?.pool.size ?? config.sessions,
     openSessions: () => current?.pool.open() ?? 0,
   }

@@ -39,18 +39,16 @@ const asSignerError = (error: unknown, log: Log): SignerError => {
 
 const answer = async (
   service: SignerService,
-  header: RequestHeader,
+  header: Exclude<RequestHeader, { readonly op: 'sign' }>,
   body: Uint8Array,
-): Promise<{ result?: unknown; body: Uint8Array }> => {
+): Promise<unknown> => {
   switch (header.op) {
-    case 'sign':
-      return { body: await service.sign({ ...header, tbs: body }) }
     case 'health':
-      return { result: service.health(), body: empty }
+      return service.health()
     case 'keys':
-      return { result: service.keys(), body: empty }
+      return service.keys()
     case 'unlock':
-      return { result: await service.unlock(body), body: empty }
+      return service.unlock(body)
   }
 }
 
@@ -60,6 +58,23 @@ const serveConnection = (socket: Socket, service: SignerService, deps: { config:
   })
   let greeted = false
   const respond = (header: ResponseHeader, body: Uint8Array): void => write(encodeFrame(header, body))
+  const refuse = (id: number, error: unknown): void =>
+    respond({ id, ok: false, error: errorHeaderOf(asSignerError(error, deps.log)) }, empty)
+  const sign = (request: Extract<RequestHeader, { readonly op: 'sign' }>, tbs: Uint8Array): void => {
+    const { id, purpose, key, priority, deadlineMs } = request
+    try {
+      const signed = service.sign({ purpose, key, priority, deadlineMs, tbs })
+      // Most are made when this returns; all answers of a turn leave in one write.
+      if (signed instanceof Uint8Array) respond({ id, ok: true }, signed)
+      else
+        signed.then(
+          signature => respond({ id, ok: true }, signature),
+          error => refuse(id, error),
+        )
+    } catch (error) {
+      refuse(id, error)
+    }
+  }
   const onFrame = ({ header, body }: Frame): void => {
     if (!greeted) {
       if (!isHello(header)) throw new SignerError('signer_unavailable', 'another protocol version', { hsmCalled: 'no' })
@@ -69,10 +84,10 @@ const serveConnection = (socket: Socket, service: SignerService, deps: { config:
     const request = parseRequestHeader(header)
     if (request === null)
       throw new SignerError('signer_unavailable', 'not a request of this protocol', { hsmCalled: 'no' })
+    if (request.op === 'sign') return sign(request, body)
     answer(service, request, body).then(
-      done =>
-        respond({ id: request.id, ok: true, ...(done.result === undefined ? {} : { result: done.result }) }, done.body),
-      error => respond({ id: request.id, ok: false, error: errorHeaderOf(asSignerError(error, deps.log)) }, empty),
+      result => respond({ id: request.id, ok: true, result }, empty),
+      error => refuse(request.id, error),
     )
   }
   const limit = (header: Frame['header']): number =>

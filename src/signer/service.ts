@@ -29,7 +29,8 @@ export interface SignCommand {
 export interface SignerService {
   /** @returns 'restart' when only a new process can help, 'stay' when it is ready or an operator has to act */
   start(): Promise<'stay' | 'restart'>
-  sign(command: SignCommand): Promise<Uint8Array>
+  /** At once where nothing has to wait: neither for its turn nor for the module. @throws SignerError */
+  sign(command: SignCommand): Uint8Array | Promise<Uint8Array>
   health(): SignerHealth
   keys(): readonly ListedKey[]
   /** Clears the latch and logs in once, with the PIN given or with the file's. @throws SignerError `pin_latched`, `hsm_error` */
@@ -126,7 +127,7 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
     }
   }
 
-  const sign = async (command: SignCommand): Promise<Uint8Array> => {
+  const sign: SignerService['sign'] = command => {
     if (hsm.state().state !== 'ready') throw unavailable()
     const key = hsm.keys().find(one => one.label === command.key)
     if (!key)
@@ -135,16 +136,16 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
         rule: 'key_unknown',
       })
     rates.take(key.label, command.purpose, key.ceilings.perMinute[command.purpose])
-    return await queue.submit({
-      priority: grantedPriority(command),
-      deadlineMs: command.deadlineMs,
-      // Check, commit and C_SignInit in one turn of the event loop: two CRLs of one number cannot both pass.
-      run: () => {
-        if (hsm.state().state !== 'ready') return Promise.reject(unavailable())
-        checkPurpose(purposeDeps, key, command)()
-        return hsm.sign(key.label, command.purpose, command.tbs)
-      },
-    })
+    const priority = grantedPriority(command)
+    // Check, commit and C_SignInit in one turn of the event loop: two CRLs of one number cannot both pass.
+    const run = (): Uint8Array | Promise<Uint8Array> => {
+      if (hsm.state().state !== 'ready') throw unavailable()
+      checkPurpose(purposeDeps, key, command)()
+      return hsm.sign(key.label, command.purpose, command.tbs)
+    }
+    const work = { priority, deadlineMs: command.deadlineMs, run }
+    const made = hsm.isInline() ? queue.now(work) : null
+    return made !== null ? made.done : queue.submit({ ...work, run: async () => run() })
   }
 
   const startHsm = async (pin?: string): Promise<void> => {
@@ -187,7 +188,7 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
       const work = {
         priority: 'status' as const,
         deadlineMs: 5000,
-        run: () => hsm.sign(key.label, 'test-sign', utf8(`${testSignPrefix}probe`)),
+        run: async () => hsm.sign(key.label, 'test-sign', utf8(`${testSignPrefix}probe`)),
       }
       await queue.submit(work).catch(error => log.warn({ reason: messageOf(error) }, 'the probe signature failed'))
     },

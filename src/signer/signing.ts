@@ -26,18 +26,30 @@ export interface SigningDeps {
 
 const backoffMs = [20, 80]
 
+interface Call {
+  readonly session: Handle
+  readonly key: SigningKey
+  readonly digest: Buffer
+}
+
+const outSize = ({ curve }: SigningKey): number => 2 * curveFacts[curve].coordinateBytes + 16
+
 /** Everything the two calls need, kept referenced until C_Sign settles: the addon keeps bare pointers to these buffers. */
-const signOnce = async (
-  deps: SigningDeps,
-  call: { session: Handle; key: SigningKey; digest: Buffer },
-): Promise<Buffer> => {
-  deps.cryptoki.C_SignInit(call.session, { mechanism: ck.CKM_ECDSA }, call.key.handle)
+const signOnPool = (deps: SigningDeps, { session, key, digest }: Call): Promise<Buffer> => {
+  deps.cryptoki.C_SignInit(session, { mechanism: ck.CKM_ECDSA }, key.handle)
   deps.onAttempt()
-  const out = Buffer.alloc(2 * curveFacts[call.key.curve].coordinateBytes + 16)
-  if (!deps.pace.isInline()) return await deps.cryptoki.C_SignAsync(call.session, call.digest, out)
+  return deps.cryptoki.C_SignAsync(session, digest, Buffer.alloc(outSize(key)))
+}
+
+// Owned by this module: what is signed on the event loop is read before the next call begins.
+const inlineOut = Buffer.alloc(128)
+
+const signInline = (deps: SigningDeps, { session, key, digest }: Call): Buffer => {
+  deps.cryptoki.C_SignInit(session, { mechanism: ck.CKM_ECDSA }, key.handle)
+  deps.onAttempt()
   const startedAt = performance.now()
   try {
-    return deps.cryptoki.C_Sign(call.session, call.digest, out)
+    return deps.cryptoki.C_Sign(session, digest, inlineOut.subarray(0, outSize(key)))
   } finally {
     deps.pace.observe(performance.now() - startedAt)
   }
@@ -65,46 +77,86 @@ const failed = (failure: Pkcs11Failure, hsmCalled: HsmCalled, cause: unknown): S
     cause,
   })
 
+/** One signature with all its attempts. */
+interface Work {
+  readonly deps: SigningDeps
+  readonly data: Uint8Array
+  readonly digest: Buffer
+  /** What the attempts so far may have done. */
+  hsmCalled: HsmCalled
+}
+
 /**
  * Repeating is safe: the result of a failed C_Sign was never released.
- * @returns ECDSA-Sig-Value, verified
+ * @returns ECDSA-Sig-Value, verified: at once where the module is fast enough for the event loop and made no trouble, so that a signature
+ *   among many costs neither promises nor a turn of the microtask queue
  * @throws SignerError `hsm_error`
  */
-export const signVerified = async (deps: SigningDeps, key: SigningKey, data: Uint8Array): Promise<Uint8Array> => {
-  const digest = digestFor(key.curve, data)
-  let hsmCalled: HsmCalled = 'no'
-  let current = key
-  const counted: SigningDeps = {
-    ...deps,
-    onAttempt: () => {
-      deps.onAttempt()
-      hsmCalled = 'maybe'
-    },
+export const signVerified = (
+  deps: SigningDeps,
+  key: SigningKey,
+  data: Uint8Array,
+): Uint8Array | Promise<Uint8Array> => {
+  const work: Work = { deps, data, digest: digestFor(key.curve, data), hsmCalled: 'no' }
+  if (!deps.pace.isInline()) return repeat(work, key, 0)
+  const counted = countedBy(work)
+  let session: Handle | null = null
+  try {
+    session = deps.pool.take()
+    const raw = signInline(counted, { session, key, digest: work.digest })
+    const signature = checkedSignature(key, data, raw)
+    deps.pool.give(session)
+    return signature
+  } catch (error) {
+    if (session !== null) deps.pool.poison(session)
+    const failure = retryOf(work, error, 0)
+    return prepareRetry(deps, { failure, key, attempt: 0, hsmCalled: work.hsmCalled }).then(next =>
+      repeat(work, next, 1),
+    )
   }
-  for (let attempt = 0; ; attempt++) {
+}
+
+const countedBy = (work: Work): SigningDeps => ({
+  ...work.deps,
+  onAttempt: () => {
+    work.deps.onAttempt()
+    work.hsmCalled = 'maybe'
+  },
+})
+
+/** What went wrong, where another attempt may follow. @throws SignerError where none may */
+const retryOf = ({ deps, hsmCalled }: Work, error: unknown, attempt: number): Pkcs11Failure => {
+  if (error instanceof SignerError) throw error
+  const failure = classifyPkcs11(error)
+  if (failure === null) {
+    throw new SignerError('hsm_error', 'the PKCS#11 call failed before it reached the token', {
+      hsmCalled,
+      cause: error,
+    })
+  }
+  const { behaviour } = failure
+  if (attempt < behaviour.retries) return failure
+  if (behaviour.atEnd !== 'fail-request') deps.onModuleDown(`the token answered ${failure.name}`)
+  throw failed(failure, hsmCalled, error)
+}
+
+const repeat = async (work: Work, key: SigningKey, from: number): Promise<Uint8Array> => {
+  const { deps, data, digest } = work
+  const counted = countedBy(work)
+  let current = key
+  for (let attempt = from; ; attempt++) {
     let session: Handle | null = null
     try {
       session = deps.pool.take()
-      const raw = await signOnce(counted, { session, key: current, digest })
+      const call = { session, key: current, digest }
+      const raw = deps.pace.isInline() ? signInline(counted, call) : await signOnPool(counted, call)
       const signature = checkedSignature(current, data, raw)
       deps.pool.give(session)
       return signature
     } catch (error) {
       if (session !== null) deps.pool.poison(session)
-      if (error instanceof SignerError) throw error
-      const failure = classifyPkcs11(error)
-      if (failure === null) {
-        throw new SignerError('hsm_error', 'the PKCS#11 call failed before it reached the token', {
-          hsmCalled,
-          cause: error,
-        })
-      }
-      const { behaviour } = failure
-      if (attempt >= behaviour.retries) {
-        if (behaviour.atEnd !== 'fail-request') deps.onModuleDown(`the token answered ${failure.name}`)
-        throw failed(failure, hsmCalled, error)
-      }
-      current = await prepareRetry(deps, { failure, key: current, attempt, hsmCalled })
+      const failure = retryOf(work, error, attempt)
+      current = await prepareRetry(deps, { failure, key: current, attempt, hsmCalled: work.hsmCalled })
     }
   }
 }
