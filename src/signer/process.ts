@@ -84,11 +84,12 @@ const serveConnection = (socket: Socket, service: SignerService, deps: { config:
     const request = parseRequestHeader(header)
     if (request === null)
       throw new SignerError('signer_unavailable', 'not a request of this protocol', { hsmCalled: 'no' })
-    if (request.op === 'sign') return sign(request, body)
-    answer(service, request, body).then(
-      result => respond({ id: request.id, ok: true, result }, empty),
-      error => refuse(request.id, error),
-    )
+    if (request.op === 'sign') sign(request, body)
+    else
+      answer(service, request, body).then(
+        result => respond({ id: request.id, ok: true, result }, empty),
+        error => refuse(request.id, error),
+      )
   }
   const limit = (header: Frame['header']): number =>
     header.op === 'sign' && header.purpose === 'crl' ? deps.config.maxTbsBytes : maxSmallBodyBytes
