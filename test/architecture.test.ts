@@ -61,7 +61,8 @@ const table: Readonly<Record<string, Row>> = {
   feed: { imports: ['base', 'pki', 'verify', 'audit', 'store'], packages: [], effects: 'allowed' },
   monitor: { imports: ['base', 'pki', 'schema', 'audit', 'store'], packages: [], effects: 'pure' },
   http: { imports: belowHttp, packages: ['express'], effects: 'allowed' },
-  server: { imports: [...belowHttp, 'http'], packages: [], effects: 'allowed' },
+  front: { imports: ['base', 'pki', 'audit', 'http'], packages: [], effects: 'allowed' },
+  server: { imports: [...belowHttp, 'http', 'front'], packages: [], effects: 'allowed' },
   backup: {
     imports: ['base', 'pki', 'verify', 'schema', 'audit', 'ca', 'signer', 'store', 'server'],
     packages: ['age-encryption', 'modern-tar'],

@@ -42,6 +42,8 @@ export interface IssuanceRequest {
   readonly context: RequestContext
   /** Left out: everything comes from the registration. */
   readonly terms?: IssuanceTerms
+  /** Who saw that the request is signed by its key; left out: nobody yet, and step 2 does. */
+  readonly possession?: 'checked by a front' | undefined
 }
 
 /** Steps 2 and 3: what a registration gets under its profile. Pure but for the serial's random octets. */

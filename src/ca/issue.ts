@@ -366,7 +366,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
       if (decision.act === 'record') throw new CaError('internal', 'an intent without a draft')
       return settle(prepared, decision, binding)
     }
-    checkCertificationRequestSignature(csr)
+    if (request.possession !== 'checked by a front') checkCertificationRequestSignature(csr)
     deps.reached('issuance 2')
     checkSigner()
     return deps.pace.run(early, async () => {

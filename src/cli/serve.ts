@@ -28,15 +28,24 @@ const untilSignalled = (server: RunningServer, reload: () => void): Promise<void
     process.on('SIGHUP', reload)
   })
 
+interface ServeOptions {
+  readonly home?: string
+  readonly config?: string
+  readonly profiles?: string
+  readonly workers?: string
+}
+
 export const serveCommand = (io: CommandIo): Command =>
   new Command('serve')
     .description('run the CA: API, status, ops and admin listeners')
     .option('--home <dir>', 'AGENTCA_HOME')
     .option('--config <file>', 'configuration (default: AGENTCA_CONFIG, else ca-config/agentca.yaml)')
     .option('--profiles <dir>', "profiles (default: the configuration's)")
-    .action(async (options: { home?: string; config?: string; profiles?: string }) => {
+    .option('--workers <number>', "front processes, or auto (default: the configuration's)")
+    .action(async (options: ServeOptions) => {
       const paths = homeOf(io, options.home)
-      const { config, profiles, monitor, attestors } = loadConfig(io, options.config)
+      const flags = options.workers === undefined ? {} : { workers: options.workers }
+      const { config, profiles, monitor, attestors } = loadConfig(io, options.config, flags)
       if (!isInitialised(paths))
         throw new ServerError('not_initialised', `there is no CA in ${paths.home}`, { hint: 'agentca init' })
       const log = createLog({ level: config.log.level, destination: 2 })

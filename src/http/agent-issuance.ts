@@ -19,7 +19,7 @@ import type { CertificatesPort, EvidenceQuery, TokensPort } from '../store/ports
 import type { CertificateRecord, CertificateState, JoinToken } from '../store/records.ts'
 import { sendJsonText } from './answer.ts'
 import { markRecorded } from './answer-error.ts'
-import { callOf, contextOf, setCall } from './call.ts'
+import { callOf, contextOf, isPossessionChecked, setCall } from './call.ts'
 import { parseCsrText } from './csr-text.ts'
 import { HttpError } from './errors.ts'
 import { missingCertificate } from './front.ts'
@@ -159,7 +159,8 @@ const createIssue = (deps: AgentIssuanceDeps) => {
 
   return (response: Response, asked: Asked): Promise<IssuedCertificate> => {
     const { operation, evidence, attestor, csr, holder, idempotencyKey } = asked
-    const request = { operation, evidence, attestor, csr, context: contextOf(response) }
+    const possession = isPossessionChecked(response) ? ('checked by a front' as const) : undefined
+    const request = { operation, evidence, attestor, csr, possession, context: contextOf(response) }
     return deps.inFlight.run(() =>
       idempotency.run(holder, idempotencyKey, csr, () => measured(operation, () => deps.issuance.issue(request))),
     )

@@ -64,6 +64,16 @@ export const setCall = (response: Response, call: Call): void => {
   response.locals.call = call
 }
 
+// Dies with its response.
+const possessionChecked = new WeakSet<object>()
+
+/** A front saw that the certification request in this body is signed by its key (front/hot.ts). */
+export const markPossession = (response: object): void => {
+  possessionChecked.add(response)
+}
+
+export const isPossessionChecked = (response: object): boolean => possessionChecked.has(response)
+
 const whoIs = (caller: Caller): string => {
   switch (caller.kind) {
     case 'anonymous':

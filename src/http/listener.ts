@@ -3,7 +3,7 @@
 
 import { lstat, rm } from 'node:fs/promises'
 import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http'
-import { type AddressInfo, connect, type Socket } from 'node:net'
+import { type AddressInfo, connect, type Server as NetServer, type Socket } from 'node:net'
 
 export interface Timeouts {
   /** From the start of a request to the end of its headers. */
@@ -30,16 +30,25 @@ export const serverOptions = (timeouts: Timeouts): ServerOptions => ({
   connectionsCheckingInterval: timeouts.checkMs,
 })
 
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+  /** Several processes listen on the same port, and the kernel spreads connections over them. */
+  readonly reusePort?: boolean
+}
+
 export interface Listener {
   /** @returns the port, which is another one when 0 was asked for */
-  listen(address: { readonly host: string; readonly port: number }): Promise<number>
+  listen(address: ListenAddress): Promise<number>
   /** A unix socket that only this user may open; a socket that nobody listens on any more is replaced. */
   listenOn(path: string): Promise<void>
   /** Takes no new connections, ends idle ones, waits for answers in flight; what is left after `graceMs` is cut. */
   close(graceMs: number): Promise<void>
+  /** Now open, in whatever state. */
+  connections(): number
 }
 
-const started = (server: Server, listen: () => void): Promise<void> =>
+const started = (server: NetServer, listen: () => void): Promise<void> =>
   new Promise((resolve, reject) => {
     server.once('error', reject)
     server.once('listening', () => {
@@ -65,8 +74,23 @@ const removeDeadSocket = async (path: string): Promise<void> => {
   if (found?.isSocket() && !(await isAnswered(path))) await rm(path, { force: true })
 }
 
-export const createListener = (server: Server): Listener => {
-  server.maxConnections = maxConnections
+/** Whatever is spoken over it. @see Listener.listenOn */
+export const listenOnSocket = async (server: NetServer, path: string): Promise<void> => {
+  await removeDeadSocket(path)
+  // The file appears with its final mode: there is no moment in which another user could open it.
+  const before = process.umask(0o177)
+  try {
+    await started(server, () => {
+      server.listen({ path })
+      process.umask(before)
+    })
+  } finally {
+    process.umask(before)
+  }
+}
+
+export const createListener = (server: Server, most: number = maxConnections): Listener => {
+  server.maxConnections = most
   // Every TCP connection, those in the middle of a TLS handshake too, which the server's own list of HTTP connections lacks.
   const sockets = new Set<Socket>()
   server.on('connection', socket => {
@@ -74,23 +98,11 @@ export const createListener = (server: Server): Listener => {
     socket.once('close', () => sockets.delete(socket))
   })
   return {
-    listen: async ({ host, port }) => {
-      await started(server, () => server.listen({ host, port }))
+    listen: async address => {
+      await started(server, () => server.listen(address))
       return (server.address() as AddressInfo).port
     },
-    listenOn: async path => {
-      await removeDeadSocket(path)
-      // The file appears with its final mode: there is no moment in which another user could open it.
-      const before = process.umask(0o177)
-      try {
-        await started(server, () => {
-          server.listen({ path })
-          process.umask(before)
-        })
-      } finally {
-        process.umask(before)
-      }
-    },
+    listenOn: path => listenOnSocket(server, path),
     close: async graceMs => {
       const closed = new Promise<void>(resolve => server.close(() => resolve()))
       server.prependListener('request', (_, response) => response.setHeader('Connection', 'close'))
@@ -102,6 +114,7 @@ export const createListener = (server: Server): Listener => {
       clearInterval(sweep)
       clearTimeout(cut)
     },
+    connections: () => sockets.size,
   }
 }
 

@@ -2,7 +2,7 @@
 // byte. TLS proved that the peer holds its key; OpenSSL's own opinion of the chain is not asked. Only what can change is read again for
 // each request.
 import type { Socket } from 'node:net'
-import { type DetailedPeerCertificate, TLSSocket } from 'node:tls'
+import { TLSSocket } from 'node:tls'
 import { networkOf } from '../audit/sampler.ts'
 import { equalBytes } from '../base/bytes.ts'
 import { CaError } from '../ca/errors.ts'
@@ -15,6 +15,7 @@ import type { CertificateWithBytes } from '../store/records.ts'
 import type { HolderCaller } from './call.ts'
 import type { PresentStates } from './caller-state.ts'
 import { HttpError } from './errors.ts'
+import { type SeenPeer, shownCertificates, shownLeaf, sourceOf } from './seen-peer.ts'
 
 export interface PresentedDeps {
   readonly certificates: Pick<CertificatesPort, 'get'>
@@ -39,12 +40,14 @@ interface Presented {
   /** null: the bytes cannot be read as a certificate. */
   readonly certificate: Certificate | null
   readonly resumed: boolean
+  /** DER, leaf first. */
+  readonly chain: () => readonly Uint8Array[]
   /** Set once the bytes were compared with the record and the issuer's signature was checked; neither can change later. */
   holder: HolderCaller | null
 }
 
 // Dies with its socket.
-const connections = new WeakMap<Socket, Connection>()
+const connections = new WeakMap<object, Connection>()
 
 const readCertificate = (der: Uint8Array): Certificate | null => {
   try {
@@ -55,41 +58,38 @@ const readCertificate = (der: Uint8Array): Certificate | null => {
 }
 
 const readPresented = (socket: Socket): Presented | null => {
-  if (!(socket instanceof TLSSocket)) return null
-  const der = socket.getPeerX509Certificate()?.raw
-  if (der === undefined) return null
-  return { certificate: readCertificate(new Uint8Array(der)), resumed: socket.isSessionReused(), holder: null }
+  const leaf = shownLeaf(socket)
+  if (leaf === null || !(socket instanceof TLSSocket)) return null
+  const chain = () => shownCertificates(socket)
+  return { certificate: readCertificate(leaf), resumed: socket.isSessionReused(), chain, holder: null }
 }
 
-const sourceOf = (socket: Socket): string => socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, '') ?? 'unknown'
-
-export const connectionOf = (socket: Socket): Connection => {
-  const known = connections.get(socket)
-  if (known !== undefined) return known
-  const source = sourceOf(socket)
-  const connection = { source, network: networkOf(source), presented: readPresented(socket) }
+const keep = (socket: object, source: string, presented: Presented | null): Connection => {
+  const connection = { source, network: networkOf(source), presented }
   connections.set(socket, connection)
   return connection
 }
 
-/** Longer chains than verifiers follow are of no use to anybody. */
-const maxShown = 8
+export const connectionOf = (socket: Socket): Connection =>
+  connections.get(socket) ?? keep(socket, sourceOf(socket), readPresented(socket))
+
+/** What a front saw of a connection that it holds: in this process something else stands for it. */
+export const setConnection = (standIn: object, { source, resumed, chain }: SeenPeer): void => {
+  const [leaf] = chain
+  const presented =
+    leaf === undefined ? null : { certificate: readCertificate(leaf), resumed, chain: () => chain, holder: null }
+  keep(standIn, source, presented)
+}
 
 /**
  * What the other end showed, DER, leaf first: the handshake of this connection proved the leaf's key and nothing else.
  * @throws HttpError `session_resumed` @returns null: nothing
  */
 export const shownChain = (socket: Socket): readonly Uint8Array[] | null => {
-  if (!(socket instanceof TLSSocket) || connectionOf(socket).presented === null) return null
-  if (socket.isSessionReused()) throw resumed()
-  const chain: Uint8Array[] = []
-  let at: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true)
-  // The last one is its own issuer.
-  while (at?.raw !== undefined && chain.length < maxShown && !chain.some(der => equalBytes(der, at!.raw))) {
-    chain.push(new Uint8Array(at.raw))
-    at = at.issuerCertificate
-  }
-  return chain
+  const { presented } = connectionOf(socket)
+  if (presented === null) return null
+  if (presented.resumed) throw resumed()
+  return presented.chain()
 }
 
 const resumed = (): HttpError =>

@@ -23,6 +23,7 @@ export interface TlsServerOptions {
   /** PEM of CAs whose names clients get as a hint which certificate to send. Trust does not come from here. */
   readonly clientCas?: readonly string[]
   readonly timeouts?: Timeouts
+  readonly maxConnections?: number
 }
 
 const handshakeTimeoutMs = 10_000
@@ -51,7 +52,7 @@ export const createTlsServer = (options: TlsServerOptions): TlsServer => {
     ofVersion1(options.handler),
   )
   return {
-    ...createListener(server),
+    ...createListener(server, options.maxConnections),
     setCredentials: credentials => server.setSecureContext(context(credentials)),
   }
 }

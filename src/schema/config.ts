@@ -83,6 +83,10 @@ const schema = z.strictObject({
       ops: address.prefault('127.0.0.1:9464'),
     })
     .prefault({}),
+  /** Front processes before the core: 0 for none; `auto`: one less than the machine has cores, at least one. */
+  workers: z
+    .union([z.literal('auto'), whole(0, 64)], { error: 'expected auto, or a number of processes from 0 to 64' })
+    .default(0),
   hsm: z
     .strictObject({
       /** RFC 7512, with pin-source; default: a SoftHSM2 token in AGENTCA_HOME. */

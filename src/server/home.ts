@@ -21,6 +21,8 @@ export interface HomePaths {
   readonly run: string
   readonly adminSocket: string
   readonly signerSocket: string
+  /** On which fronts are heard. */
+  readonly frontSocket: string
   /** What the status listener publishes. */
   readonly status: string
   /** The API's own certificate and key. */
@@ -56,6 +58,7 @@ export const homePaths = (directory: string): HomePaths => {
     run,
     adminSocket: join(run, 'admin.sock'),
     signerSocket: join(run, 'signer.sock'),
+    frontSocket: join(run, 'front.sock'),
     status: join(home, 'status'),
     api: join(home, 'api'),
     log: join(home, 'log'),

@@ -10,13 +10,13 @@ import { createApp } from '../http/app.ts'
 import { createInFlight, createLimits } from '../http/limits.ts'
 import { createListener, createPlainServer, type Listener } from '../http/listener.ts'
 import { createOpsHandler } from '../http/ops.ts'
-import { createTlsServer } from '../http/tls-server.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { Address } from '../schema/config.ts'
 import { createStatusServer } from '../status/listener.ts'
 import type { RenderedMetrics } from '../telemetry/metrics.ts'
 import { createCoreAcme, createCoreBindings } from './acme.ts'
 import { createApiCertificate } from './api-certificate.ts'
+import { createApiListener } from './api-listener.ts'
 import { openAttestors } from './attestors.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
 import { ServerError } from './errors.ts'
@@ -65,7 +65,7 @@ const pruneAcmeEveryMs = 600_000
 /** Clients of EST come back when they are told to; one that has waited for so long waits for a slow HSM. */
 const estPatienceMs = 2_000
 
-const listenOn = async (listener: Listener, name: string, address: Address): Promise<number> => {
+const listenOn = async (listener: Pick<Listener, 'listen'>, name: string, address: Address): Promise<number> => {
   try {
     return await listener.listen(address)
   } catch (cause) {
@@ -79,7 +79,7 @@ const listenOn = async (listener: Listener, name: string, address: Address): Pro
 
 /** Port 0 takes the free one that `init` found and certificates name, if it is still free, or else any. */
 const listenNear = async (
-  listener: Listener,
+  listener: Pick<Listener, 'listen'>,
   name: string,
   place: { address: Address; url: string },
 ): Promise<number> => {
@@ -118,7 +118,7 @@ const composeServer = async (
   const leaverSecret = openWebhookSecret(config.webhooks.in.secretFile)
 
   let graceMs = 0
-  const opened = <L extends Listener>(listener: L): L => {
+  const opened = <L extends Pick<Listener, 'close'>>(listener: L): L => {
     closing.push(() => listener.close(graceMs))
     return listener
   }
@@ -238,7 +238,10 @@ const composeServer = async (
     },
   })
   const api = opened(
-    createTlsServer({ credentials: credential, handler: createApp({ face: 'tls', deps, adminRouter }) }),
+    createApiListener({
+      ...{ workers: config.workers, socket: paths.frontSocket, rates: config.limits, credentials: credential },
+      ...{ handler: createApp({ face: 'tls', deps, adminRouter }), clock, log, metrics },
+    }),
   )
   const admin = opened(createPlainServer(createApp({ face: 'socket', deps, adminRouter }) as RequestListener))
   const ops = opened(
