@@ -4,8 +4,19 @@ import type { LeafDraft, OperatorRole, RegistrationState } from '../store/record
 import { createLeaf, type LeafContext, type LeafValue } from './leaf.ts'
 import { type Reasoned, radiusFacts, type Subject, subjectOf } from './subject.ts'
 
-export const ownerCreated = (context: LeafContext, owner: string): LeafDraft =>
-  createLeaf('owner_created', context, `owner:${owner}`, {})
+/** By itself, or for the sake of the first registration. */
+export const ownerCreated = (context: LeafContext, owner: string, managedBy: string | null = null): LeafDraft =>
+  createLeaf('owner_created', context, `owner:${owner}`, managedBy === null ? {} : { managedBy })
+
+export const ownerChanged = (
+  context: LeafContext,
+  owner: string,
+  facts: { readonly managedBy: string | null } & Reasoned,
+): LeafDraft => createLeaf('owner_changed', context, `owner:${owner}`, facts)
+
+/** Nothing was registered to them. */
+export const ownerRemoved = (context: LeafContext, owner: string, facts: Reasoned): LeafDraft =>
+  createLeaf('owner_removed', context, `owner:${owner}`, facts)
 
 export const ownerGone = (
   context: LeafContext,

@@ -1,57 +1,15 @@
 // What declarative files would change, found out by asking the server about each thing, as a dry run: so that what it refuses is known, all
 // of it, before anything is done.
 import { dirname, resolve } from 'node:path'
-import { isAgentCaError } from '../base/errors.ts'
-import type { RadiusAnswer, RegistrationAnswer } from '../schema/admin-answers.ts'
+import type { RegistrationAnswer } from '../schema/admin-answers.ts'
 import type { AdminBodyInput } from '../schema/admin-api.ts'
 import type { Declared, DeclaredFault, DeclaredRegistration } from '../schema/apply.ts'
+import type { OwnerAnswer } from '../schema/owner-api.ts'
 import { type AdminClient, everyPage } from './admin-client.ts'
+import { planOwner, planOwnersPruning } from './apply-owners.ts'
+import { faultOf, type Plan, type Planned, type PlannedChange, type Planner, type Step } from './apply-step.ts'
 import { keyHashOfFile } from './certificate-files.ts'
-import { ServerRefusal } from './errors.ts'
-import type { CommandIo } from './io.ts'
 import { readPolicies } from './policy-files.ts'
-
-export interface PlannedChange {
-  readonly member: string
-  readonly from: unknown
-  readonly to: unknown
-}
-
-export interface PlannedStep {
-  readonly action: 'create' | 'update' | 'keep' | 'retire' | 'apply'
-  readonly kind: 'agent' | 'service' | 'policy'
-  readonly name: string
-  readonly file: string | null
-  readonly line: number | null
-  readonly changes: readonly PlannedChange[]
-  /** Of a retirement: what ends. */
-  readonly radius: RadiusAnswer | null
-}
-
-export interface Step {
-  readonly planned: PlannedStep
-  /** null: nothing to do. @param expected the confirmed count of a retirement */
-  readonly run: (() => Promise<unknown>) | null
-}
-
-export interface Plan {
-  readonly steps: readonly Step[]
-  readonly faults: readonly DeclaredFault[]
-}
-
-export interface PlanOptions {
-  /** Set that everything belongs to; null: none. */
-  readonly set: string | null
-  readonly prune: boolean
-  readonly takeOver: boolean
-  readonly why: string | undefined
-}
-
-interface Planner {
-  readonly io: CommandIo
-  readonly client: AdminClient
-  readonly options: PlanOptions
-}
 
 type Registrations = ReadonlyMap<string, RegistrationAnswer>
 const keyOf = (kind: 'agent' | 'service', name: string): string => `${kind} ${name}`
@@ -108,29 +66,6 @@ const changesOf = (wanted: Wanted, present: RegistrationAnswer | null): readonly
 
 const bodyOf = (changes: readonly PlannedChange[]): Omit<AdminBodyInput<'agentsUpdate'>, 'dryRun'> =>
   Object.fromEntries(changes.map(({ member, to }) => [member === 'boundKeyHash' ? 'bindKeyHash' : member, to]))
-
-/** Nothing, where the server would do it; the fault, where it would not. */
-const faultOf = async (declared: Declared, ask: () => Promise<unknown>): Promise<DeclaredFault | null> => {
-  try {
-    await ask()
-    return null
-  } catch (error) {
-    if (!isAgentCaError(error)) throw error
-    // That the server is away, or does not know this operator, is no fault of a file.
-    if (
-      !(error instanceof ServerRefusal) ||
-      [401, 403, 429].includes(error.problem.status) ||
-      error.problem.status >= 500
-    )
-      throw error
-    return { file: declared.file, line: declared.line, path: '', problem: error.message }
-  }
-}
-
-interface Planned {
-  readonly step: Step | null
-  readonly fault: DeclaredFault | null
-}
 
 const planRegistration = async (
   planner: Planner,
@@ -225,27 +160,19 @@ const planPruning = async (
 const isRegistration = (each: Declared): each is Declared & { readonly document: DeclaredRegistration } =>
   each.document.kind === 'Agent' || each.document.kind === 'Service'
 
-const planOwners = async (client: AdminClient, declared: readonly Declared[]): Promise<readonly DeclaredFault[]> => {
-  const owners = declared.filter(({ document }) => document.kind === 'Owner')
-  if (owners.length === 0) return []
-  const { items } = await client.call('ownersList')
-  return owners.flatMap(({ document, file, line }) =>
-    document.kind === 'Owner' && items.some(({ name, state }) => name === document.name && state === 'gone')
-      ? [{ file, line, path: 'name', problem: `owner ${document.name} is gone` }]
-      : [],
-  )
-}
-
-/** Services before agents before policies, which speak of both; what goes goes last. */
+/** Owners before what is theirs, services before agents before policies, which speak of both; what goes goes last. */
 export const planOf = async (planner: Planner, declared: readonly Declared[]): Promise<Plan> => {
   const { client, options } = planner
   const all = await registered(client)
-  const faults: DeclaredFault[] = [...(await planOwners(client, declared))]
+  const owners = new Map<string, OwnerAnswer>((await client.call('ownersList')).items.map(each => [each.name, each]))
+  const faults: DeclaredFault[] = []
   const steps: Step[] = []
   const take = ({ step, fault }: Planned): void => {
     if (fault !== null) faults.push(fault)
     if (step !== null) steps.push(step)
   }
+  for (const each of declared)
+    if (each.document.kind === 'Owner') take(await planOwner(planner, each, each.document.name, owners))
   const registrations = declared.filter(isRegistration)
   for (const wanted of ['Service', 'Agent'] as const)
     for (const each of registrations.filter(({ document }) => document.kind === wanted))
@@ -253,6 +180,12 @@ export const planOf = async (planner: Planner, declared: readonly Declared[]): P
   const settled = steps.every(({ run }) => run === null)
   for (const each of declared)
     if (each.document.kind === 'Policy') take(await planPolicy(planner, each, each.document.directory, settled))
-  if (options.prune && options.set !== null) steps.push(...(await planPruning(planner, declared, all)))
+  if (options.prune && options.set !== null) {
+    const retiring = await planPruning(planner, declared, all)
+    const ending = new Set(retiring.map(({ planned: { kind, name } }) => `${kind} ${name}`))
+    const present = [...all.values()].filter(({ state }) => state !== 'retired')
+    const isRetiring = ({ kind, name }: RegistrationAnswer): boolean => ending.has(`${kind} ${name}`)
+    steps.push(...retiring, ...planOwnersPruning(planner, declared, owners, present, isRetiring))
+  }
   return { steps, faults }
 }

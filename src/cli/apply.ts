@@ -6,7 +6,8 @@ import { Command } from 'commander'
 import { isAgentCaError } from '../base/errors.ts'
 import type { RadiusAnswer } from '../schema/admin-answers.ts'
 import { type Declared, type DeclaredFault, faultsBetween, readDeclared } from '../schema/apply.ts'
-import { type PlannedStep, planOf, type Step } from './apply-plan.ts'
+import { planOf } from './apply-plan.ts'
+import type { PlannedStep, Step } from './apply-step.ts'
 import { listArgument } from './arguments.ts'
 import { type ConfirmationOptions, confirmRadius, describeRadius, withConfirmation } from './confirmation.ts'
 import { CliError } from './errors.ts'
@@ -146,14 +147,17 @@ export const applyCommand = (io: CommandIo): Command =>
     io,
     withConfirmation(
       new Command('apply')
-        .description('register agents, services and policies as files say; --dry-run shows the difference')
+        .description('register owners, agents, services and policies as files say; --dry-run shows the difference')
         .requiredOption(
           '-f, --file <file>',
           'YAML with one or several documents, or a directory; repeated',
           listArgument,
         )
         .option('--set <name>', 'the set that all of it belongs to, for --prune')
-        .option('--prune', 'retire what belongs to the set and is in none of the files')
+        .option(
+          '--prune',
+          'retire what belongs to the set and is in none of the files, and remove owners of it whom nothing is registered to',
+        )
         .option('--take-over', 'also what belongs to another set')
         .option('--why <text>', 'for the audit log'),
     ),

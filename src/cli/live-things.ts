@@ -1,11 +1,6 @@
 // How instances, tokens and certificates are shown.
-import type {
-  CertificateAnswer,
-  CertificateDetail,
-  InstanceAnswer,
-  OwnerAnswer,
-  TokenAnswer,
-} from '../schema/admin-answers.ts'
+import type { CertificateAnswer, CertificateDetail, InstanceAnswer, TokenAnswer } from '../schema/admin-answers.ts'
+import type { OwnerAnswer } from '../schema/owner-api.ts'
 import { members, type View } from './output.ts'
 
 export const instanceView: View<InstanceAnswer> = {

@@ -1,7 +1,15 @@
 // `agentca owner …`: who answers for agents, and what happens when somebody leaves.
 import { Command } from 'commander'
-import type { OwnerAnswer, RadiusChangeAnswer } from '../schema/admin-answers.ts'
-import { type ConfirmationOptions, confirmRadius, describeRadius, hitCount, withConfirmation } from './confirmation.ts'
+import type { RadiusChangeAnswer } from '../schema/admin-answers.ts'
+import type { OwnerAnswer } from '../schema/owner-api.ts'
+import {
+  type ConfirmationOptions,
+  confirmRadius,
+  describeRadius,
+  hitCount,
+  withConfirmation,
+  withDryRun,
+} from './confirmation.ts'
 import type { CommandIo } from './io.ts'
 import { ownerView } from './live-things.ts'
 import { online } from './online.ts'
@@ -51,6 +59,44 @@ const goneCommand = (io: CommandIo): Command =>
     },
   )
 
+interface CreateOptions {
+  readonly dryRun?: true
+}
+
+const createCommand = (io: CommandIo): Command =>
+  online<CreateOptions, [string]>(
+    io,
+    withDryRun(
+      new Command('create').description('name an owner before anything is registered to them').argument('<name>'),
+    ),
+    async ({ client, options: { dryRun }, format }, name) => {
+      const answer = await client.call('ownersCreate', { body: { name, dryRun } })
+      writeOne<OwnerAnswer>(io, format, answer, ownerView)
+      if (dryRun === true) io.err('dry run, nothing was created\n')
+      else io.err(`next: agentca agent create NAME --owner ${name}\n`)
+    },
+  )
+
+interface RemoveOptions extends CreateOptions {
+  readonly why?: string
+}
+
+const removeCommand = (io: CommandIo): Command =>
+  online<RemoveOptions, [string]>(
+    io,
+    withDryRun(
+      new Command('remove')
+        .description('forget an owner whom nothing is registered to any more')
+        .argument('<name>')
+        .option('--why <text>', 'for the audit log'),
+    ),
+    async ({ client, options: { why, dryRun }, format }, name) => {
+      const answer = await client.call('ownersRemove', { params: { name }, body: { why, dryRun } })
+      writeOne<OwnerAnswer>(io, format, answer, ownerView)
+      if (dryRun === true) io.err('dry run, nothing was changed\n')
+    },
+  )
+
 export const ownerCommand = (io: CommandIo): Command =>
   new Command('owner')
     .description('who answers for agents')
@@ -64,4 +110,6 @@ export const ownerCommand = (io: CommandIo): Command =>
         },
       ),
     )
+    .addCommand(createCommand(io))
     .addCommand(goneCommand(io))
+    .addCommand(removeCommand(io))

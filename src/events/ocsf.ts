@@ -41,6 +41,8 @@ const byKind: Readonly<Record<string, Mapping>> = {
   scopes_changed: account(other),
   owner_gone: account(5),
   owner_created: account(1),
+  owner_changed: account(other),
+  owner_removed: account(6),
   token_created: entity(1),
   evidence_admitted: entity(1),
   evidence_refused: { class: 'authentication', activity: 1, outcome: 'failure' },

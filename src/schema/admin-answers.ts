@@ -11,13 +11,6 @@ export interface List<T> {
   readonly next: string | null
 }
 
-export interface OwnerAnswer {
-  readonly name: string
-  readonly state: 'active' | 'gone'
-  readonly agents: number
-  readonly createdAt: string
-}
-
 export interface RegistrationAnswer {
   readonly kind: SubjectKindName
   readonly name: string

@@ -7,6 +7,7 @@ import { type AttestorRouteAnswers, attestorRoutes } from './attestor-api.ts'
 import type * as events from './event-answers.ts'
 import type * as monitor from './monitor-answers.ts'
 import type * as orphans from './orphan-answers.ts'
+import { type OwnerRouteAnswers, ownerRoutes } from './owner-api.ts'
 import { type PolicyRouteAnswers, policyRoutes } from './policy-answers.ts'
 
 /** Each role may do what the roles before it may. `viewer` reads, `operator` registers and issues, `security` revokes and holds, `admin` does all. */
@@ -134,8 +135,7 @@ export const adminRoutes = {
   status: get('/status', 'viewer'),
   whoami: get('/whoami', 'viewer'),
 
-  ownersList: get('/owners', 'viewer'),
-  ownersGone: post('/owners/:name/gone', 'security', change),
+  ...ownerRoutes,
 
   agentsCreate: post('/agents', 'operator', agentCreate),
   servicesCreate: post('/services', 'operator', serviceCreate),
@@ -314,11 +314,9 @@ export const adminRoutes = {
 export type AdminRouteName = keyof typeof adminRoutes
 
 /** What each route answers with. */
-export interface AdminAnswers extends PolicyRouteAnswers, AcmeRouteAnswers, AttestorRouteAnswers {
+export interface AdminAnswers extends OwnerRouteAnswers, PolicyRouteAnswers, AcmeRouteAnswers, AttestorRouteAnswers {
   readonly status: answers.StatusAnswer
   readonly whoami: answers.WhoamiAnswer
-  readonly ownersList: answers.List<answers.OwnerAnswer>
-  readonly ownersGone: answers.RadiusChangeAnswer
   readonly agentsCreate: answers.RegistrationAnswer
   readonly servicesCreate: answers.RegistrationAnswer
   readonly operatorsCreate: answers.RegistrationAnswer

@@ -10,6 +10,7 @@ import { createLifecycle, type Lifecycle } from '../ca/lifecycle.ts'
 import { createOperatorRecovery } from '../ca/operator-recovery.ts'
 import { createOrphanWatch, type OrphanWatch } from '../ca/orphan-watch.ts'
 import type { ObservedCalls, OrphanRules } from '../ca/orphans.ts'
+import { createOwnerOperations } from '../ca/owners.ts'
 import { createRegistry } from '../ca/registry.ts'
 import { createRevoke } from '../ca/revoke.ts'
 import { createTokenOperations } from '../ca/tokens.ts'
@@ -100,6 +101,7 @@ export const createOperations = (
     trustDomain: core.trustDomain,
     ledger,
     registry,
+    owners: createOwnerOperations({ clock, owners: ledger.owners }),
     lifecycle,
     tokens,
     recoverOperator: createOperatorRecovery({ clock, registrations, owners: ledger.owners, registry, tokens }),

@@ -24,24 +24,30 @@ import type {
   LeafDraft,
   Owner,
   Registration,
-  RegistrationState,
-  RevocationRow,
   RevocationPruning,
+  RevocationRow,
   RevokedEntry,
   SeenKey,
   SubjectKind,
   TokenUse,
 } from './records.ts'
+import type { RecoveryPort } from './recovery-port.ts'
 import type { BlastRadius, OwnersPort, RegistrationsPort } from './registrations-port.ts'
 import type { ShardsPort } from './shards-port.ts'
-import type { RecoveryPort } from './recovery-port.ts'
 import type { StatusPort } from './status-port.ts'
 
 export type { AuditPort } from './audit-port.ts'
 export type { FeedHead, FeedPort, FeedSnapshot } from './feed-port.ts'
-export type { BlastRadius, OwnersPort, RegistrationChange, RegistrationsPort } from './registrations-port.ts'
-export type { ShardKey, ShardRecord, ShardsPort } from './shards-port.ts'
 export type { OrphanNotice, OrphansPort, RegistrationFacts } from './orphans-port.ts'
+export type {
+  BlastRadius,
+  OwnerChange,
+  OwnerEntry,
+  OwnersPort,
+  RegistrationChange,
+  RegistrationsPort,
+} from './registrations-port.ts'
+export type { ShardKey, ShardRecord, ShardsPort } from './shards-port.ts'
 export type { StatusPort } from './status-port.ts'
 
 /** How the caller proved who it is; decides which facts are read. */
@@ -196,75 +202,6 @@ export interface CertificatesPort {
   counts(now: number): Readonly<Record<CertificateState, number>>
 }
 
-/** What a change does beyond the row itself; cascades run in the same transaction. */
-export interface RegistrationChange {
-  readonly set: Partial<Omit<Registration, 'id' | 'kind' | 'name' | 'version' | 'scopes' | 'createdAt' | 'state'>>
-  readonly state: RegistrationState
-  /** An attestation: its owner said at this time that it is needed. */
-  readonly attestedAt?: number
-}
-
-/** What a change or a revocation touches: shown before, carried out, and told after. */
-export interface BlastRadius {
-  readonly registrations: readonly { readonly kind: SubjectKind; readonly name: string }[]
-  readonly instances: number
-  readonly certificates: number
-  readonly intents: number
-  /** Join tokens, and external account bindings that nobody has used: `bindings` has their kids, absent without any. */
-  readonly tokens: number
-  readonly bindings?: readonly string[]
-  /** The first 1,000 serials, newest first. */
-  readonly serials: readonly string[]
-  /** Subscriptions and policies of the registrations, once they exist. */
-  readonly subscriptions: number
-}
-
-export interface RegistrationsPort {
-  /** @throws StoreError `already_exists` (also when retired: names are never reused), `owner_not_found`, `owner_gone` */
-  create(
-    draft: Omit<
-      Registration,
-      'id' | 'version' | 'state' | 'scopes' | 'createdAt' | 'changedAt' | 'boundKeyHash' | 'managedBy'
-    > &
-      Partial<Pick<Registration, 'boundKeyHash' | 'managedBy'>> & { readonly at: number },
-    leaf: LeafDraft,
-  ): Promise<Registration>
-  find(kind: SubjectKind, name: string): Registration | null
-  byId(id: number): Registration | null
-  list(filter: {
-    readonly kind: SubjectKind
-    readonly owner?: string
-    readonly state?: RegistrationState
-    readonly endedAt?: number
-    readonly profile?: string
-    readonly after?: string
-    readonly limit: number
-  }): readonly Registration[]
-  /**
-   * Changes one registration. active → held: live certificates become held (certificateHold), intents will not be released;
-   * held → active: certificates held by this hold and still unexpired become issued again; → retired: certificates, intents,
-   * instances and tokens are revoked for good. `decide` sees the present row, everything live of it and its owner, and returns the
-   * change, or throws to refuse.
-   */
-  change(command: {
-    readonly kind: SubjectKind
-    readonly name: string
-    readonly at: number
-    readonly decide: (current: Registration, radius: BlastRadius, owner: Owner | null) => RegistrationChange
-    readonly leaf: (before: Registration, after: Registration, radius: BlastRadius) => LeafDraft
-  }): Promise<{ readonly before: Registration; readonly after: Registration; readonly radius: BlastRadius }>
-  counts(): Readonly<Record<SubjectKind, Readonly<Record<RegistrationState, number>>>>
-}
-
-export interface OwnersPort {
-  /** Creates the owner if it does not exist. */
-  ensure(name: string, at: number, leaf: LeafDraft): Promise<Owner>
-  find(name: string): Owner | null
-  list(): readonly (Owner & { readonly agents: number })[]
-  /** Marks the owner gone and holds its agents (an operator decides about each: reassign and release, or retire). */
-  gone(name: string, at: number, leaf: (radius: BlastRadius) => LeafDraft): Promise<BlastRadius>
-}
-
 export interface InstancesPort {
   get(id: string): Instance | null
   list(filter: {
@@ -277,16 +214,6 @@ export interface InstancesPort {
     readonly limit: number
   }): readonly (Instance & { readonly registration: Registration; readonly head: CertificateRecord | null })[]
   /** locked → active: certificates held by the lock and still unexpired become issued again, unless the agent is held. @throws `conflict` */
-  /**
-   * Rows as they are, ended ones and released ones too: by their serials, beginning after one, or those that changed after a revision.
-   * A row that is pruned is in neither.
-   */
-  rows(
-    page: { readonly issuerId: number; readonly limit: number } & (
-      | { readonly by: 'serial'; readonly after: Uint8Array | null }
-      | { readonly by: 'revision'; readonly after: number }
-    ),
-  ): readonly RevocationRow[]
   unlock(id: string, at: number, leaf: LeafDraft): Promise<Instance>
   /** active → locked: its live certificates become held, with a feed entry. @throws `not_found`, `conflict` */
   lock(
@@ -334,7 +261,6 @@ export interface RevocationsPort {
     readonly selector: RevocationSelector
     readonly reason: string
     readonly at: number
-  readonly shards: ShardsPort
     /** The caller's confirmation (certificates + intents); refused with `radius_changed` when more would be hit. null: not checked. */
     readonly expected: number | null
     readonly bySubject?: boolean | undefined
@@ -354,6 +280,16 @@ export interface RevocationsPort {
     readonly after: string | null
     readonly limit: number
   }): readonly RevokedEntry[]
+  /**
+   * Rows as they are, ended ones and released ones too: by their serials, beginning after one, or those that changed after a revision.
+   * A row that is pruned is in neither.
+   */
+  rows(
+    page: { readonly issuerId: number; readonly limit: number } & (
+      | { readonly by: 'serial'; readonly after: Uint8Array | null }
+      | { readonly by: 'revision'; readonly after: number }
+    ),
+  ): readonly RevocationRow[]
   /** Serials whose answer changed after this revision, for caches. Empty page when nothing did. */
   changedSince(
     issuerId: number,
@@ -401,6 +337,7 @@ export interface Ledger extends AsyncDisposable {
   readonly policies: PoliciesPort
   readonly revocations: RevocationsPort
   readonly status: StatusPort
+  readonly shards: ShardsPort
   readonly issuers: IssuersPort
   readonly audit: AuditPort
   readonly feed: FeedPort

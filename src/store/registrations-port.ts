@@ -62,11 +62,33 @@ export interface RegistrationsPort {
   counts(): Readonly<Record<SubjectKind, Readonly<Record<RegistrationState, number>>>>
 }
 
+/** An owner as declarative files and operators see them. */
+export interface OwnerEntry extends Owner {
+  readonly agents: number
+  /** Agents, services and operators; none of those that are retired. */
+  readonly registrations: number
+  /** The declarative set that it belongs to (`agentca apply`); null: none. */
+  readonly managedBy: string | null
+}
+
+/** A removed owner is known no more, but as the owner of what is retired; the name may be an owner's again. */
+export type OwnerChange = { readonly managedBy: string | null } | { readonly removedAt: number }
+
 export interface OwnersPort {
   /** Creates the owner if it does not exist. */
   ensure(name: string, at: number, leaf: LeafDraft): Promise<Owner>
+  /** @throws StoreError `already_exists` */
+  create(
+    owner: { readonly name: string; readonly managedBy: string | null; readonly at: number },
+    leaf: LeafDraft,
+  ): Promise<OwnerEntry>
   find(name: string): Owner | null
-  list(): readonly (Owner & { readonly agents: number })[]
+  list(): readonly OwnerEntry[]
+  /** `decide` sees the owner as it is under the lock, or throws to refuse. @throws StoreError `not_found` */
+  change(
+    name: string,
+    decide: (current: OwnerEntry) => { readonly change: OwnerChange; readonly leaf: LeafDraft },
+  ): Promise<void>
   /** Marks the owner gone and holds its agents (an operator decides about each: reassign and release, or retire). */
   gone(name: string, at: number, leaf: (radius: BlastRadius) => LeafDraft): Promise<BlastRadius>
 }

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { silentLog } from '../../src/base/log.ts'
 import type { Step } from '../../src/base/steps.ts'
 import { createLifecycle } from '../../src/ca/lifecycle.ts'
+import { createOwnerOperations } from '../../src/ca/owners.ts'
 import { createRegistry, type NewRegistration } from '../../src/ca/registry.ts'
 import { createRevoke } from '../../src/ca/revoke.ts'
 import { createTokenOperations } from '../../src/ca/tokens.ts'
@@ -74,6 +75,7 @@ export const makeOperations = async (ledger = makeLedger()) => {
     counted,
     steps,
     registry,
+    owners: createOwnerOperations(deps),
     register,
     lifecycle: createLifecycle(deps),
     tokens: createTokenOperations(deps),

@@ -50,12 +50,18 @@ describe('the example', () => {
     const dry = await run('apply -f example --set example --dry-run -o json')
     expect(dry.code).toBe(0)
     expect((JSON.parse(dry.out) as Planned).steps.map(({ action, kind, name }) => `${action} ${kind} ${name}`)).toEqual(
-      ['create service orders', 'create agent ci-acme', 'create agent night-report', 'apply policy policies'],
+      [
+        'create owner platform@example.org',
+        'create service orders',
+        'create agent ci-acme',
+        'create agent night-report',
+        'apply policy policies',
+      ],
     )
     expect((await run('agent show ci-acme')).code).toBe(3)
 
     const done = await run('apply -f example --set example')
-    expect([done.code, done.err]).toEqual([0, '4 applied\n'])
+    expect([done.code, done.err]).toEqual([0, '5 applied\n'])
     expect(await show('agent', 'ci-acme')).toMatchObject({
       ...{ owner: 'platform@example.org', roles: ['order-reader'], instances: 20, managedBy: 'example' },
       until: '2030-01-01T00:00:00.000Z',
@@ -64,7 +70,7 @@ describe('the example', () => {
 
     const { version } = await show('agent', 'ci-acme')
     const again = await run('apply -f example --set example')
-    expect([again.code, again.err]).toEqual([0, 'nothing to do: 4 as declared\n'])
+    expect([again.code, again.err]).toEqual([0, 'nothing to do: 5 as declared\n'])
     expect((await show('agent', 'ci-acme')).version).toBe(version)
   })
 
@@ -123,6 +129,90 @@ describe('pruning', () => {
     ])
     expect((await run('apply -f other.yaml --set other --take-over')).code).toBe(0)
     expect((await show('agent', 'stays')).managedBy).toBe('other')
+  })
+})
+
+describe('owners', () => {
+  interface Listed {
+    readonly name: string
+    readonly managedBy: string | null
+    readonly registrations: number
+  }
+  const owner = async (name: string): Promise<Listed | undefined> =>
+    (JSON.parse((await run('owner list -o json')).out) as readonly Listed[]).find(each => each.name === name)
+  const planned = async (line: string): Promise<readonly string[]> =>
+    (JSON.parse((await run(`${line} --dry-run -o json`)).out) as Planned).steps.map(
+      ({ action, kind, name }) => `${action} ${kind} ${name}`,
+    )
+
+  it('come into being by their document alone, and the second apply has nothing to do', async () => {
+    write('owner.yaml', 'kind: Owner\nname: archive\n')
+    expect(await planned('apply -f owner.yaml')).toEqual(['create owner archive'])
+    expect(await owner('archive')).toBeUndefined()
+    expect((await run('apply -f owner.yaml')).err).toBe('1 applied\n')
+    expect(await owner('archive')).toMatchObject({ registrations: 0, managedBy: null })
+    expect((await run('apply -f owner.yaml')).err).toBe('nothing to do: 1 as declared\n')
+    // A set that declares one who is in none takes it.
+    const taking = await run('apply -f owner.yaml --set rooms --dry-run')
+    expect(taking.out).toContain('managedBy: - → rooms')
+    await run('apply -f owner.yaml --set rooms')
+    expect(await owner('archive')).toMatchObject({ managedBy: 'rooms' })
+    write('other-owner.yaml', 'kind: Owner\nname: archive\n')
+    const refused = await run('apply -f other-owner.yaml --set other')
+    expect([refused.code, refused.err]).toEqual([
+      2,
+      expect.stringContaining('other-owner.yaml:1: name: owner archive belongs to set rooms'),
+    ])
+  })
+
+  it('are removed when pruning is asked for and nothing is registered to them, and never by silence', async () => {
+    const owners = ['a', 'b', 'c'].map(name => `kind: Owner\nname: floor-${name}\n`)
+    const agents = ['a', 'b'].map(name => `kind: Agent\nname: lift-${name}\nowner: floor-${name}\n`)
+    write('house.yaml', [...owners, ...agents].join('---\n'))
+    expect((await run('apply -f house.yaml --set house')).err).toBe('5 applied\n')
+    await run('agent create by-hand-too --owner floor-b')
+    await run('owner create floor-d')
+
+    write('house.yaml', owners[0] as string)
+    expect((await run('apply -f house.yaml --set house')).err).toBe('nothing to do: 1 as declared\n')
+    const pruning = await run('apply -f house.yaml --set house --prune --dry-run -o json')
+    expect(pruning.err).toContain('owner floor-b is declared no more and stays')
+    expect((JSON.parse(pruning.out) as Planned).steps.map(({ action, name }) => `${action} ${name}`)).toEqual([
+      'keep floor-a',
+      'retire lift-a',
+      'retire lift-b',
+      'remove floor-c',
+    ])
+    expect((await run('apply -f house.yaml --set house --prune --confirm 0')).code).toBe(0)
+    expect(await owner('floor-c')).toBeUndefined()
+    for (const name of ['a', 'b', 'd']) expect(await owner(`floor-${name}`)).toBeDefined()
+
+    // With its last agent goes, in the same apply, whose it was.
+    await run('agent retire by-hand-too --yes')
+    expect(await planned('apply -f house.yaml --set house --prune')).toEqual([
+      'keep owner floor-a',
+      'remove owner floor-b',
+    ])
+    await run('apply -f house.yaml --set house --prune')
+    expect(await owner('floor-b')).toBeUndefined()
+  })
+
+  it('and their last agents go in one apply', async () => {
+    write('both.yaml', 'kind: Owner\nname: tent\n---\nkind: Agent\nname: peg\nowner: tent\n')
+    await run('apply -f both.yaml --set camp')
+    write('both.yaml', 'kind: Owner\nname: caravan\n')
+    const { code, err } = await run('apply -f both.yaml --set camp --prune --confirm 0')
+    expect([code, err]).toEqual([0, expect.stringContaining('3 applied')])
+    expect(await owner('tent')).toBeUndefined()
+    expect((await show('agent', 'peg')).state).toBe('retired')
+  })
+
+  it('who are gone are a fault', async () => {
+    write('gone.yaml', 'kind: Owner\nname: leaver\n')
+    await run('apply -f gone.yaml')
+    await run('owner gone leaver --yes')
+    const { code, err } = await run('apply -f gone.yaml')
+    expect([code, err]).toEqual([2, expect.stringContaining('gone.yaml:1: name: owner leaver is gone')])
   })
 })
 

@@ -34,6 +34,7 @@ export const attestorCases: Readonly<Record<string, Case>> = {
     asks: [
       ['registrationsList'],
       ['registrationsList'],
+      ['ownersList'],
       ['agentsCreate', { name: 'ci-acme', owner: 'finance', managedBy: 'shop', dryRun: true }],
     ],
     shows: 'create',

@@ -226,6 +226,22 @@ export const cases: Readonly<Record<string, Case>> = {
     wrongCode: 2,
     says: 'too many arguments',
   },
+  'owner create': {
+    good: 'owner create archive@example.org',
+    asks: [['ownersCreate', { name: 'archive@example.org' }]],
+    shows: 'archive@example.org',
+    wrong: 'owner create taken',
+    wrongCode: 6,
+    says: 'agentca owner list',
+  },
+  'owner remove': {
+    good: 'owner remove finance --why moved --dry-run',
+    asks: [['ownersRemove', { why: 'moved', dryRun: true }]],
+    shows: 'finance',
+    wrong: 'owner remove ghost',
+    wrongCode: 3,
+    says: 'no owner is called ghost',
+  },
   'owner gone': {
     good: 'owner gone finance --yes',
     asks: [

@@ -8,6 +8,7 @@ import { encodePem } from '../../src/pki/pem.ts'
 import type * as answers from '../../src/schema/admin-answers.ts'
 import type { EventSinkAnswer } from '../../src/schema/event-answers.ts'
 import type { OrphanAnswer } from '../../src/schema/orphan-answers.ts'
+import type { OwnerAnswer } from '../../src/schema/owner-api.ts'
 import { StoreError } from '../../src/store/errors.ts'
 import { createParty } from '../pki/crl-authority.ts'
 import { acmeFixtures } from './acme-fixtures.ts'
@@ -331,11 +332,25 @@ const created = (
   return registration(name, { kind, ...more })
 }
 
+const owner = (name: string): OwnerAnswer => ({
+  ...{ name, state: 'active', agents: 3, registrations: 4, managedBy: null, createdAt: at },
+})
+
 export const fixtures: Handlers = {
   status,
   whoami: () => ({ name: 'local', role: 'admin', mode: 'development' }),
 
-  ownersList: () => list([{ name: 'finance', state: 'active', agents: 3, createdAt: at }]),
+  ownersList: () => list([owner('finance')]),
+  ownersCreate: ({ body }) => {
+    if (body.name === 'taken')
+      throw new StoreError('already_exists', 'owner taken exists already', { hint: 'agentca owner list' })
+    return { ...owner(body.name), agents: 0, registrations: 0 }
+  },
+  ownersUpdate: ({ params, body }) => ({ ...owner(params.name), managedBy: body.managedBy }),
+  ownersRemove: ({ params }) => {
+    known(params.name, 'owner')
+    return owner(params.name)
+  },
   ownersGone: ({ params, body }) => {
     known(params.name, 'owner')
     return { radius: radius(1), dryRun: body.dryRun }

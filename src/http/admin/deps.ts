@@ -11,6 +11,7 @@ import type { Lifecycle } from '../../ca/lifecycle.ts'
 import type { Maintenance } from '../../ca/maintenance.ts'
 import type { RecoverOperator } from '../../ca/operator-recovery.ts'
 import type { OrphanWatch } from '../../ca/orphan-watch.ts'
+import type { Owners } from '../../ca/owners.ts'
 import type { Registry } from '../../ca/registry.ts'
 import type { Revoke } from '../../ca/revoke.ts'
 import type { PolicyAuthority } from '../../ca/scopes.ts'
@@ -88,6 +89,7 @@ export interface AdminDeps {
   readonly trustDomain: TrustDomain
   readonly ledger: AdminLedger
   readonly registry: Registry
+  readonly owners: Owners
   readonly lifecycle: Lifecycle
   readonly tokens: TokenOperations
   /** Whose evidence enrols. */

@@ -1,4 +1,4 @@
-// Owners, agents, services and operators.
+// Agents, services and operators.
 import { CaError } from '../../ca/errors.ts'
 import { isOwnService, refuseOwnService } from '../../ca/own-service.ts'
 import type { ChangeOptions, ChangeOutcome, Subject } from '../../ca/registration-change.ts'
@@ -6,25 +6,13 @@ import type { NewRegistration, RegistrationUpdate } from '../../ca/registry.ts'
 import type { RegistrationDetail } from '../../schema/admin-answers.ts'
 import { type AdminBody, adminRoutes } from '../../schema/admin-api.ts'
 import type { SubjectKind } from '../../store/records.ts'
-import {
-  changeAnswer,
-  instanceAnswer,
-  pageOf,
-  radiusAnswer,
-  registrationAnswer,
-  time,
-  tokenAnswer,
-  wholeList,
-} from './answers.ts'
+import { changeAnswer, instanceAnswer, pageOf, registrationAnswer, tokenAnswer } from './answers.ts'
 import { type Actor, checkRole } from './authorize.ts'
 import type { AdminDeps } from './deps.ts'
 import type { AdminCall, Handlers } from './handler.ts'
-import { endOwner } from './owner-gone.ts'
 import { filled, namedRegistration } from './query.ts'
 
 type Names =
-  | 'ownersList'
-  | 'ownersGone'
   | 'agentsCreate'
   | 'servicesCreate'
   | 'operatorsCreate'
@@ -147,17 +135,6 @@ const update = async (deps: AdminDeps, kind: 'agent' | 'service', call: AdminCal
 }
 
 export const registrationHandlers = (deps: AdminDeps): Pick<Handlers, Names> => ({
-  ownersList: () =>
-    wholeList(
-      deps.ledger.owners
-        .list()
-        .map(({ name, state, agents, createdAt }) => ({ name, state, agents, createdAt: time(createdAt) })),
-    ),
-  ownersGone: async call => {
-    const parts = { lifecycle: deps.lifecycle, registrations: deps.ledger.registrations }
-    const radius = await endOwner(parts, call.actor, call.params.name, optionsOf(call))
-    return { radius: radiusAnswer(radius), dryRun: call.body.dryRun }
-  },
   agentsCreate: async call =>
     registrationAnswer(await deps.registry.create(draftOf('agent', call.body), optionsOf(call))),
   servicesCreate: async call =>

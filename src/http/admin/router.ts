@@ -23,6 +23,7 @@ import { monitorHandlers } from './monitor.ts'
 import { operationHandlers } from './operations.ts'
 import { operatorRecoveryHandlers } from './operator-recovery.ts'
 import { orphanHandlers } from './orphans.ts'
+import { ownerHandlers } from './owners.ts'
 import { policyHandlers } from './policies.ts'
 import { registrationHandlers } from './registrations.ts'
 import { tokenHandlers } from './tokens.ts'
@@ -31,6 +32,7 @@ import { whyHandlers } from './why.ts'
 /** Complete by its type: a route of the table without a handler does not compile. */
 export const createHandlers = (deps: AdminDeps): Handlers => ({
   ...operationHandlers(deps),
+  ...ownerHandlers(deps),
   ...registrationHandlers(deps),
   ...instanceHandlers(deps),
   ...operatorRecoveryHandlers(deps),

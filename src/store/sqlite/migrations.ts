@@ -12,6 +12,7 @@ import { schema007 } from './schema-007.ts'
 import { schema008 } from './schema-008.ts'
 import { schema009 } from './schema-009.ts'
 import { schema010 } from './schema-010.ts'
+import { schema011 } from './schema-011.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
 const migrations: readonly string[] = [
@@ -25,6 +26,7 @@ const migrations: readonly string[] = [
   schema008,
   schema009,
   schema010,
+  schema011,
 ]
 
 export const currentVersion = migrations.length

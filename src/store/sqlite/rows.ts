@@ -102,10 +102,12 @@ export interface OwnerRow {
   name: string
   state: number
   created_at: number
+  managed_by: string | null
 }
 
+/** Not one who was removed: those are names of what is retired only. */
 export const ownerRow = (db: Connection, name: string): OwnerRow | undefined =>
-  db.get<OwnerRow>('SELECT * FROM owner WHERE name = +?', name)
+  db.get<OwnerRow>('SELECT * FROM owner WHERE name = +? AND removed_at IS NULL', name)
 
 export const ownerOf = (row: OwnerRow): Owner => ({
   name: row.name,

@@ -16,6 +16,7 @@ import { createLifecycle } from '../../../src/ca/lifecycle.ts'
 import { createMaintenance } from '../../../src/ca/maintenance.ts'
 import { createOperatorRecovery } from '../../../src/ca/operator-recovery.ts'
 import { createOrphanWatch } from '../../../src/ca/orphan-watch.ts'
+import { createOwnerOperations } from '../../../src/ca/owners.ts'
 import { createRegistry } from '../../../src/ca/registry.ts'
 import { createRevoke } from '../../../src/ca/revoke.ts'
 import { openPolicyAuthority } from '../../../src/ca/scopes.ts'
@@ -78,6 +79,7 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
     trustDomain,
     ledger,
     registry,
+    owners: createOwnerOperations({ clock, owners: ledger.owners }),
     lifecycle,
     tokens,
     bindings: createBindings({

@@ -134,6 +134,85 @@ describe('agents, services and operators', () => {
   })
 })
 
+describe('owners', () => {
+  interface Listed {
+    readonly name: string
+  }
+  const listed = async (name: string) =>
+    (await world.local('/owners')).body.items.find((owner: Listed) => owner.name === name)
+
+  it('are made before anything is theirs, once, each with its leaf', async () => {
+    const dry = await world.local('/owners', { name: 'archive', managedBy: 'shop', dryRun: true })
+    expect(dry).toMatchObject({ status: 200, body: { name: 'archive', managedBy: 'shop', registrations: 0 } })
+    expect(await listed('archive')).toBeUndefined()
+    expect((await world.local('/owners', { name: 'archive', managedBy: 'shop' })).status).toBe(200)
+    expect(await listed('archive')).toMatchObject({ state: 'active', agents: 0, registrations: 0, managedBy: 'shop' })
+    expect(world.leaves(1)).toMatchObject([{ event: 'owner_created', sub: 'owner:archive', managedBy: 'shop' }])
+    expect(await world.local('/owners', { name: 'archive' })).toMatchObject({
+      status: 409,
+      body: { code: 'already_exists', hint: 'agentca owner list' },
+    })
+  })
+
+  it('are given to another set, or to none', async () => {
+    await world.local('/owners', { name: 'moving', managedBy: 'shop' })
+    await world.local('/owners/moving/update', { managedBy: 'bank', dryRun: true })
+    expect((await listed('moving')).managedBy).toBe('shop')
+    await world.local('/owners/moving/update', { managedBy: null, why: 'by hand' })
+    expect((await listed('moving')).managedBy).toBeNull()
+    expect(world.leaves(1)).toMatchObject([{ event: 'owner_changed', managedBy: null, why: 'by hand' }])
+    expect((await world.local('/owners/nobody/update', { managedBy: null })).status).toBe(404)
+  })
+
+  it('are removed only when nothing is registered to them, and may then be owners again', async () => {
+    await world.local('/owners', { name: 'closing' })
+    await create('of-closing', { owner: 'closing' })
+    await world.local('/services', { name: 'of-closing', owner: 'closing' })
+    const refused = await world.local('/owners/closing/remove', {})
+    expect(refused).toMatchObject({ status: 409, body: { code: 'conflict' } })
+    expect(refused.body.detail).toContain('2 registrations')
+    await world.local('/agents/of-closing/retire', {})
+    await world.local('/services/of-closing/update', { owner: 'finance' })
+    expect((await world.local('/owners/closing/remove', { dryRun: true })).status).toBe(200)
+    expect(await listed('closing')).toMatchObject({ registrations: 0 })
+    expect((await world.local('/owners/closing/remove', { why: 'merged' })).status).toBe(200)
+    expect(world.leaves(1)).toMatchObject([{ event: 'owner_removed', sub: 'owner:closing', why: 'merged' }])
+    expect(await listed('closing')).toBeUndefined()
+    for (const [path, body] of [
+      ['/owners/closing/remove', {}],
+      ['/owners/closing/gone', {}],
+      ['/owners/closing/update', { managedBy: 'shop' }],
+      ['/revoke', { by: 'owner', value: 'closing', reason: 'superseded' }],
+    ] as const)
+      expect((await world.local(path, body)).body.code).toBe('not_found')
+    // Whose it was is still known of what is retired.
+    expect((await world.local('/registrations/agents/of-closing')).body.owner).toBe('closing')
+    await create('again', { owner: 'closing' })
+    expect(await listed('closing')).toMatchObject({ state: 'active', agents: 1, managedBy: null })
+  })
+
+  it('who are gone are neither made again, nor moved, nor removed', async () => {
+    await world.local('/owners', { name: 'left' })
+    await world.local('/owners/left/gone', {})
+    for (const [path, body] of [
+      ['/owners', { name: 'left' }],
+      ['/owners/left/update', { managedBy: 'shop' }],
+      ['/owners/left/remove', {}],
+    ] as const)
+      expect((await world.local(path, body)).body.code).toBe('owner_gone')
+  })
+
+  it.each([
+    [{ name: ' padded' }, 'value_invalid'],
+    [{ name: 'two\nlines' }, 'value_invalid'],
+    [{ name: '' }, 'request_invalid'],
+    [{ name: 'x', agents: 3 }, 'request_invalid'],
+    [{ name: 'x', managedBy: ' y' }, 'value_invalid'],
+  ])('with %j are refused as %s', async (body, code) => {
+    expect((await world.local('/owners', body)).body.code).toBe(code)
+  })
+})
+
 describe('instances', () => {
   it('are listed, shown, and unlocked after two holders of one key were seen', async () => {
     await create('twins')
