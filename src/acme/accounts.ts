@@ -165,7 +165,10 @@ const create = async (deps: AcmeDeps, request: KeyRequest, payload: Payload): Pr
     createdAt: deps.clock.now(),
   }
   const admission = await admit(deps, bound, account, request)
-  if (admission.act === 'create') return { ...account, deactivatedAt: null }
+  if (admission.act === 'create') {
+    deps.reached('acme 1')
+    return { ...account, deactivatedAt: null }
+  }
   const { refusal } = admission
   if (refusal instanceof AcmeError) throw refusal
   const ofKey = refusal.code === 'key_in_use' || refusal.code === 'key_revoked'

@@ -1,6 +1,7 @@
 // What ACME asks of the rest, as small interfaces, and the facts of this CA that its answers are made of.
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
+import type { ReachedStep } from '../base/steps.ts'
 import type { Drafter, Issuance, RequestContext } from '../ca/issuance.ts'
 import type { Issuers } from '../ca/issuers.ts'
 import type { Revoke } from '../ca/revoke.ts'
@@ -60,6 +61,7 @@ export interface AcmeDeps {
   readonly randomBytes: (length: number) => Uint8Array
   readonly newId: () => string
   readonly settings: AcmeSettings
+  readonly reached: ReachedStep
   /** One probe; it never throws for what the other side does. */
   readonly validate: (challenge: {
     readonly type: AcmeChallenge['type']

@@ -232,9 +232,12 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
       await recordFailure(request, order, refusal)
       throw refusal
     }
-    const work = start(order, requestOf(request, order))
+    const issuance = requestOf(request, order)
+    deps.reached('acme 3')
+    const work = start(order, issuance)
     if (await endsWithin(deps.settings.finalizeWaitMs, work)) {
       await work
+      deps.reached('acme 4')
       return again(order)
     }
     work.catch(error => recordFailure(request, order, error))

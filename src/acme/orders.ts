@@ -172,7 +172,9 @@ export const createOrders = (deps: AcmeDeps, statusOf: (order: AcmeOrder) => Ord
     })
     await freeReplaced(replaces)
     try {
-      return await orders.create(order, leaf)
+      const created = await orders.create(order, leaf)
+      deps.reached('acme 2')
+      return created
     } catch (error) {
       if (!(error instanceof StoreError) || error.code !== 'conflict') throw error
       throw new AcmeError('alreadyReplaced', 'another order replaces this certificate already', {

@@ -9,6 +9,7 @@ import { validate } from '../acme/validation/validate.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { pooledRandomBytes } from '../base/random.ts'
+import type { ReachedStep } from '../base/steps.ts'
 import { timeOrderedId } from '../base/time-ordered-id.ts'
 import type { Revoke } from '../ca/revoke.ts'
 import { createIssuancePolicy } from '../ca/scopes-issuance.ts'
@@ -22,6 +23,7 @@ export interface CoreAcmeOptions {
   readonly log: Log
   readonly revoke: Revoke
   readonly sealer: Sealer
+  readonly reached: ReachedStep
 }
 
 const profilesOf = (core: Core): readonly AcmeProfile[] =>
@@ -72,6 +74,7 @@ export const createCoreAcme = (core: Core, options: CoreAcmeOptions): Acme => {
       finalizeWaitMs: 3000,
       issueWaitMs: 30_000,
     },
+    reached: options.reached,
     validate: challenge => validate(challenge, config.validation),
   })
 }

@@ -179,6 +179,7 @@ const composeServer = async (
   const acme = createCoreAcme(core, {
     ...{ config: config.acme, clock, log: log.child({ part: 'acme' }), revoke: operations.revoke },
     sealer,
+    reached,
   })
   closing.push(acme.close)
   const deps = {

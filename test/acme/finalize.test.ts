@@ -7,6 +7,7 @@ import { createFinalizer, type Finalizer } from '../../src/acme/finalize.ts'
 import type { AccountRequest } from '../../src/acme/request.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
+import { noSteps } from '../../src/base/steps.ts'
 import { CaError } from '../../src/ca/errors.ts'
 import type { IssuanceRequest, IssuedCertificate } from '../../src/ca/issuance.ts'
 import { dnsName } from '../../src/pki/general-names.ts'
@@ -79,6 +80,7 @@ beforeEach(async () => {
     issuance: { issue },
     profiles: () => [{ name: 'acme', minLifetimeSeconds: 300 }],
     settings: { finalizeWaitMs: 0, issueWaitMs: 60_000 },
+    reached: noSteps,
   } as unknown as AcmeDeps)
   const csr = Buffer.from((await createKey([dnsName(name)])).csr).toString('base64url')
   const account = ledger.acme.accounts.get(accountId)

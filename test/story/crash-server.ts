@@ -1,5 +1,5 @@
-// The CA as `agentca serve` composes it, in a process that its parent can ambush: when a numbered step is reached for the n-th time,
-// SIGKILL ends the core, its signer or both, because a thrown exception is not a crash. Talks to the parent over the IPC channel; an
+// The CA as `agentca serve` composes it, in a process that its parent can ambush: when a numbered step is reached for the n-th time, or
+// after a while, SIGKILL ends the core, its signer or both, because a thrown exception is not a crash. Talks to the parent over the IPC channel; an
 // ambush during the start itself comes in the environment.
 import { flushCompileCache } from 'node:module'
 import { systemClock } from '../../src/base/clock.ts'
@@ -11,11 +11,11 @@ import { type ReadyLine, type RunningServer, startServer } from '../../src/serve
 import { createLog } from '../../src/telemetry/log.ts'
 import { createMetrics } from '../../src/telemetry/metrics.ts'
 
-export interface Ambush {
-  readonly step: Step
-  readonly nth: number
-  readonly kill: 'core' | 'signer' | 'both'
-}
+export type Ambush = { readonly kill: 'core' | 'signer' | 'both' } & (
+  | { readonly step: Step; readonly nth: number }
+  /** From when it is armed, whatever goes on then. */
+  | { readonly afterMs: number }
+)
 
 /** What this process is asked: to lie in ambush, or to hold the signer's count of signatures against the ledger now. */
 export type Asked = Ambush | 'reconcile'
@@ -40,8 +40,10 @@ let times = 0
 let server: RunningServer | null = null
 
 const reached = (step: Step): void => {
-  if (armed === null || armed.step !== step || ++times < armed.nth) return
-  const ambush = armed
+  if (armed !== null && 'step' in armed && armed.step === step && ++times >= armed.nth) spring(armed)
+}
+
+const spring = (ambush: Ambush): void => {
   armed = null
   const signer = server?.core.supervisor.state().pid ?? null
   if (ambush.kill !== 'core' && signer !== null) process.kill(signer, 'SIGKILL')
@@ -67,6 +69,7 @@ process.on('message', (asked: Asked) => {
     armed = asked
     times = 0
     tell({ armed: asked })
+    if ('afterMs' in asked) setTimeout(spring, asked.afterMs, asked)
   } else if (server !== null) void reconcile(server).then(reconciled => tell({ reconciled }))
 })
 // Its parent is gone: nobody is left to stop it.

@@ -6,6 +6,7 @@ import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseCertificate } from '../../src/pki/certificate.ts'
 import { createStoryHome, type StoryHome, startCa } from './ca-process.ts'
+import { createOrderClient } from './crash-orders.ts'
 import { createMember, createToken, type FleetDeps, registerAgent, revoke } from './fleet.ts'
 import { type Evidence, findViolations, newestList, noEvidence, readLedger, rules } from './invariants.ts'
 import { createRelyingParty, watchStatus } from './relying-party.ts'
@@ -28,6 +29,9 @@ beforeAll(async () => {
     expect(await member.act()).toBe('answered')
   }
   expect(await loyal!.act()).toBe('answered')
+  const client = await createOrderClient(deps, 'loyal')
+  expect(await client.act(1)).toBe('answered')
+  client.close()
   await until('a first list and a first checkpoint', () => evidence.crls.length > 0 && evidence.checkpoints.size > 0)
   await revoke(deps, { by: 'instance', value: revoked!.current()!.facts.instance })
   await until('a list with the revocation', () => evidence.crls.length > 1)
@@ -43,6 +47,7 @@ afterAll(() => {
 const told = (): Evidence => ({
   received: [...evidence.received],
   tokens: new Map(evidence.tokens),
+  ordered: [...evidence.ordered],
   acknowledged: [...evidence.acknowledged],
   crls: [...evidence.crls],
   checkpoints: new Set(evidence.checkpoints),
@@ -139,13 +144,26 @@ const damages: readonly Damage[] = [
     `UPDATE certificate SET generation = 2, predecessor = (SELECT predecessor FROM certificate WHERE predecessor IS NOT NULL),
        instance = (SELECT instance FROM certificate WHERE predecessor IS NOT NULL) WHERE ${revokedRow}`,
   ],
+  ['orders', 'an account is gone', 'DELETE FROM acme_account'],
+  ['orders', 'an order has no certificate', 'UPDATE acme_order SET certificate = NULL'],
+  [
+    'orders',
+    'an order was answered with two certificates',
+    '',
+    ({ ordered, received }) => void ordered.push({ ...ordered[0]!, der: received[0]!.der }),
+  ],
+  [
+    'orders',
+    'a certificate is no order’s',
+    `UPDATE certificate SET instance = (SELECT instance FROM acme_account) WHERE ${revokedRow}`,
+  ],
   ['decided', 'an intent was left', `UPDATE certificate SET state = 0 WHERE row = (${issued})`],
 ]
 
 describe('the rules of the stories', () => {
   it('find nothing in an undamaged ledger, and saw something to judge', async () => {
     expect(await findAfter('')).toEqual([])
-    expect([evidence.received.length, evidence.acknowledged.length]).toEqual([3, 1])
+    expect([evidence.received.length, evidence.ordered.length, evidence.acknowledged.length]).toEqual([4, 1, 1])
   })
 
   it('have each been seen to find something', () => {

@@ -10,6 +10,7 @@ import { serialHex } from '../../src/pki/serial.ts'
 import { verifySignature } from '../../src/pki/signature.ts'
 import type { Leaf } from '../../src/store/records.ts'
 import { leafFromStored } from '../../src/store/sqlite/leaf-codec.ts'
+import { type Ordered, type OrdersView, orders, readOrders } from './order-invariants.ts'
 
 export interface Received {
   readonly der: Uint8Array
@@ -29,6 +30,7 @@ export interface Acknowledged {
 export interface Evidence {
   readonly received: Received[]
   readonly tokens: Map<string, { readonly uses: number }>
+  readonly ordered: Ordered[]
   readonly acknowledged: Acknowledged[]
   /** Bytes of each list that was seen, once for each time it followed another one. */
   readonly crls: Uint8Array[]
@@ -38,6 +40,7 @@ export interface Evidence {
 export const noEvidence = (): Evidence => ({
   received: [],
   tokens: new Map(),
+  ordered: [],
   acknowledged: [],
   crls: [],
   checkpoints: new Set(),
@@ -93,6 +96,7 @@ export interface LedgerView {
   }[]
   readonly feedHead: { readonly epoch: string; readonly n: number }
   readonly checkpoints: readonly string[]
+  readonly acme: OrdersView
 }
 
 /** Reads everything in one transaction; the server may be running. */
@@ -151,10 +155,11 @@ const viewOf = (db: Database.Database): LedgerView => {
     })),
     feedHead: { epoch: counter<string>('feed_epoch'), n: counter<number>('feed_n') },
     checkpoints: all<{ note: string }>('SELECT note FROM checkpoint').map(row => row.note),
+    acme: readOrders(db),
   }
 }
 
-interface Judged {
+export interface Judged {
   readonly ledger: LedgerView
   readonly evidence: Evidence
   readonly trusted: Trusted
@@ -337,6 +342,7 @@ export const rules = {
   steps,
   feed,
   lineages,
+  orders,
   decided,
 } as const satisfies Readonly<Record<string, Rule>>
 
@@ -361,6 +367,7 @@ export const checkInvariants = (database: string, evidence: Evidence, trusted: T
   const told = {
     received: [...evidence.received],
     tokens: new Map(evidence.tokens),
+    ordered: [...evidence.ordered],
     acknowledged: [...evidence.acknowledged],
     crls: [...evidence.crls],
     checkpoints: new Set(evidence.checkpoints),
