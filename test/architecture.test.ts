@@ -84,6 +84,7 @@ const portFiles: Readonly<Record<string, readonly string[]>> = {
     'policies-port.ts',
     'event-cursors-port.ts',
     'recovery-port.ts',
+    'shards-port.ts',
     'registrations-port.ts',
     'records.ts',
     'errors.ts',

@@ -6,6 +6,7 @@ import { request } from 'undici'
 import { isAgentCaError, messageOf } from '../base/errors.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { type Crl, parseCrlInSlices } from '../pki/crl.ts'
+import { parseShardName } from '../pki/crl-shards.ts'
 import { equalNames, nameToString, parseName } from '../pki/names.ts'
 import { encodePem, parsePem } from '../pki/pem.ts'
 import { checkSignature } from '../pki/signature.ts'
@@ -18,13 +19,15 @@ const maxBytes = 64 * 1024 * 1024
 const deadlineMs = 15_000
 
 /**
- * `bundle.pem` lies beside the list that the certificate names (the contract's /crl/bundle.pem).
+ * `bundle.pem` lies beside the complete list of an issuer (the contract's /crl/bundle.pem); its shards lie in a directory below.
  * @returns null for a certificate that names none: it lives too short for lists
  */
 export const crlBundleUrl = (leaf: Certificate): URL | null => {
   const names = (leaf.crlDistributionPoints ?? []).flatMap(point => point.fullName ?? [])
   const url = names.find(name => name.kind === 'uri' && name.value.startsWith('http://'))
-  return url?.kind === 'uri' && URL.canParse(url.value) ? new URL('bundle.pem', url.value) : null
+  if (url?.kind !== 'uri' || !URL.canParse(url.value)) return null
+  const [, shard = ''] = /\/([^/]+)\.crl$/.exec(new URL(url.value).pathname) ?? []
+  return new URL(parseShardName(shard) === null ? 'bundle.pem' : '../bundle.pem', url.value)
 }
 
 const download = async (url: URL, signal: AbortSignal): Promise<string> => {

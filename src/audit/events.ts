@@ -160,7 +160,14 @@ export const feedEpochChanged = (
 
 export const crlPublished = (
   context: LeafContext,
-  facts: { readonly issuer: string; readonly number: bigint; readonly sha256: string; readonly entries: number },
+  facts: {
+    readonly issuer: string
+    readonly number: bigint
+    readonly sha256: string
+    readonly entries: number
+    /** Absent for a complete list. */
+    readonly shard?: string
+  },
 ): LeafDraft =>
   createLeaf('crl_published', context, `issuer:${facts.issuer}`, { ...facts, number: facts.number.toString() })
 

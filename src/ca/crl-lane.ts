@@ -1,4 +1,4 @@
-// Publication of one issuing CA's CRL: a new one soon after a change, a new one well before the last one ends, again and again when
+// Publication of one CRL, an issuing CA's complete one or one of its shards: a new one soon after a change, a new one well before the last one ends, again and again when
 // it fails, and never one with a lower number. What is published lies in memory; the file follows.
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
@@ -6,14 +6,18 @@ import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { PublishedFile } from '../base/published-file.ts'
 import { createUpkeep } from '../base/upkeep.ts'
-import { type CrlDeps, issueCrl } from './crl.ts'
+import { shardName } from '../pki/crl-shards.ts'
+import type { CrlRecord } from '../store/records.ts'
+import { type CrlDeps, type CrlScope, issueCrl } from './crl.ts'
 import { CaError } from './errors.ts'
 import type { OnlineIssuer } from './issuers.ts'
-import { checkNumberGrows, readPublishedCrl } from './published-crl.ts'
+import { checkNumberGrows, isOf, readPublishedCrl } from './published-crl.ts'
 import type { PublishedCrl } from './status-answers.ts'
 
 /** Between the beginnings of two lists: a burst of revocations costs two signatures a second, and none waits longer. */
 const minIntervalMs = 500
+/** Of a longer one the file is not read again each time: a list that somebody puts there by hand is seen at the next start. */
+const maxReadAgainBytes = 1 << 20
 /** A list may be so much younger than now: less than relying parties' clocks differ. */
 const aheadToleranceMs = 5_000
 
@@ -25,11 +29,30 @@ export interface CrlLaneDeps {
   readonly refreshBeforeSeconds: number
   /** Called with each new list, and now and then without: resolves when what is made of all lists is published too. */
   readonly changed: () => Promise<void>
+  /** Where many lanes share what a list takes: its making waits for its turn. */
+  readonly turn?: (work: () => Promise<void>) => Promise<void>
 }
+
+/** Which list, and what is known of it outside the lane. */
+export interface Lane {
+  readonly issuer: OnlineIssuer
+  readonly scope: CrlScope
+  readonly file: PublishedFile
+  /** From then on nobody could use a list. */
+  readonly until: number
+  /** Before `newest` is asked. */
+  readonly follow: () => Promise<unknown>
+  /** Revision of the last change that a list of now would show. */
+  readonly newest: () => number
+  /** The list that the ledger has, with its bytes where they lie there too; `revision`: what it shows, where that is known. */
+  readonly recorded: () => RecordedCrl | null
+}
+
+export type RecordedCrl = Omit<CrlRecord, 'issuerId'> & { readonly revision: number | null }
 
 export interface CrlLane {
   current(): PublishedCrl | null
-  /** With its certificate a CA ends: nobody could believe a later list. */
+  /** With its certificate a CA ends, and a shard with the last certificate that names it: nobody needs a later list. */
   ended(): boolean
   /** Something may have changed. Never throws. */
   wake(): void
@@ -45,14 +68,16 @@ export interface CrlLane {
 }
 
 /** Sleeps until it is woken or asked for the first time. */
-export const createCrlLane = (deps: CrlLaneDeps, issuer: OnlineIssuer, file: PublishedFile): CrlLane => {
-  const { clock, metrics } = deps
-  const log = deps.log.child({ issuer: issuer.name })
+export const createCrlLane = (deps: CrlLaneDeps, lane: Lane): CrlLane => {
+  const { clock, metrics, turn = (work: () => Promise<void>) => work() } = deps
+  const { issuer, file } = lane
+  const { shard } = lane.scope
+  const log = deps.log.child({ issuer: issuer.name, ...(shard === null ? {} : { shard: shardName(shard) }) })
   // Changed only by the upkeep's work, which never runs twice at once.
   let last: LoadedCrl = { list: null, covered: null }
   let forced = false
 
-  const ended = (): boolean => clock.now() >= issuer.certificate.notAfter
+  const ended = (): boolean => clock.now() >= lane.until
   const dueAt = (): number => {
     if (ended()) return Number.POSITIVE_INFINITY
     // Made while the clock was ahead: relying parties take it for not valid yet, and what only seemed to have expired is not on it.
@@ -60,13 +85,12 @@ export const createCrlLane = (deps: CrlLaneDeps, issuer: OnlineIssuer, file: Pub
     return last.list.nextUpdate - deps.refreshBeforeSeconds * 1000
   }
   const needed = (): boolean =>
-    clock.now() >= dueAt() || (!ended() && last.covered !== deps.issue.revocations.revision(issuer.id))
+    clock.now() >= dueAt() || (!ended() && (last.covered === null || last.covered < lane.newest()))
 
   const issueNext = async (): Promise<void> => {
     const began = clock.monotonic()
-    const { crl, revision } = await issueCrl(deps.issue, issuer)
-    const { issuerId: _, ...facts } = crl
-    const list: PublishedCrl = { issuer: issuer.name, ...facts }
+    const { revision, ...facts } = await issueCrl(deps.issue, issuer, lane.scope, last.list?.number ?? 0n)
+    const list: PublishedCrl = { issuer: issuer.name, shard, ...facts }
     checkNumberGrows(last.list, list)
     last = { list, covered: revision }
     metrics.observe('agentca_crl_build_seconds', (clock.monotonic() - began) / 1000)
@@ -85,15 +109,15 @@ export const createCrlLane = (deps: CrlLaneDeps, issuer: OnlineIssuer, file: Pub
     const asked = forced
     forced = false
     last = await load(last)
+    await lane.follow()
     try {
-      if (asked && ended())
-        throw new CaError('conflict', `the certificate of ${issuer.name} has ended, and its CRLs with it`)
-      if (asked || needed()) await issueNext()
+      if (asked && ended()) throw new CaError('conflict', `${nameOf(lane)} has ended, and its CRLs with it`)
+      if (asked || needed()) await turn(issueNext)
     } finally {
       await showLast()
     }
   }
-  const load = createLoad({ ...deps, log }, issuer, file)
+  const load = createLoad({ ...deps, log }, lane)
 
   const upkeep = createUpkeep({
     clock,
@@ -122,38 +146,63 @@ interface LoadedCrl {
   readonly covered: number | null
 }
 
+const nameOf = ({ issuer, scope: { shard } }: Lane): string =>
+  shard === null
+    ? `the certificate of ${issuer.name}`
+    : `the last certificate of shard ${shardName(shard)} of ${issuer.name}`
+
 /**
  * What was published, before anything new is: a crash may have left the file behind the ledger, a restore the ledger behind the file,
  * and the higher number is what relying parties may have seen. What cannot be read must not keep a new list from being made.
  */
-const createLoad = (deps: CrlLaneDeps, issuer: OnlineIssuer, file: PublishedFile) => {
-  const { log } = deps
+const createLoad = ({ log }: CrlLaneDeps, lane: Lane) => {
+  const { issuer, scope, file } = lane
+  const { shard } = scope
+  const { name } = issuer
+  let recorded: RecordedCrl | null = null
   let ledgerAsked = false
-  const read = async (where: string, bytes: () => Promise<Uint8Array | null>): Promise<PublishedCrl | null> => {
+  const believed = (where: string, der: Uint8Array): LoadedCrl | null => {
     try {
-      const der = await bytes()
-      return der === null ? null : readPublishedCrl(issuer.name, issuer.certificate, der)
+      // What the ledger has recorded was signed here.
+      if (recorded !== null && isOf(recorded, der)) {
+        const { number, thisUpdate, nextUpdate, entries, sha256, revision } = recorded
+        return {
+          list: { issuer: name, shard, number, der, thisUpdate, nextUpdate, entries, sha256 },
+          covered: revision,
+        }
+      }
+      const from = { name, ca: issuer.certificate, shard, distributionPoint: scope.distributionPoint }
+      return { list: readPublishedCrl(from, der), covered: null }
     } catch (error) {
       log.error({ where, reason: messageOf(error) }, 'a CRL cannot be read or believed, and is left out')
       return null
     }
   }
-  const recorded = async (): Promise<Uint8Array | null> => deps.issue.status.latestCrl(issuer.id)?.der ?? null
+  const inFile = async (): Promise<Uint8Array | null> => {
+    try {
+      return await file.read()
+    } catch (error) {
+      log.error({ where: 'file', reason: messageOf(error) }, 'a CRL cannot be read or believed, and is left out')
+      return null
+    }
+  }
 
   return async (last: LoadedCrl): Promise<LoadedCrl> => {
     let newest = last
     if (!ledgerAsked) {
       ledgerAsked = true
-      const list = await read('ledger', recorded)
-      if (list !== null) newest = { list, covered: null }
+      recorded = lane.recorded()
+      if (recorded !== null && recorded.der !== null) newest = believed('ledger', recorded.der) ?? newest
+    } else if (newest.list !== null && newest.list.der.length > maxReadAgainBytes) return newest
+    const der = await inFile()
+    if (der === null || (newest.list !== null && file.shows(newest.list.der))) return newest
+    const found = believed('file', der)
+    if (found?.list == null || (newest.list !== null && found.list.number <= newest.list.number)) return newest
+    if (recorded === null || found.list.number > recorded.number) {
+      const known = newest.list?.number.toString() ?? null
+      const number = found.list.number.toString()
+      log.warn({ number, known }, 'the published CRL is newer than the ledger: was it restored?')
     }
-    const list = await read('file', async () => {
-      const der = await file.read()
-      return der === null || (newest.list !== null && file.shows(newest.list.der)) ? null : der
-    })
-    if (list === null || (newest.list !== null && list.number <= newest.list.number)) return newest
-    const known = newest.list?.number.toString() ?? null
-    log.warn({ number: list.number.toString(), known }, 'the published CRL is newer than the ledger: was it restored?')
-    return { list, covered: null }
+    return found
   }
 }

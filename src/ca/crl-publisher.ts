@@ -1,5 +1,5 @@
-// What is published of revocation: a CRL of each issuing CA (crl-lane.ts keeps it new), the roots' CRLs as ceremonies made them, and
-// the bundle of all. Served from memory, which needs neither ledger nor signer; the files are for web servers and the next start.
+// What is published of revocation: a CRL of each issuing CA (crl-lane.ts keeps it new) and its shards (crl-shard-lanes.ts), the roots' CRLs
+// as ceremonies made them, and the bundle of all complete ones. Served from memory, which needs neither ledger nor signer; the files are for web servers and the next start.
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,13 +11,17 @@ import type { Log } from '../base/log.ts'
 import type { GaugeSample, Metrics } from '../base/metrics.ts'
 import { createPublishedFile, type PublishedFile, preparePublicDirectory } from '../base/published-file.ts'
 import type { ReachedStep } from '../base/steps.ts'
+import { shardName } from '../pki/crl-shards.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { SignerPort } from '../signer/port.ts'
-import type { RevocationsPort, StatusPort } from '../store/ports.ts'
+import type { RevocationsPort, ShardsPort, StatusPort } from '../store/ports.ts'
 import type { Issuer } from '../store/records.ts'
-import { type CrlLane, type CrlLaneDeps, createCrlLane } from './crl-lane.ts'
+import { completeScope } from './crl.ts'
+import { type CrlEntries, createCrlEntries } from './crl-entries.ts'
+import { type CrlLane, type CrlLaneDeps, createCrlLane, type Lane } from './crl-lane.ts'
+import { createShardLanes, type ShardLanes } from './crl-shard-lanes.ts'
 import { CaError } from './errors.ts'
-import type { Issuers, IssuerView } from './issuers.ts'
+import type { Issuers, IssuerView, OnlineIssuer } from './issuers.ts'
 import { createRootCrls } from './root-crls.ts'
 import type { CrlSource, PublishedCrl } from './status-answers.ts'
 
@@ -26,8 +30,9 @@ export interface CrlPublisherDeps {
   readonly log: Log
   readonly metrics: Metrics
   readonly issuers: Pick<Issuers, 'all' | 'byName'>
-  readonly revocations: Pick<RevocationsPort, 'entries' | 'revision' | 'onChange'>
+  readonly revocations: Pick<RevocationsPort, 'rows' | 'revision' | 'onChange'>
   readonly status: Pick<StatusPort, 'reserveCrlNumber' | 'recordCrl' | 'latestCrl'>
+  readonly shards: ShardsPort
   readonly signer: SignerPort
   /** `status/` of the home: the files lie in `crl/` below it. */
   readonly directory: string
@@ -62,11 +67,15 @@ const bundleOf = (lists: readonly PublishedCrl[]): Bundle => {
   }
 }
 
-const gaugeOf = (views: readonly IssuerView[], byIssuer: CrlSource['byIssuer'], now: number): readonly GaugeSample[] =>
+const gaugeOf = (
+  views: readonly IssuerView[],
+  nextUpdate: (name: string) => number | null,
+  now: number,
+): readonly GaugeSample[] =>
   (['root', 'issuing'] as const).flatMap(kind => {
     const ends = views
       .filter(view => view.record.kind === kind && view.certificate.notAfter > now)
-      .map(view => byIssuer(view.record.name)?.nextUpdate ?? now)
+      .map(view => nextUpdate(view.record.name) ?? now)
     return ends.length === 0 ? [] : [{ value: (Math.min(...ends) - now) / 1000, labels: { kind } }]
   })
 
@@ -102,6 +111,7 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
   let started = false
 
   const fileOf = createFiles(directory)
+  const entries = createCrlEntries({ log, revocations: deps.revocations })
   const roots = createRootCrls({ log, issuers, fileOf })
   const byIssuer = (name: string): PublishedCrl | null => lanes.get(name)?.current() ?? roots.get(name)
 
@@ -109,9 +119,10 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
   const allLanes = (): readonly CrlLane[] => {
     for (const { record, online } of issuers.all())
       if (online !== null && !lanes.has(record.name)) {
-        const lane = createCrlLane(laneDeps, online, fileOf(record))
+        const lane = createCrlLane(laneDeps, completeLane(deps, entries, online, fileOf(record)))
         lanes.set(record.name, lane)
         lane.wake()
+        shards.add(online)
       }
     return [...lanes.values()]
   }
@@ -126,30 +137,43 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
     }
     if (started && lists.length > 0) await bundleFile.show(bundle.pem)
   }
-  const laneDeps = laneDepsOf(deps, renewBundle)
+  const laneDeps = laneDepsOf(deps, entries, renewBundle)
+  const shards: ShardLanes = await createShardLanes({
+    ...{ clock, log, directory, entries, shards: deps.shards },
+    lane: { ...laneDeps, changed: async () => {} },
+    regularIntervalSeconds: laneDeps.issue.regularIntervalSeconds,
+  })
+  const nextUpdateOf = (name: string): number | null => {
+    const ends = [byIssuer(name)?.nextUpdate ?? null, shards.nextUpdate(name)].filter(each => each !== null)
+    return ends.length === 0 ? null : Math.min(...ends)
+  }
 
   await roots.read()
   const stopListening = deps.revocations.onChange(() => {
     for (const lane of allLanes()) lane.wake()
+    shards.wake()
   })
-  deps.metrics.gauge('agentca_crl_next_update_seconds', () => gaugeOf(issuers.all(), byIssuer, clock.now()))
-  const first = Promise.allSettled(allLanes().map(lane => lane.refresh()))
+  deps.metrics.gauge('agentca_crl_next_update_seconds', () => gaugeOf(issuers.all(), nextUpdateOf, clock.now()))
+  const first = Promise.allSettled([...allLanes().map(lane => lane.refresh()), shards.refresh()])
   await Promise.race([first, sleep(firstListsMs, undefined, { ref: false })])
   started = true
   await renewBundle().catch(error => log.error({ reason: messageOf(error) }, 'the bundle of CRLs is not written'))
 
   return {
     byIssuer,
+    shardOf: shards.shardOf,
+    shardsOf: shards.shardsOf,
     bundle: () => bundle,
     publish: async name => {
       const all = allLanes()
       if (name === undefined) {
         await roots.read()
         await renewBundle()
-        return Promise.all(all.filter(lane => !lane.ended()).map(lane => lane.publish()))
+        const complete = await Promise.all(all.filter(lane => !lane.ended()).map(lane => lane.publish()))
+        return [...complete, ...(await shards.publish())]
       }
       const lane = lanes.get(name)
-      if (lane !== undefined) return [await lane.publish()]
+      if (lane !== undefined) return [await lane.publish(), ...(await shards.publish(name))]
       if (issuers.byName(name) === null) throw new CaError('not_found', `there is no CA ${name}`)
       throw new CaError('conflict', `the key of ${name} is not online`, { hint: 'agentca ceremony crl' })
     },
@@ -160,7 +184,8 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
     },
     close: async () => {
       stopListening()
-      await Promise.all([...lanes.values()].map(lane => lane.close()))
+      await Promise.all([...[...lanes.values()].map(lane => lane.close()), shards.close()])
+      await entries.close()
     },
   }
 }
@@ -171,14 +196,35 @@ const inChains = (all: readonly IssuerView[], now: number): readonly IssuerView[
   return [...views.filter(view => view.online !== null), ...views.filter(view => view.online === null)]
 }
 
-const laneDepsOf = (deps: CrlPublisherDeps, changed: () => Promise<void>): CrlLaneDeps => ({
+const completeLane = (
+  { status, revocations }: CrlPublisherDeps,
+  entries: CrlEntries,
+  issuer: OnlineIssuer,
+  file: PublishedFile,
+): Lane => ({
+  issuer,
+  file,
+  scope: completeScope(status, issuer.id),
+  until: issuer.certificate.notAfter,
+  follow: () => entries.follow(issuer.id),
+  newest: () => revocations.revision(issuer.id),
+  recorded: () => {
+    const recorded = status.latestCrl(issuer.id)
+    // The ledger does not say what it shows.
+    return recorded === null ? null : { ...recorded, revision: null }
+  },
+})
+
+const laneDepsOf = (deps: CrlPublisherDeps, entries: CrlEntries, changed: () => Promise<void>): CrlLaneDeps => ({
   issue: {
     clock: deps.clock,
-    revocations: deps.revocations,
-    status: deps.status,
+    entries,
     signer: deps.signer,
-    published: (issuer, { number, sha256, entries }) =>
-      crlPublished({ at: deps.clock.now(), who: 'system' }, { issuer: issuer.name, number, sha256, entries }),
+    published: (issuer, { number, sha256, entries }, shard) =>
+      crlPublished(
+        { at: deps.clock.now(), who: 'system' },
+        { issuer: issuer.name, number, sha256, entries, ...(shard === null ? {} : { shard: shardName(shard) }) },
+      ),
     lifetimeSeconds: deps.lifetimeSeconds,
     regularIntervalSeconds: deps.lifetimeSeconds - deps.refreshBeforeSeconds,
     signDeadlineMs: deps.signDeadlineMs,

@@ -3,6 +3,7 @@
 // profiles decide about, which are ignored and reported.
 import { toHex } from '../base/bytes.ts'
 import type { Certificate } from '../pki/certificate.ts'
+import { type Shard, shardOf } from '../pki/crl-shards.ts'
 import type { CertificationRequest } from '../pki/csr.ts'
 import type { AuthorityInfoAccess } from '../pki/extensions.ts'
 import type { GeneralName } from '../pki/general-names.ts'
@@ -23,8 +24,17 @@ import type { Drafter, IssuanceTerms, IssuingKey } from './issuance.ts'
 export interface ActiveIssuer extends IssuingKey {
   readonly certificate: Certificate
   readonly keyIdentifier: Uint8Array
+  /** Of the complete list: what leaves name that are not divided among shards. */
   readonly crlDistributionPoint: string | null
+  readonly crlShards: CrlShards | null
   readonly authorityInfoAccess: AuthorityInfoAccess | null
+}
+
+/** Where the shards of an issuer's list are. */
+export interface CrlShards {
+  /** Among how many of them the leaves of today are divided; 1: leaves name the complete list. */
+  readonly of: number
+  readonly url: (shard: Shard) => string
 }
 
 export interface DrafterDeps {
@@ -176,8 +186,13 @@ export const notGrantedOf = (csr: CertificationRequest): readonly string[] => [
   ...csr.requestedExtensions.filter(({ oid }) => oid !== oidOf.subjectAltName).map(({ oid }) => oidName(oid)),
 ]
 
-const createTemplate = (issuer: ActiveIssuer, profile: IssuanceProfile): LeafTemplate => {
-  const { crlDistributionPoint, authorityInfoAccess } = issuer
+/** Fixed for the life of the certificate, and known from its serial ever after (pki/crl-shards.ts). */
+const shardFor = ({ crlShards }: ActiveIssuer, serial: Uint8Array): Shard | null =>
+  crlShards === null || crlShards.of === 1 ? null : shardOf(serial, crlShards.of)
+
+const createTemplate = (issuer: ActiveIssuer, profile: IssuanceProfile, shard: Shard | null): LeafTemplate => {
+  const { authorityInfoAccess, crlShards } = issuer
+  const crlDistributionPoint = shard === null ? issuer.crlDistributionPoint : (crlShards?.url(shard) ?? null)
   const named = profile.revocationUrls === 'present'
   return createLeafTemplate({
     issuerDer: issuer.certificate.subjectDer,
@@ -192,13 +207,15 @@ const createTemplate = (issuer: ActiveIssuer, profile: IssuanceProfile): LeafTem
 }
 
 export const createDrafter = (deps: DrafterDeps): Drafter => {
-  // One template per (issuer, profile content): both are in the key, so a reload or a rotation makes a new one.
+  // One template per (issuer, profile content, shard): all are in the key, so a reload or a rotation makes a new one.
   const templates = new Map<string, LeafTemplate>()
-  const templateFor = (issuer: ActiveIssuer, profile: IssuanceProfile): LeafTemplate => {
-    const key = `${issuer.id}/${profile.hash}`
+  const templateFor = (issuer: ActiveIssuer, profile: IssuanceProfile, serial: Uint8Array): LeafTemplate => {
+    const shard = shardFor(issuer, serial)
+    const key =
+      shard === null ? `${issuer.id}/${profile.hash}` : `${issuer.id}/${profile.hash}/${shard.number}-${shard.of}`
     let template = templates.get(key)
     if (template === undefined) {
-      template = createTemplate(issuer, profile)
+      template = createTemplate(issuer, profile, shard)
       templates.set(key, template)
     }
     return template
@@ -230,7 +247,7 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
       checkRequestedNames(csr, spiffeId, hosts)
       const validity = validityOf(profile, issuer.certificate, { registration, now, terms })
       const serial = encodeSerial({ prefix: deps.serialPrefix, nowMs: now, random10: deps.randomBytes(10) })
-      const tbs = templateFor(issuer, profile).encode({
+      const tbs = templateFor(issuer, profile, serial).encode({
         serial,
         ...validity,
         ...hosts,

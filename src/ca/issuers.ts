@@ -4,6 +4,7 @@
 import { signatureAlgorithmFor } from '../pki/algorithms.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import { parseCertificate } from '../pki/certificate.ts'
+import { type Shard, shardName } from '../pki/crl-shards.ts'
 import { encodePem } from '../pki/pem.ts'
 import { keyIdentifier } from '../pki/spki.ts'
 import type { IssuersPort } from '../store/ports.ts'
@@ -25,12 +26,14 @@ export interface IssuerView {
 /** Where leaves say that status is found; null: nowhere. From `publicUrl.status`, fixed at `init`. */
 export interface StatusUrls {
   readonly crl: (issuer: string) => string
+  readonly crlShard: (issuer: string, shard: Shard) => string
   readonly ocsp: string
   readonly aia: (issuer: string) => string
 }
 
 export const statusUrls = (base: string): StatusUrls => ({
   crl: issuer => `${base}/crl/${issuer}.crl`,
+  crlShard: (issuer, shard) => `${base}/crl/${issuer}/${shardName(shard)}.crl`,
   ocsp: `${base}/ocsp`,
   aia: issuer => `${base}/aia/${issuer}.cer`,
 })
@@ -51,7 +54,7 @@ export interface Issuers {
   reload(): void
 }
 
-const viewOf = (record: Issuer, urls: StatusUrls | null): IssuerView => {
+const viewOf = (record: Issuer, urls: StatusUrls | null, shards: number): IssuerView => {
   const certificate = parseCertificate(record.certificate)
   if (record.keyLabel === null) return { record, certificate, online: null }
   const { spki } = certificate
@@ -65,19 +68,21 @@ const viewOf = (record: Issuer, urls: StatusUrls | null): IssuerView => {
     subjectDer: certificate.subjectDer,
     keyIdentifier: certificate.subjectKeyIdentifier ?? keyIdentifier(spki),
     crlDistributionPoint: urls?.crl(record.name) ?? null,
+    crlShards: urls === null ? null : { of: shards, url: shard => urls.crlShard(record.name, shard) },
     authorityInfoAccess: urls === null ? null : { ocsp: [urls.ocsp], caIssuers: [urls.aia(record.name)] },
   }
   return { record, certificate, online }
 }
 
-export const createIssuers = (ledger: Pick<IssuersPort, 'list'>, urls: StatusUrls | null): Issuers => {
+/** @param shards among how many lists each issuer's leaves of today are divided */
+export const createIssuers = (ledger: Pick<IssuersPort, 'list'>, urls: StatusUrls | null, shards = 1): Issuers => {
   // Owned by this closure, replaced whole by `reload`.
   let views: readonly IssuerView[] = []
   let bundle = ''
   const chains = new Map<number, string>()
 
   const reload = (): void => {
-    views = ledger.list().map(record => viewOf(record, urls))
+    views = ledger.list().map(record => viewOf(record, urls, shards))
     const pem = ({ certificate }: IssuerView) => encodePem('CERTIFICATE', certificate.der)
     const roots = views.filter(view => view.record.kind === 'root' && view.record.state !== 'retired')
     bundle = roots.map(pem).join('')

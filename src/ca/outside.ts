@@ -7,6 +7,7 @@ import { toHex } from '../base/bytes.ts'
 import { messageOf } from '../base/errors.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { parseCrl } from '../pki/crl.ts'
+import { oidOf } from '../pki/oid.ts'
 import { parsePem } from '../pki/pem.ts'
 import type { IssuersPort } from '../store/ports.ts'
 import type { SeenRevocation } from '../store/recovery-port.ts'
@@ -82,8 +83,16 @@ const notesIn = (text: string, origin: string): readonly string[] =>
     .map(note => `${note.trimEnd()}\n`)
     .filter(note => note.startsWith(`${origin}\n`))
 
+interface SeenCrl {
+  readonly issuer: OutsideIssuer
+  readonly complete: boolean
+  readonly number: bigint
+  readonly der: Uint8Array
+}
+
 interface Gathered {
-  readonly crls: Map<number, { readonly number: bigint; readonly der: Uint8Array }>
+  /** The newest of each issuer and scope. */
+  readonly crls: Map<string, SeenCrl>
   readonly checkpoints: Checkpoint[]
   readonly heads: { readonly head: StateHead; readonly directory: string }[]
 }
@@ -92,9 +101,13 @@ const takeCrl = (der: Uint8Array, trust: OutsideTrust, { crls }: Gathered): void
   const crl = parseCrl(der)
   const issuer = trust.issuers.find(({ certificate }) => toHex(certificate.subjectDer) === toHex(crl.issuerName))
   if (issuer === undefined) throw new Error('a list of no CA that the backup knows')
-  const { number } = readPublishedCrl(issuer.name, issuer.certificate, der)
-  const known = crls.get(issuer.id)
-  if (known === undefined || known.number < number) crls.set(issuer.id, { number, der })
+  const { number } = readPublishedCrl({ ...issuer, ca: issuer.certificate, shard: null, distributionPoint: 'any' }, der)
+  // Each scope has numbers of its own; what a shard shows as revoked is revoked.
+  const scope = crl.extensions.find(({ oid }) => oid === oidOf.issuingDistributionPoint)
+  const key = `${issuer.id}/${scope === undefined ? '' : toHex(scope.value)}`
+  const known = crls.get(key)
+  if (known === undefined || known.number < number)
+    crls.set(key, { issuer, number, der, complete: crl.distributionPoint === null })
 }
 
 /** @returns whether it is one of those that are looked for @throws why it is not to be believed */
@@ -149,14 +162,13 @@ export const lookOutside = (paths: readonly string[], trust: OutsideTrust): Seen
     } catch (error) {
       ignored.push({ file, why: messageOf(error) })
     }
-  const lists = trust.issuers.flatMap(issuer => {
-    const newest = gathered.crls.get(issuer.id)
-    return newest === undefined ? [] : [{ issuer, ...newest }]
-  })
+  const lists = [...gathered.crls.values()]
   const state = gathered.heads.toSorted((a, b) => b.head.at - a.head.at)[0] ?? null
   return {
     revocations: lists.flatMap(({ issuer, der }) => revocationsOf(issuer, der)),
-    crlNumbers: lists.map(({ issuer: { id, name }, number }) => ({ issuerId: id, name, number })),
+    crlNumbers: lists
+      .filter(({ complete }) => complete)
+      .map(({ issuer: { id, name }, number }) => ({ issuerId: id, name, number })),
     auditSize: gathered.checkpoints.length === 0 ? null : Math.max(...gathered.checkpoints.map(({ size }) => size)),
     feed: state === null ? null : { epoch: state.head.epoch, n: state.head.n },
     state,

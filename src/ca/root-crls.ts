@@ -5,7 +5,7 @@ import type { PublishedFile } from '../base/published-file.ts'
 import type { Issuer } from '../store/records.ts'
 import { CaError } from './errors.ts'
 import type { Issuers } from './issuers.ts'
-import { checkNumberGrows, readPublishedCrl } from './published-crl.ts'
+import { checkNumberGrows, readPublishedCrl, rootCrlOf } from './published-crl.ts'
 import type { PublishedCrl } from './status-answers.ts'
 
 export interface RootCrlsDeps {
@@ -39,7 +39,7 @@ export const createRootCrls = ({ log, issuers, fileOf }: RootCrlsDeps): RootCrls
       for (const { record, certificate } of issuers.all().filter(view => view.record.kind === 'root')) {
         try {
           const der = await fileOf(record).read()
-          if (der !== null) take(readPublishedCrl(record.name, certificate, der))
+          if (der !== null) take(readPublishedCrl(rootCrlOf(record.name, certificate), der))
         } catch (error) {
           log.error({ issuer: record.name, reason: messageOf(error) }, 'the CRL of a root cannot be used')
         }
@@ -53,7 +53,7 @@ export const createRootCrls = ({ log, issuers, fileOf }: RootCrlsDeps): RootCrls
     set: async (name, der) => {
       const view = issuers.byName(name)
       if (view?.record.kind !== 'root') throw new CaError('not_found', `there is no root ${name}`)
-      const list = readPublishedCrl(name, view.certificate, der)
+      const list = readPublishedCrl(rootCrlOf(name, view.certificate), der)
       take(list)
       await fileOf(view.record).show(list.der)
       return list

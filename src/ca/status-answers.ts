@@ -1,10 +1,13 @@
 // What the status listener serves, as the parts that make it offer it: finished bytes with their validity, no signing on the request
 // path where it can be avoided. No code here, so that the listener need not load the authority.
 
+import type { Shard } from '../pki/crl-shards.ts'
+
 /** Bytes that are never rebuilt for a request. */
 export interface PublishedCrl {
   readonly issuer: string
-  /** null for a root's CRL, which a ceremony made. */
+  /** null: the complete list. */
+  readonly shard: Shard | null
   readonly number: bigint
   readonly der: Uint8Array
   readonly thisUpdate: number
@@ -15,8 +18,12 @@ export interface PublishedCrl {
 }
 
 export interface CrlSource {
-  /** null: no such CA, or no list yet. */
+  /** The complete list. null: no such CA, or no list yet. */
   byIssuer(name: string): PublishedCrl | null
+  /** One of its shards. null: no such CA or shard, or no list yet. */
+  shardOf(name: string, shard: Shard): PublishedCrl | null
+  /** Of every set that certificates of this CA may name. */
+  shardsOf(name: string): readonly PublishedCrl[]
   /** PEM with one CRL for every CA in the chain (OpenSSL demands it), and its ETag. */
   bundle(): {
     readonly pem: Uint8Array

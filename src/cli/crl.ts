@@ -24,12 +24,12 @@ import { spanText } from './span.ts'
 /** Age and remaining life are what an operator looks for; times are in the JSON. */
 export const crlView = (now: number): View<CrlAnswer> => ({
   columns: [
-    ...members<CrlAnswer>('issuer', 'number', 'entries', 'thisUpdate', 'nextUpdate'),
+    ...members<CrlAnswer>('issuer', 'shard', 'number', 'entries', 'thisUpdate', 'nextUpdate'),
     { name: 'age', value: row => spanText(now - Date.parse(row.thisUpdate)) },
     { name: 'left', value: row => spanText(Date.parse(row.nextUpdate) - now) },
     ...members<CrlAnswer>('bytes', 'url'),
   ],
-  name: row => row.issuer,
+  name: row => (row.shard === null ? row.issuer : `${row.issuer}/${row.shard}`),
 })
 
 const statusCommand = (io: CommandIo): Command =>
@@ -39,7 +39,7 @@ const statusCommand = (io: CommandIo): Command =>
     const late = items.filter(each => Date.parse(each.nextUpdate) <= Date.now())
     if (late.length === 0) return
     io.setExitCode(10)
-    io.err(`past its nextUpdate: ${late.map(each => each.issuer).join(', ')}\n  hint: agentca crl publish\n`)
+    io.err(`past its nextUpdate: ${late.map(crlView(0).name).join(', ')}\n  hint: agentca crl publish\n`)
   })
 
 const publishCommand = (io: CommandIo): Command =>

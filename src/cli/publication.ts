@@ -40,7 +40,12 @@ export const awaitPublication = async (
   for (;;) {
     let detail: string | null = null
     try {
-      await fetchLists((await client.call('crlStatus')).items, lists)
+      const { items } = await client.call('crlStatus')
+      // Complete lists have what shards have.
+      await fetchLists(
+        items.filter(({ shard }) => shard === null),
+        lists,
+      )
     } catch (error) {
       detail = messageOf(error)
     }

@@ -171,6 +171,30 @@ export const encodeTbsCertList = (fields: CrlFields & { readonly entries: readon
 export const assembleCrl = (tbs: Uint8Array, algorithm: SignatureAlgorithm, signature: Uint8Array): Uint8Array =>
   concatBytes(assembleCrlParts(tbs, algorithm, signature))
 
+/** What stands around the entries of a to-be-signed list. */
+export interface CrlFrame {
+  /** From the header of the whole to that of the entries. */
+  readonly before: Uint8Array
+  readonly after: Uint8Array
+}
+
+/**
+ * For entries that are written in place, as `encodeRevokedEntry` gives them and by ascending serials: the to-be-signed bytes are
+ * `before`, entries, `after`.
+ * @param entriesLength octets of all entries together
+ * @throws PkiError not_encodable
+ */
+export const encodeCrlFrame = (fields: CrlFields, entriesLength: number): CrlFrame => {
+  const head = encodeHead(fields)
+  const after = explicit(0, encodeCrlExtensions(fields))
+  const list = entriesLength === 0 ? new Uint8Array(0) : derHeader(Tag.sequence, entriesLength)
+  const total = head.length + list.length + entriesLength + after.length
+  return { before: concatBytes([derHeader(Tag.sequence, total), head, list]), after }
+}
+
+/** crlEntryExtensions with the reason alone; empty for `unspecified`. @throws PkiError not_encodable */
+export const encodeReason = (reason: RevocationReason): Uint8Array => reasonExtension(reason).slice()
+
 /** The list as the pieces that lie one after the other, for lists too large to copy again in one go. */
 export const assembleCrlParts = (
   tbs: Uint8Array,

@@ -198,6 +198,8 @@ export interface FeedAppliedAnswer {
 
 export interface CrlAnswer {
   readonly issuer: string
+  /** `3-of-8`; null: the complete list. */
+  readonly shard: string | null
   readonly number: string
   readonly thisUpdate: string
   readonly nextUpdate: string

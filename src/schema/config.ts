@@ -1,6 +1,7 @@
 // agentca.yaml and the environment to one checked configuration. Precedence: flag, environment, file, default. A key `a.b` of the
 // file is AGENTCA_A_B in the environment.
 import * as z from 'zod'
+import { isShardCount, maxShards } from '../pki/crl-shards.ts'
 import { parseTrustDomain } from '../pki/spiffe.ts'
 import { acmeSchema } from './acme-config.ts'
 import { duration, faultsOf, parseYaml } from './document.ts'
@@ -127,6 +128,11 @@ const schema = z.strictObject({
       lifetime: duration.prefault('24h'),
       /** A new list at the latest when this much of its life is left. */
       refreshBefore: duration.prefault('12h'),
+      /** Among how many lists certificates are divided that are issued from now on; 1: they name the complete one. */
+      shards: z.coerce
+        .number()
+        .refine(isShardCount, { error: `expected a power of two from 1 to ${maxShards}` })
+        .default(1),
     })
     .prefault({}),
   ocsp: z

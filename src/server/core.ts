@@ -142,7 +142,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
   checkUnchanged(config, { trustDomain, ...publicUrls })
   checkListeners(config, publicUrls)
   const urls = statusUrls(publicUrls.status)
-  const issuers = createIssuers(ledger.issuers, urls)
+  const issuers = createIssuers(ledger.issuers, urls, config.crl.shards)
   const epoch = await ledger.meta.nextEpoch()
   const signDeadlineMs = config.issuance.signDeadline * 1000
   await ledger.audit.append([coreStarted({ at: clock.now(), who: 'system' }, { version: options.version, epoch })])
@@ -207,6 +207,7 @@ const composeCore = async (options: CoreOptions, ledger: Ledger, begun: (() => P
     issuers,
     revocations: ledger.revocations,
     status: ledger.status,
+    shards: ledger.shards,
     signer,
     directory: paths.status,
     lifetimeSeconds: config.crl.lifetime,

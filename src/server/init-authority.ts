@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { equalBytes } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import { readPublishedCrl } from '../ca/published-crl.ts'
+import { readPublishedCrl, rootCrlOf } from '../ca/published-crl.ts'
 import type { PublishedCrl } from '../ca/status-answers.ts'
 import { type Certificate, parseCertificate } from '../pki/certificate.ts'
 import { encodePem, parseOnePem } from '../pki/pem.ts'
@@ -184,7 +184,7 @@ const provideRootCrl = async (making: Making, root: Certificate): Promise<Publis
   const path = rootCrlFile(paths, rootName)
   const given = existing?.rootCrl ?? (existsSync(path) ? new Uint8Array(readFileSync(path)) : null)
   if (given !== null) {
-    const crl = readPublishedCrl(rootName, root, given)
+    const crl = readPublishedCrl(rootCrlOf(rootName, root), given)
     if (existing !== undefined) writeOutput({ path, mode: 'replace' }, given)
     return crl
   }
@@ -196,5 +196,5 @@ const provideRootCrl = async (making: Making, root: Certificate): Promise<Publis
       performCrlCeremony(deps, { input, root, rootToken, previous: null, output: { path, mode: 'new' } }),
     ),
   )
-  return readPublishedCrl(rootName, root, made.der)
+  return readPublishedCrl(rootCrlOf(rootName, root), made.der)
 }

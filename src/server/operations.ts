@@ -137,7 +137,7 @@ export const createOperations = (
     profiles: () => core.profiles().list(),
     feed: core.feed,
     crl: core.crls,
-    crlUrl: core.urls.crl,
+    crlUrl: ({ issuer, shard }) => (shard === null ? core.urls.crl(issuer) : core.urls.crlShard(issuer, shard)),
     hsm: {
       status: () => hsmStatus(signer),
       restarts: () => Math.max(0, core.supervisor.state().starts - 1),

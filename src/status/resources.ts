@@ -5,6 +5,7 @@ import { utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Issuers, IssuerView } from '../ca/issuers.ts'
 import type { CrlSource } from '../ca/status-answers.ts'
+import { parseShardName, type Shard } from '../pki/crl-shards.ts'
 import { encodePem } from '../pki/pem.ts'
 import { type Content, type Representation, represent } from './representation.ts'
 import { encodeSpiffeBundle, refreshHintSeconds } from './spiffe-bundle.ts'
@@ -114,6 +115,11 @@ export const createResources = (deps: ResourcesDeps): Resources => {
       () => crls.byIssuer(name),
       list => crlContent('application/pkix-crl', list.der, list),
     )
+  const shard = (name: string, of: Shard): Resource =>
+    resource(
+      () => crls.shardOf(name, of),
+      list => crlContent('application/pkix-crl', list.der, list),
+    )
   const certificate = (name: string): Resource =>
     resource(
       () => issuers.byName(name),
@@ -149,6 +155,11 @@ export const createResources = (deps: ResourcesDeps): Resources => {
       ),
     )
 
+  const ofShard = (path: string): Resource | null => {
+    const [, name = '', text = ''] = /^\/crl\/([^/]+)\/([^/]+)\.crl$/.exec(path) ?? []
+    const of = parseShardName(text)
+    return of === null || crls.shardOf(name, of) === null ? null : shard(name, of)
+  }
   const ofIssuer = (path: string): Resource | null => {
     const [, folder, name = ''] = /^\/(crl|aia)\/([^/]+)\.(?:crl|cer)$/.exec(path) ?? []
     if (folder === undefined || issuers.byName(name) === null) return null
@@ -161,7 +172,7 @@ export const createResources = (deps: ResourcesDeps): Resources => {
       if (found !== undefined) return found
       const [, state] = /^\/state\/([^/]+)$/.exec(path) ?? []
       if (state !== undefined) return () => stateFiles(state)
-      const made = ofIssuer(path)
+      const made = ofIssuer(path) ?? ofShard(path)
       if (made !== null) known.set(path, made)
       return made
     },

@@ -193,7 +193,8 @@ export interface CrlRecord {
   readonly nextUpdate: number
   readonly sha256: string
   readonly entries: number
-  readonly der: Uint8Array
+  /** null: too long for the ledger; it is in its file alone. */
+  readonly der: Uint8Array | null
 }
 
 /** An audit leaf before it has a place in the log: canonical bytes and what the log is searched by. */

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { toHex } from '../base/bytes.ts'
 import type { Log } from '../base/log.ts'
-import { readPublishedCrl } from '../ca/published-crl.ts'
+import { readPublishedCrl, rootCrlOf } from '../ca/published-crl.ts'
 import { signatureAlgorithmFor } from '../pki/algorithms.ts'
 import type { Certificate } from '../pki/certificate.ts'
 import { assembleCrl, encodeTbsCertList } from '../pki/crl.ts'
@@ -104,7 +104,7 @@ export const beginLedger = async (ledger: Ledger, made: MadeAuthority, beginning
     },
     root,
     issuing,
-    rootCrl: readPublishedCrl(rootName, root, rootCrl),
+    rootCrl: readPublishedCrl(rootCrlOf(rootName, root), rootCrl),
     ceremonies,
     now,
     log,

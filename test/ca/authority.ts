@@ -10,7 +10,8 @@ import { toHex } from '../../src/base/bytes.ts'
 import { type Clock, systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { noSteps } from '../../src/base/steps.ts'
-import { type CrlIssuer, issueCrl } from '../../src/ca/crl.ts'
+import { type CrlIssuer, completeScope, issueCrl } from '../../src/ca/crl.ts'
+import { createCrlEntries } from '../../src/ca/crl-entries.ts'
 import { type ActiveIssuer, createDrafter } from '../../src/ca/draft.ts'
 import { createIssuanceEvents } from '../../src/ca/issuance-events.ts'
 import type { IssuancePace } from '../../src/ca/issuance-pace.ts'
@@ -197,6 +198,7 @@ export const createTestAuthority = async (
     subjectDer: issuing.subjectDer,
     keyIdentifier: keyIdentifier(spki),
     crlDistributionPoint: null,
+    crlShards: null,
     authorityInfoAccess: null,
   }
   const epoch = await ledger.meta.nextEpoch()
@@ -266,6 +268,7 @@ export const createTestAuthority = async (
     )
     return hash
   }
+  const entries = createCrlEntries({ log: silentLog, revocations: ledger.revocations })
   const publishCrlOf = async (of: CrlIssuer) => {
     const deps = {
       clock: systemClock,
@@ -278,7 +281,7 @@ export const createTestAuthority = async (
       signDeadlineMs: 5000,
       reached: noSteps,
     }
-    return (await issueCrl(deps, of)).crl
+    return issueCrl(deps, of, completeScope(ledger.status, of.id), 0n)
   }
   const context = (who: string) => ({ requestId: randomBytes(8).toString('hex'), who, source: '127.0.0.1' })
   return {

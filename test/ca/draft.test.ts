@@ -111,6 +111,7 @@ const draft = async (registration: Registration, circumstances: Circumstances = 
     certificate: issuing,
     keyIdentifier: keyIdentifier(issuingKey.spki),
     crlDistributionPoint: urls.crl('issuing-1'),
+    crlShards: null,
     authorityInfoAccess: { ocsp: [urls.ocsp], caIssuers: [urls.aia('issuing-1')] },
     ...issuer,
   }

@@ -32,6 +32,7 @@ export const createPublication = async () => {
       issuers: createIssuers(ca.ledger.issuers, null),
       revocations: ca.ledger.revocations,
       status: ca.ledger.status,
+      shards: ca.ledger.shards,
       signer: ca.signer.client,
       directory,
       lifetimeSeconds: 86_400,

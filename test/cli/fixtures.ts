@@ -137,6 +137,7 @@ export const issuers = (): readonly answers.IssuerAnswer[] => [issuerOf('root-1'
 
 export const crl = (issuer: string, url: string | null = null): answers.CrlAnswer => ({
   issuer,
+  shard: null,
   number: '1764000000000',
   thisUpdate: new Date(Date.now() - 3_600_000).toISOString(),
   nextUpdate: new Date(Date.now() + (issuer === 'root-1' ? 200 * 86_400_000 : 82_800_000)).toISOString(),

@@ -23,6 +23,8 @@ export interface Asking {
 
 export const nothingPublished: CrlSource = {
   byIssuer: () => null,
+  shardOf: () => null,
+  shardsOf: () => [],
   bundle: () => ({ pem: new Uint8Array(), sha256: '', thisUpdate: 0, nextUpdate: 0 }),
 }
 

@@ -15,7 +15,7 @@ import type { Owners } from '../../ca/owners.ts'
 import type { Registry } from '../../ca/registry.ts'
 import type { Revoke } from '../../ca/revoke.ts'
 import type { PolicyAuthority } from '../../ca/scopes.ts'
-import type { CrlSource } from '../../ca/status-answers.ts'
+import type { CrlSource, PublishedCrl } from '../../ca/status-answers.ts'
 import type { TokenOperations } from '../../ca/tokens.ts'
 import type { ListedAttestor } from '../../enrol/attestor.ts'
 import type { Explanation } from '../../enrol/explain.ts'
@@ -114,9 +114,9 @@ export interface AdminDeps {
   readonly monitor: Pick<Monitor, 'activityOf' | 'top' | 'status' | 'rules' | 'findings' | 'releaseBrake'>
   /** Where the monitor's rules are from; null: there are none. */
   readonly rulesFile: string | null
-  readonly crl: Pick<CrlSource, 'byIssuer'> & { publish(): Promise<unknown> }
-  /** Where a CA's list is published; null: nowhere. */
-  readonly crlUrl: (issuer: string) => string | null
+  readonly crl: Pick<CrlSource, 'byIssuer' | 'shardsOf'> & { publish(): Promise<unknown> }
+  /** Where a list is published; null: nowhere. */
+  readonly crlUrl: (list: Pick<PublishedCrl, 'issuer' | 'shard'>) => string | null
   readonly hsm: HsmInspection
   readonly checkpoints: {
     /** Signs one over the log as it is. @throws SignerError */

@@ -5,6 +5,7 @@ import { leafContextOf } from '../../ca/leaf-context.ts'
 import type { Restored } from '../../ca/maintenance.ts'
 import { recoveryShownMs } from '../../ca/operator-recovery.ts'
 import type { PublishedCrl } from '../../ca/status-answers.ts'
+import { shardName } from '../../pki/crl-shards.ts'
 import type {
   ClockAnswer,
   CrlAnswer,
@@ -19,13 +20,14 @@ import type { Handlers } from './handler.ts'
 
 const crlAnswer = (deps: AdminDeps, crl: PublishedCrl): CrlAnswer => ({
   issuer: crl.issuer,
+  shard: crl.shard === null ? null : shardName(crl.shard),
   number: crl.number.toString(),
   thisUpdate: time(crl.thisUpdate),
   nextUpdate: time(crl.nextUpdate),
   entries: crl.entries,
   sha256: crl.sha256,
   bytes: crl.der.length,
-  url: deps.crlUrl(crl.issuer),
+  url: deps.crlUrl(crl),
 })
 
 const lost = (seen: number | null, has: number): number | null => (seen === null ? null : Math.max(0, seen - has))
@@ -61,13 +63,12 @@ const maintenanceAnswer = (restored: Restored | null): MaintenanceAnswer => {
   }
 }
 
-const crlList = (deps: AdminDeps): List<CrlAnswer> =>
-  wholeList(
-    deps.issuers.all().flatMap(({ record }) => {
-      const crl = deps.crl.byIssuer(record.name)
-      return crl === null ? [] : [crlAnswer(deps, crl)]
-    }),
-  )
+/** Complete ones first. */
+const crlList = (deps: AdminDeps): List<CrlAnswer> => {
+  const names = deps.issuers.all().map(({ record }) => record.name)
+  const complete = names.flatMap(name => deps.crl.byIssuer(name) ?? [])
+  return wholeList([...complete, ...names.flatMap(deps.crl.shardsOf)].map(list => crlAnswer(deps, list)))
+}
 
 const clockAnswer = (deps: AdminDeps): ClockAnswer => {
   const { state, lastSigning, detail } = deps.clockGuard.state()

@@ -20,7 +20,7 @@ interface CrlRow {
   next_update: number
   sha256: Uint8Array
   entries: number
-  der: Uint8Array
+  der: Uint8Array | null
 }
 
 export const createStatus = (parts: Parts): StatusPort => {
@@ -73,7 +73,7 @@ export const createStatus = (parts: Parts): StatusPort => {
         nextUpdate: row.next_update,
         sha256: codes.hexOf(row.sha256),
         entries: row.entries,
-        der: codes.bytesOf(row.der),
+        der: row.der === null ? null : codes.bytesOf(row.der),
       }
     },
   }

@@ -135,11 +135,12 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
       byIssuer: name => {
         const record = issuers.byName(name)?.record
         const crl = record === undefined ? null : ledger.status.latestCrl(record.id)
-        return crl === null ? null : { ...crl, issuer: name }
+        return crl === null ? null : { ...crl, der: crl.der!, shard: null, issuer: name }
       },
+      shardsOf: () => [],
       publish: ca.publishCrl,
     },
-    crlUrl: issuer => `http://ca.example:8081/crl/${issuer}.crl`,
+    crlUrl: ({ issuer }) => `http://ca.example:8081/crl/${issuer}.crl`,
     hsm: {
       status: () => hsmStatus(client),
       restarts: () => 0,

@@ -1,0 +1,173 @@
+// What is revoked, on its way from the ledger to the press: read once from the beginning, then by revisions, so that a list of a million
+// entries costs its next version no more than what has changed. The event loop is free between pages.
+import { messageOf } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { OctetRange } from '../pki/crl-shards.ts'
+import type { RevocationsPort } from '../store/ports.ts'
+import type { RevocationRow } from '../store/records.ts'
+import { type CrlPress, createInlinePress, type SignedList, type SignedOrder } from './crl-press.ts'
+import { pressFile, startPress } from './crl-press-client.ts'
+import { type EntryPage, type ListOrder, notListed, reasonCode, serialOctets, type UnsignedList } from './crl-table.ts'
+import { CaError } from './errors.ts'
+
+export interface CrlEntriesDeps {
+  readonly log: Log
+  readonly revocations: Pick<RevocationsPort, 'rows' | 'revision'>
+  /** More rows than that are not kept, and lists of them not written, in the event loop. */
+  readonly inlineRows?: number
+  /** What the thread runs; a test gives another one. null: there is no thread. */
+  readonly thread?: URL | null
+}
+
+/** How far a press follows the ledger. */
+export interface Followed {
+  readonly issuerId: number
+  /** What was changed up to here is on every list that is written from now on. */
+  readonly revision: number
+  readonly press: CrlPress
+}
+
+export interface CrlEntries {
+  /** @throws StoreError, what the press throws */
+  follow(issuerId: number): Promise<Followed>
+  /** Revision of the last change to these serials, as far as it was followed; 0: none. */
+  changedAt(issuerId: number, octets: OctetRange): number
+  /** @throws CaError `internal` when what was followed is lost meanwhile: to be tried again */
+  write(followed: Followed, order: ListOrder): Promise<UnsignedList>
+  /** With the press that wrote it. @throws as CrlPress.finish */
+  finish(followed: Followed, order: SignedOrder): Promise<SignedList>
+  close(): Promise<void>
+}
+
+/** Some 2 ms of the event loop. */
+const pageRows = 1000
+/** A list of so many takes the event loop some 2 ms, and a thread costs some 30 ms to start and 15 MB. */
+const defaultInlineRows = 5000
+
+const packed = (rows: readonly RevocationRow[]): EntryPage => {
+  const page = {
+    rows: rows.length,
+    serials: new Uint8Array(rows.length * serialOctets),
+    revokedAt: new Float64Array(rows.length),
+    notAfter: new Float64Array(rows.length),
+    reasons: new Uint8Array(rows.length),
+  }
+  for (const [i, row] of rows.entries()) {
+    if (row.serial.length > serialOctets) throw new CaError('internal', 'a serial in the ledger has too many octets')
+    page.serials.set(row.serial, (i + 1) * serialOctets - row.serial.length)
+    page.revokedAt[i] = row.revokedAt
+    page.notAfter[i] = row.notAfter
+    page.reasons[i] = row.listed ? reasonCode(row.reason) : notListed
+  }
+  return page
+}
+
+/** Of one issuer, as far as the press has it. */
+interface Position {
+  /** null: not read from the beginning yet. */
+  revision: number | null
+  /** Of the last change, by the last octet of its serial. */
+  readonly changed: Float64Array
+}
+
+const pause = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
+
+export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
+  const { log, revocations, inlineRows = defaultInlineRows, thread = pressFile() } = deps
+  // Owned by this closure, and changed by one follower at a time; all at once when the press is another one.
+  let press: CrlPress = createInlinePress()
+  let inThread = false
+  let rows = 0
+  let closed = false
+  const positions = new Map<number, Position>()
+  let following: Promise<unknown> = Promise.resolve()
+
+  const positionOf = (issuerId: number): Position => {
+    const position = positions.get(issuerId) ?? { revision: null, changed: new Float64Array(256) }
+    positions.set(issuerId, position)
+    return position
+  }
+  const begin = (next: CrlPress, isThread: boolean): void => {
+    press = next
+    inThread = isThread
+    rows = 0
+    for (const position of positions.values()) position.revision = null
+  }
+  const toThread = async (file: URL): Promise<void> => {
+    const before = press
+    const started = startPress(file, reason => {
+      log.error({ reason }, 'the thread that writes revocation lists ended; another one begins from the ledger')
+      if (press === started) begin(createInlinePress(), false)
+    })
+    begin(started, true)
+    await before.close()
+  }
+  const send = (issuerId: number, { changed }: Position, page: readonly RevocationRow[]): void => {
+    for (const { serial, revision } of page) {
+      const octet = serial[serial.length - 1]!
+      changed[octet] = Math.max(changed[octet]!, revision)
+    }
+    rows += page.length
+    if (page.length > 0) press.apply(issuerId, packed(page))
+  }
+  /** By serials, in the order that costs a table least. What changes meanwhile has a later revision, and is read again. */
+  const readAll = async (issuerId: number, position: Position): Promise<void> => {
+    const using = press
+    const revision = revocations.revision(issuerId)
+    let after: Uint8Array | null = null
+    for (;;) {
+      const page = revocations.rows({ issuerId, by: 'serial', after, limit: pageRows })
+      send(issuerId, position, page)
+      if (page.length < pageRows || press !== using || outgrown()) break
+      after = page.at(-1)?.serial ?? null
+      await pause()
+    }
+    if (press === using && !outgrown()) position.revision = revision
+  }
+  const outgrown = (): boolean => !inThread && thread !== null && rows > inlineRows
+
+  const followNow = async (issuerId: number): Promise<Followed> => {
+    const position = positionOf(issuerId)
+    for (;;) {
+      if (closed) throw new CaError('internal', 'revocations are no longer followed: the server is stopping')
+      if (outgrown()) await toThread(thread!)
+      if (position.revision === null) {
+        await readAll(issuerId, position)
+        continue
+      }
+      const reached = revocations.revision(issuerId)
+      if (reached === position.revision) return { issuerId, revision: reached, press }
+      const page = revocations.rows({ issuerId, by: 'revision', after: position.revision, limit: pageRows })
+      send(issuerId, position, page)
+      // Rows of changes may have been pruned: the last page is the end, whatever revision it has.
+      position.revision = page.length < pageRows ? reached : page.at(-1)!.revision
+      if (page.length === pageRows) await pause()
+    }
+  }
+  const lost = (followed: Followed): boolean =>
+    followed.press !== press || positionOf(followed.issuerId).revision === null
+
+  return {
+    follow: issuerId => {
+      const next = following.then(() => followNow(issuerId))
+      following = next.catch(error => log.debug({ reason: messageOf(error) }, 'revocations are not followed'))
+      return next
+    },
+    changedAt: (issuerId, { from, to }) => {
+      const { changed } = positionOf(issuerId)
+      let last = 0
+      for (let octet = from; octet <= to; octet++) last = Math.max(last, changed[octet]!)
+      return last
+    },
+    write: async (followed, order) => {
+      // An empty table would make an empty list.
+      if (lost(followed)) throw new CaError('internal', 'what was read for this list is lost, and is read again')
+      return followed.press.write(followed.issuerId, order)
+    },
+    finish: (followed, order) => followed.press.finish(order),
+    close: async () => {
+      closed = true
+      await press.close()
+    },
+  }
+}
