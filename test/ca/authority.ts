@@ -272,8 +272,7 @@ export const createTestAuthority = async (
   const publishCrlOf = async (of: CrlIssuer) => {
     const deps = {
       clock: systemClock,
-      revocations: ledger.revocations,
-      status: ledger.status,
+      entries,
       signer: signer.client,
       published: () => leaf('crl_published'),
       lifetimeSeconds: 86_400,
