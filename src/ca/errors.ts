@@ -74,3 +74,9 @@ export interface IssuanceRefusal {
   /** What only the audit says: the statement of a policy, which is no caller's business. */
   readonly statements?: readonly string[]
 }
+
+export const refusalError = (refusal: IssuanceRefusal): CaError =>
+  new CaError(refusal.code, refusal.message, {
+    ...(refusal.hint === undefined ? {} : { hint: refusal.hint }),
+    facts: refusal.facts,
+  })

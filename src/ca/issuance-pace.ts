@@ -14,10 +14,11 @@ export interface Paced {
 
 export interface IssuancePace {
   /**
-   * Counted before the work begins, so that many at once are counted too; not counted where it leads to no new certificate.
+   * Counted before the work begins, so that many at once are counted too.
+   * @returns what gives it back, where it led to no new certificate
    * @throws CaError `issuance_rate_limited`, before anything was done
    */
-  run<T extends { readonly answer: 'new' | 'again' }>(whose: Paced, work: () => Promise<T>): Promise<T>
+  take(whose: Paced): () => void
 }
 
 export interface PaceRates {
@@ -40,27 +41,21 @@ const limited = (whose: string, waitMs: number): CaError => {
 export const createIssuancePace = (clock: Pick<Clock, 'monotonic'>, rates: PaceRates): IssuancePace => {
   const instances = createRateBuckets<string>(clock, rates.perInstance, maxInstances)
   const registrations = createRateBuckets<number>(clock, rates.perRegistration, maxRegistrations)
-  const take = ({ registration: { id, kind, name }, instance }: Paced): void => {
-    const own = instance === undefined ? 0 : instances.take(instance.id)
-    if (own > 0) throw limited(`instance ${instance?.id}`, own)
-    const shared = registrations.take(id)
-    if (shared === 0) return
-    if (instance !== undefined) instances.giveBack(instance.id)
-    throw limited(`${kind} ${name}`, shared)
-  }
   return {
-    run: async (whose, work) => {
-      take(whose)
-      let answer: 'new' | 'again' | null = null
-      try {
-        const issued = await work()
-        answer = issued.answer
-        return issued
-      } finally {
-        if (answer !== 'new') {
-          if (whose.instance !== undefined) instances.giveBack(whose.instance.id)
-          registrations.giveBack(whose.registration.id)
-        }
+    take: ({ registration: { id, kind, name }, instance }) => {
+      const own = instance === undefined ? 0 : instances.take(instance.id)
+      if (own > 0) throw limited(`instance ${instance?.id}`, own)
+      const giveBackOwn = (): void => {
+        if (instance !== undefined) instances.giveBack(instance.id)
+      }
+      const shared = registrations.take(id)
+      if (shared > 0) {
+        giveBackOwn()
+        throw limited(`${kind} ${name}`, shared)
+      }
+      return () => {
+        giveBackOwn()
+        registrations.giveBack(id)
       }
     },
   }

@@ -1,7 +1,6 @@
 // One certificate, from evidence to answer, in the six steps of ISSUANCE.md; the numbers in the comments are that page's. This file
 // holds the order and what happens when a step fails. What is decided is decide-issuance.ts, what goes into the bytes (steps 2 and 3)
 // is the drafter's, durability is the ledger's.
-
 import type { Clock } from '../base/clock.ts'
 import { isAgentCaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
@@ -24,7 +23,7 @@ import type { CertificateWithBytes, Registration } from '../store/records.ts'
 import { checkAssembled } from './check-assembled.ts'
 import { type Decision, decideIssuance } from './decide-issuance.ts'
 import { notGrantedOf } from './draft.ts'
-import { CaError, type IssuanceRefusal } from './errors.ts'
+import { CaError, type IssuanceRefusal, refusalError } from './errors.ts'
 import type {
   CertificateOf,
   Drafter,
@@ -84,25 +83,27 @@ const nobodysRules: DecisionRules = {
   recovery: { mode: 'none', count: 0, windowSeconds: 0 },
 }
 
-const refusalError = (refusal: IssuanceRefusal): CaError =>
-  new CaError(refusal.code, refusal.message, {
-    ...(refusal.hint === undefined ? {} : { hint: refusal.hint }),
-    facts: refusal.facts,
-  })
-
 const inProgress = (serial: string): CaError =>
   new CaError('issuance_in_progress', 'this very request is being signed', {
     hint: 'ask again in a second',
     facts: { serial },
   })
 
-/** Everything of one request that later steps need; grows from step to step and never changes. */
-interface Prepared {
+/** One request on its way. A transaction that failed is run again, with everything in it: what is done once for a request is kept here. */
+interface Attempt {
   readonly request: IssuanceRequest
   readonly csr: CertificationRequest
   readonly query: IssuanceQuery
+  /** A fresh instance's id is drawn once. */
+  instanceId: string | null
+  proved: boolean
+  giveBack: (() => void) | null
+  /** Of the last run: what was decided from, and what was granted. */
+  facts: IssuanceFacts | null
+  draft: LintedDraft | null
 }
 
+type Granted = Extract<Decision, { readonly act: 'start' | 'continue' }>
 type Binding = IssuanceDecision<IssuanceRefusal>
 
 export const createIssuance = (deps: IssuanceDeps): Issuance => {
@@ -125,7 +126,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   const authenticate = (request: IssuanceRequest): void => {
     const { evidence } = request
     if (evidence.kind !== 'token' && evidence.kind !== 'recovery') return
-    if (evidence.tokenHash === null || deps.tokens.byHash(evidence.tokenHash) !== null) return
+    if (evidence.tokenHash === null || deps.tokens.holderOf(evidence.tokenHash) !== null) return
     throw new CaError('token_unknown', 'this join token is not known here', {
       hint: 'agentca token create --agent NAME',
     })
@@ -148,53 +149,72 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     }
   }
 
-  /** Turns a decision into what the ledger shall do; `draft` exists once the early decision let the request through. */
-  const bind = (
-    prepared: Prepared,
-    facts: IssuanceFacts,
-    drafted: { draft: LintedDraft; decision: Decision } | null,
-  ): Binding => {
-    const { request, query } = prepared
-    const decision = decide(request, facts, query.keyHash, query.now)
-    if (decision.act === 'refuse') return leafOfRefusal(request, decision, facts, query.now)
-    if (decision.act === 'pending') return decision
-    if (decision.act === 'repeat') {
-      const again = { serial: decision.serial, registration: registrationOf(facts) }
-      return { ...decision, leaf: events.repeated(request, again, query.now) }
-    }
-    if (drafted === null || !sameGround(drafted.decision, decision)) return { act: 'pending', serial: '' }
-    const intent = intentOf(prepared, drafted.draft, decision, instanceOf(drafted.decision))
-    return { act: 'record', intent, leaf: events.intentRecorded(request, intent, registrationOf(facts)) }
-  }
-
-  // A fresh instance's id is drawn once, before its bytes are built, and carried from the early decision to the binding one.
-  const instanceIds = new WeakMap<Decision, string>()
-  const instanceOf = (decision: Decision): string => {
+  const instanceOf = (attempt: Attempt, decision: Granted): string => {
     if (decision.act === 'continue') return decision.instance.id
-    let id = instanceIds.get(decision)
-    if (id === undefined) {
-      id = deps.newInstanceId()
-      instanceIds.set(decision, id)
+    attempt.instanceId ??= deps.newInstanceId()
+    return attempt.instanceId
+  }
+
+  /** Known to be down: 503 before step 4, or the queue of intents would become a queue of orphans. */
+  const checkSigner = (): void => {
+    if (signer.isConnected()) return
+    throw new CaError('signer_unavailable', 'the signer is not running', { hint: 'agentca hsm status' })
+  }
+
+  /** Proof of possession, for those only who may have a certificate: a verification costs more than everything that refuses. */
+  const checkProof = (attempt: Attempt): void => {
+    if (!attempt.proved) checkCertificationRequestSignature(attempt.csr)
+    attempt.proved = true
+  }
+
+  /** From a decision that grants to what step 4 records. */
+  const grant = (attempt: Attempt, decision: Granted): Binding => {
+    const { request, csr, query } = attempt
+    const { registration } = decision
+    checkProof(attempt)
+    deps.reached('issuance 2')
+    checkSigner()
+    attempt.giveBack ??= deps.pace.take(decision)
+    // Step 3.
+    const instanceId = instanceOf(attempt, decision)
+    const draft = drafter.draft({ registration, instanceId, csr, now: query.now, terms: request.terms })
+    attempt.draft = draft
+    deps.reached('issuance 3')
+    const intent = intentOf(attempt, draft, decision, instanceId)
+    return { act: 'record', intent, leaf: events.intentRecorded(request, intent, registration) }
+  }
+
+  /** Steps 1 to 3 under the ledger's lock, so that nothing is decided twice; what step 4 shall record. */
+  const bind = (attempt: Attempt, facts: IssuanceFacts): Binding => {
+    const { request, query } = attempt
+    attempt.facts = facts
+    const decision = decide(request, facts, query.keyHash, query.now)
+    deps.reached('issuance 1')
+    switch (decision.act) {
+      case 'refuse':
+        return leafOfRefusal(request, decision, facts, query.now)
+      case 'pending':
+        return decision
+      case 'repeat':
+        return { ...decision, leaf: events.repeated(request, repeatedOf(decision.serial, facts), query.now) }
+      case 'start':
+      case 'continue':
+        return grant(attempt, decision)
     }
-    return id
   }
 
-  /** The draft still fits: same kind of step from the same registration version, instance and predecessor. */
-  const sameGround = (early: Decision, now: Decision): boolean => {
-    if (early.act === 'start' && now.act === 'start') return early.registration.version === now.registration.version
-    return (
-      early.act === 'continue' &&
-      now.act === 'continue' &&
-      early.registration.version === now.registration.version &&
-      early.instance.id === now.instance.id &&
-      early.predecessor?.serial === now.predecessor?.serial
-    )
+  // Thrown, the error of one request would have the whole batch run again.
+  const bindOrFail = (attempt: Attempt, facts: IssuanceFacts): Binding => {
+    try {
+      return bind(attempt, facts)
+    } catch (error) {
+      if (isAgentCaError(error)) return { act: 'fail', error }
+      throw error
+    }
   }
 
-  const intentOf = (prepared: Prepared, draft: LintedDraft, decision: Decision, instanceId: string): IntentRecord => {
-    if (decision.act !== 'start' && decision.act !== 'continue')
-      throw new CaError('internal', `no intent for ${decision.act}`)
-    const { request, query } = prepared
+  const intentOf = (attempt: Attempt, draft: LintedDraft, decision: Granted, instanceId: string): IntentRecord => {
+    const { request, query } = attempt
     const continued = decision.act === 'continue' ? decision : null
     return {
       serial: draft.serial,
@@ -228,6 +248,8 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     return facts.registration
   }
 
+  const repeatedOf = (serial: string, facts: IssuanceFacts) => ({ serial, registration: registrationOf(facts) })
+
   /** The certificate of a recorded answer, from its exact bytes. */
   const assemble = (row: CertificateWithBytes): Uint8Array => {
     if (row.signature === null) throw new CaError('internal', `certificate ${row.serial} has no signature`)
@@ -243,36 +265,27 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     return { record: row, certificate, spiffeId, registration, notGranted: notGrantedOf(csr), answer: 'again' }
   }
 
-  /** What a binding decision that recorded nothing means for the caller. */
-  const settle = (
-    { csr }: Prepared,
-    decision: Exclude<Binding, { act: 'record' }>,
-    facts: IssuanceFacts,
-  ): IssuedCertificate => {
+  /** Steps 1 to 4, and what they mean for the caller: an answer, or the steps that follow. */
+  const settle = async (attempt: Attempt): Promise<IssuedCertificate> => {
+    const [decision] = await issuance.recordIntents<IssuanceRefusal>([
+      { query: attempt.query, decide: found => bindOrFail(attempt, found) },
+    ])
+    const { request, csr, facts, draft } = attempt
+    if (decision === undefined || facts === null) throw new CaError('internal', 'the ledger gave no decision')
     switch (decision.act) {
+      case 'fail':
+        throw decision.error
       case 'refuse':
         throw refusalError(decision.refusal)
       case 'pending':
         throw inProgress(decision.serial)
       case 'repeat':
         return answerAgain(decision.serial, registrationOf(facts), csr)
+      case 'record':
+        if (draft === null) throw new CaError('internal', 'an intent without a draft')
+        deps.reached('issuance 4')
+        return release(request, draft, decision.intent, registrationOf(facts))
     }
-  }
-
-  /** Runs a binding decision under the ledger's lock; the facts it saw come back with it. */
-  const commit = async (prepared: Prepared, drafted: { draft: LintedDraft; decision: Decision } | null) => {
-    let seen: IssuanceFacts | undefined
-    const [decision] = await issuance.recordIntents<IssuanceRefusal>([
-      {
-        query: prepared.query,
-        decide: facts => {
-          seen = facts
-          return bind(prepared, facts, drafted)
-        },
-      },
-    ])
-    if (decision === undefined || seen === undefined) throw new CaError('internal', 'the ledger gave no decision')
-    return { decision, facts: seen }
   }
 
   /**
@@ -336,9 +349,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
       throw new CaError(
         'not_released',
         'the registration changed while the certificate was being signed; it was revoked instead',
-        {
-          hint: 'ask again: the new request is decided under the present state',
-        },
+        { hint: 'ask again: the new request is decided under the present state' },
       )
     const record = { ...intent, ...justIssued, issuedAt: at }
     const { spiffeId, notGranted } = draft
@@ -347,45 +358,29 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
 
   const issue = async (request: IssuanceRequest): Promise<IssuedCertificate> => {
     const now = deps.clock.now()
-    // Step 1 and 2: evidence before parsing, the signature check only for those who may have a certificate. Strangers do not get to the
-    // clock either: being asked, it takes the present time for one at which something was signed.
+    // Evidence before parsing. Strangers do not get to the clock either: it takes a time it is asked about for one of a signature.
     authenticate(request)
     deps.maintenance.check(request.context)
     deps.checkClock(now)
     const csr = parseCertificationRequest(request.csr)
-    const prepared: Prepared = {
+    const attempt: Attempt = {
       request,
       csr,
       query: { evidence: request.evidence, keyHash: spkiHashHex(csr.spki.der), now },
+      instanceId: null,
+      proved: request.possession === 'checked by a front',
+      giveBack: null,
+      facts: null,
+      draft: null,
     }
-    const facts = issuance.facts(prepared.query)
-    const early = decide(request, facts, prepared.query.keyHash, now)
-    deps.reached('issuance 1')
-    if (early.act !== 'start' && early.act !== 'continue') {
-      const { decision, facts: binding } = await commit(prepared, null)
-      if (decision.act === 'record') throw new CaError('internal', 'an intent without a draft')
-      return settle(prepared, decision, binding)
+    let isNew = false
+    try {
+      const issued = await settle(attempt)
+      isNew = issued.answer === 'new'
+      return issued
+    } finally {
+      if (!isNew) attempt.giveBack?.()
     }
-    if (request.possession !== 'checked by a front') checkCertificationRequestSignature(csr)
-    deps.reached('issuance 2')
-    checkSigner()
-    return deps.pace.run(early, async () => {
-      // Step 3.
-      const { terms } = request
-      const draft = drafter.draft({ registration: early.registration, instanceId: instanceOf(early), csr, now, terms })
-      deps.reached('issuance 3')
-      // Step 4.
-      const { decision, facts: binding } = await commit(prepared, { draft, decision: early })
-      deps.reached('issuance 4')
-      if (decision.act === 'record') return release(request, draft, decision.intent, early.registration)
-      return settle(prepared, decision, binding)
-    })
-  }
-
-  /** Known to be down: 503 before step 4, or the queue of intents would become a queue of orphans. */
-  const checkSigner = (): void => {
-    if (signer.isConnected()) return
-    throw new CaError('signer_unavailable', 'the signer is not running', { hint: 'agentca hsm status' })
   }
 
   return {

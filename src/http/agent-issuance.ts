@@ -36,7 +36,7 @@ export interface AgentIssuanceDeps {
   readonly issuers: Issuers
   /** undefined: this server has no log key. */
   readonly logIdentity?: LogIdentity | undefined
-  readonly tokens: Pick<TokensPort, 'byHash'>
+  readonly tokens: Pick<TokensPort, 'byHash' | 'holderOf'>
   readonly certificates: Pick<CertificatesPort, 'list'>
   readonly inFlight: InFlight
   /** undefined: no attestors, and evidence is a join token. */
@@ -237,7 +237,7 @@ export const createAgentIssuance = (deps: AgentIssuanceDeps): AgentIssuance => {
 
   const byToken: AgentIssuance['byToken'] = (response, { token: text, csr, idempotencyKey }) => {
     const tokenHash = hash('sha256', text, 'hex')
-    const token = deps.tokens.byHash(tokenHash)
+    const token = deps.tokens.holderOf(tokenHash)
     if (token !== null)
       setCall(response, {
         ...callOf(response),

@@ -129,6 +129,8 @@ export type IssuanceDecision<Refusal> =
   | { readonly act: 'repeat'; readonly serial: string; readonly leaf: LeafDraft | null }
   /** The same request is being signed right now. */
   | { readonly act: 'pending'; readonly serial: string }
+  /** A fault of this request alone: nothing is recorded, and others of its transaction are not run again for it. */
+  | { readonly act: 'fail'; readonly error: unknown }
   | {
       readonly act: 'refuse'
       readonly refusal: Refusal
@@ -154,9 +156,9 @@ export interface IssuedCommand {
 }
 
 export interface IssuancePort {
-  /** The facts as of now, outside any write: for the early decision of step 1. */
+  /** The facts as of now, outside any write: for what only shows what would be. */
   facts(query: IssuanceQuery): IssuanceFacts
-  /** Step 4. Outcomes in the order of the batch. */
+  /** Steps 1 to 4: decides under the ledger's lock, and records. Outcomes in the order of the batch. */
   recordIntents<Refusal>(batch: readonly IntentCommand<Refusal>[]): Promise<readonly IssuanceDecision<Refusal>[]>
   /** Step 6. `issued` only if the row was still `intent` of this epoch and its registration's version unchanged and active. */
   recordIssued(batch: readonly IssuedCommand[]): Promise<readonly ('issued' | 'refused')[]>
@@ -230,6 +232,8 @@ export interface TokensPort {
   ): Promise<JoinToken>
   get(id: string): JoinToken | null
   byHash(hash: string): JoinToken | null
+  /** What never changes of it, without looking at its state; it may be of one that is gone. null: there was none. */
+  holderOf(hash: string): Pick<JoinToken, 'id' | 'registrationId'> | null
   /** Newest first, those made before the token with this id. */
   list(filter: {
     readonly kind?: SubjectKind

@@ -12,6 +12,8 @@ export interface ShownToken {
 
 export interface KnownTokens {
   byHash(hash: string): TokenRow | null
+  /** From memory, where it was read before: neither ever changes. */
+  holderOf(hash: string): { readonly id: string; readonly registrationId: number } | null
   byHashAndKey(hash: string, keyHash: Uint8Array): ShownToken
 }
 
@@ -47,18 +49,23 @@ export const createKnownTokens = (db: Connection): KnownTokens => {
     known.set(hash, row)
   }
   const withPresent = (row: TokenRow, { state, uses_taken }: Changing): TokenRow => ({ ...row, state, uses_taken })
+  const byHash: KnownTokens['byHash'] = hash => {
+    const before = known.get(hash)
+    const sought = codes.soughtBlob(hash)
+    if (before !== undefined) {
+      const now = db.get<Changing>(selectChanging, before.seq, sought)
+      return now === undefined ? null : withPresent(before, now)
+    }
+    const row = db.get<TokenRow>(selectWhole, sought)
+    if (row === undefined) return null
+    remember(hash, row)
+    return row
+  }
   return {
-    byHash: hash => {
-      const before = known.get(hash)
-      const sought = codes.soughtBlob(hash)
-      if (before !== undefined) {
-        const now = db.get<Changing>(selectChanging, before.seq, sought)
-        return now === undefined ? null : withPresent(before, now)
-      }
-      const row = db.get<TokenRow>(selectWhole, sought)
-      if (row === undefined) return null
-      remember(hash, row)
-      return row
+    byHash,
+    holderOf: hash => {
+      const found = known.get(hash) ?? byHash(hash)
+      return found === null ? null : { id: found.id, registrationId: found.registration_id }
     },
     byHashAndKey: (hash, keyHash) => {
       const before = known.get(hash)

@@ -1,7 +1,6 @@
 // The tokens port. Uses are claimed by issuance (issuance.ts), in the transaction that records the intent.
 import { StoreError } from '../errors.ts'
 import type { TokensPort } from '../ports.ts'
-import type { JoinToken } from '../records.ts'
 import * as codes from './codes.ts'
 import { isUniqueViolation, type SqlValue } from './connection.ts'
 import type { Parts } from './parts.ts'
@@ -10,8 +9,6 @@ import * as rows from './rows.ts'
 export const createTokens = (parts: Parts): TokensPort => {
   const { db, commit, journal, tokens } = parts
   const byId = (id: string): rows.TokenRow | undefined => db.get<rows.TokenRow>('SELECT * FROM token WHERE id = ?', id)
-  // An enrolment asks twice in one turn: for the name of the caller, and to know whether to listen to it.
-  let shown: { readonly reading: object; readonly hash: string; readonly token: JoinToken | null } | null = null
   return {
     create: (token, leaf) =>
       commit.write(() => {
@@ -42,12 +39,10 @@ export const createTokens = (parts: Parts): TokensPort => {
       return row === undefined ? null : rows.tokenOf(row)
     },
     byHash: hash => {
-      if (shown !== null && shown.reading === db.reading && shown.hash === hash) return shown.token
       const row = tokens.byHash(hash)
-      const token = row === null ? null : rows.tokenOf(row)
-      shown = db.reading === null ? null : { reading: db.reading, hash, token }
-      return token
+      return row === null ? null : rows.tokenOf(row)
     },
+    holderOf: tokens.holderOf,
     list: filter => {
       const where = ['true']
       const values: SqlValue[] = []
