@@ -1,5 +1,6 @@
 // Holds a feed stream open under the backend's own identity: events go to `take` one by one, what was applied is acknowledged, and a stream
 // that ends, breaks or does not follow is opened again from where it stood, or from a snapshot.
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Timing } from '../agent/backoff.ts'
 import type { AgentIdentity } from '../agent/identity.ts'
 import { AgentCaError, messageOf } from '../base/errors.ts'
@@ -35,6 +36,8 @@ const ackDeadlineMs = 10_000
 const backoffMs = [200, 500, 1000, 2000, 5000, 10_000]
 /** Longer than the CA's heartbeats: a stream that says nothing for so long is dead, whatever TCP thinks. */
 const silenceMs = 20_000
+/** A snapshot of a million entries comes as fast as it is read, and takes a second: requests are answered in between. */
+const atOnceMs = 4
 /** A process that ends waits no longer. */
 const leaveMs = 2000
 
@@ -132,12 +135,16 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
       throw new AgentCaError('feed_ended', `the CA answered ${answer.status}: ${(await answer.text()).slice(0, 300)}`)
     const reader = createEventStreamReader()
     let silence = setTimeout(() => stream.abort(new Error('the feed is silent')), silenceMs)
+    let begun = timing.clock.monotonic()
     try {
       for await (const chunk of answer.body) {
         clearTimeout(silence)
         silence = setTimeout(() => stream.abort(new Error('the feed is silent')), silenceMs)
         connected = true
         takeAll(reader.push(chunk), asked)
+        if (timing.clock.monotonic() - begun < atOnceMs) continue
+        await turn()
+        begun = timing.clock.monotonic()
       }
     } finally {
       clearTimeout(silence)

@@ -1,34 +1,39 @@
 // `agentVerifier()`: everything a backend needs to know who calls, and to stop a caller at once. It owns the state, the feed, the
-// connections of the servers it made or was attached to, and the rotation of their certificate.
-import { constants } from 'node:crypto'
+// connections of the servers it made or was attached to, and the rotation of their certificate. Here they are put together.
 import type { RequestListener } from 'node:http'
-import { createSecureServer, type Http2SecureServer, type SecureServerOptions } from 'node:http2'
-import { createServer, type Server as HttpsServer } from 'node:https'
-import type { TLSSocket, Server as TlsServer } from 'node:tls'
+import type { Http2SecureServer, SecureServerOptions } from 'node:http2'
+import type { Server as HttpsServer } from 'node:https'
+import type { Server as TlsServer } from 'node:tls'
 import { systemTiming, type Timing } from '../agent/backoff.ts'
-import { tlsMaterialOf } from '../agent/credential.ts'
 import { lendCalls } from '../agent/identity.ts'
 import { silentLog } from '../base/log.ts'
 import { CallRefused, type VerifiedPeer } from '../verify/decision.ts'
-import type { FeedEvent } from '../verify/feed-event.ts'
+import { encodePosition } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import type { PeerState } from '../verify/verify-peer.ts'
-import { createCallJudge, type JudgedRequest } from './call-judge.ts'
-import { createConditions } from './conditions.ts'
-import { createConnections } from './connections.ts'
+import { type CallJudge, createCallJudge, type JudgedRequest } from './call-judge.ts'
+import { type Conditions, createConditions } from './conditions.ts'
+import { type Connections, createConnections } from './connections.ts'
 import { reportDecisions } from './decision-report.ts'
-import { startFeedClient } from './feed-client.ts'
 import { followTrust } from './followed-trust.ts'
-import { stripBefore } from './forwarded.ts'
 import { createGrpc, type Grpc } from './grpc.ts'
-import { type Call, type CallRequest, createJudging, type Demand, type JudgementHooks, sourceOf } from './judgement.ts'
-import { createKeeper } from './keeper.ts'
+import {
+  type Call,
+  type CallRequest,
+  createJudging,
+  type Demand,
+  type JudgementHooks,
+  type Judging,
+  sourceOf,
+} from './judgement.ts'
+import { createKeeper, type Keeper } from './keeper.ts'
 import { createMiddleware, type Middleware } from './middleware.ts'
+import { type News, startNews } from './news.ts'
 import { type AgentVerifierOptions, readVerifierOptions } from './options.ts'
 import { callInThisThread, type Outside, type OutsideDeps } from './outside/calls.ts'
 import { callInThread } from './outside/thread.ts'
 import { createProofs } from './proof.ts'
-import { startPublishedStatePolling } from './published-state.ts'
+import { createServers } from './servers.ts'
 import { lockStateDirectory } from './state-lock.ts'
 
 export interface VerifierStatus {
@@ -83,38 +88,8 @@ export interface VerifierSurroundings {
   readonly outside?: (deps: OutsideDeps) => Outside
 }
 
-/** @throws AgentCaError `option_invalid`; `directory_in_use` where another process keeps its state in `stateDirectory`, `state_unwritable` */
-export const agentVerifier = async (
-  options: AgentVerifierOptions,
-  { timing, outside = callInThisThread }: VerifierSurroundings = { timing: systemTiming, outside: callInThread },
-): Promise<AgentVerifier> => {
-  const settings = readVerifierOptions(options)
-  const { identity, log = silentLog, onRefused } = options
-  const { clock } = timing
-  // Given back where what follows throws; else when the verifier is disposed of.
-  await using locks = new AsyncDisposableStack()
-  if (options.stateDirectory !== undefined) locks.use(await lockStateDirectory(options.stateDirectory))
-  const keeper = createKeeper({ clock, log, policy: settings, directory: options.stateDirectory ?? null })
-
-  const calling = outside({ identity, timing, log })
-  const caller = { ...identity, fetch: calling.fetch }
-  const takeBack = calling.callCa === null ? () => {} : lendCalls(identity, calling.callCa)
-  const trust = followTrust({ identity, log, kept: keeper.bundlePem() })
-  const connections = createConnections(trust.current)
-  const proofs = createProofs(trust.current)
-  const judging = createJudging(clock)
-  const conditions =
-    options.conditions === true
-      ? await createConditions({
-          identity: caller,
-          timing,
-          now: keeper.now,
-          log,
-          directory: options.stateDirectory ?? null,
-          // Calls that are being answered are asked the new ones.
-          changed: () => calls.cutAll(),
-        })
-      : null
+/** Policies are asked last, and only of calls whose demand is conditional. @param conditions null: none are evaluated here */
+const askConditions = (judging: Judging, conditions: Conditions | null): void => {
   judging.addCondition(
     (peer, call) => {
       const { conditional } = call.demand
@@ -127,141 +102,124 @@ export const agentVerifier = async (
       if (conditional !== undefined) conditions?.checkAgain(peer, conditional)
     },
   )
+}
+
+const tellRefusals = (judging: Judging, { onRefused }: AgentVerifierOptions): void => {
+  if (onRefused === undefined) return
+  judging.observe(({ rule, peer }) => {
+    if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
+  })
+}
+
+/** @throws AgentCaError `option_invalid`; `directory_in_use` where another process keeps its state in `stateDirectory`, `state_unwritable` */
+export const agentVerifier = async (
+  options: AgentVerifierOptions,
+  { timing, outside = callInThisThread }: VerifierSurroundings = { timing: systemTiming, outside: callInThread },
+): Promise<AgentVerifier> => {
+  const settings = readVerifierOptions(options)
+  const { identity, log = silentLog, stateDirectory: directory = null } = options
+  const { clock } = timing
+  // Given back where what follows throws; else when the verifier is disposed of.
+  await using locks = new AsyncDisposableStack()
+  if (directory !== null) locks.use(await lockStateDirectory(directory))
+  const keeper = createKeeper({ clock, log, policy: settings, directory })
+
+  const calling = outside({ identity, timing, log })
+  const caller = { ...identity, fetch: calling.fetch }
+  const takeBack = calling.callCa === null ? () => {} : lendCalls(identity, calling.callCa)
+  const trust = followTrust({ identity, log, kept: keeper.bundlePem() })
+  const connections = createConnections(trust.current)
+  const proofs = createProofs(trust.current)
+  const judging = createJudging(clock)
+  const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging, log })
+  const conditions =
+    options.conditions === true
+      ? // Calls that are being answered are asked the new ones.
+        await createConditions({ identity: caller, timing, now: keeper.now, log, directory, changed: calls.cutAll })
+      : null
+  askConditions(judging, conditions)
   const report =
     options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity: caller, log }, timing)
-  if (onRefused !== undefined)
-    judging.observe(({ rule, peer }) => {
-      if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
-    })
+  tellRefusals(judging, options)
 
-  const hearPolicies = (): void => conditions?.heard(keeper.state.policies())
+  const policiesHeard = (): void => conditions?.heard(keeper.state.policies())
   // What was known when this ended the last time; an older version did not keep it.
-  if (keeper.state.policies() !== null) hearPolicies()
+  if (keeper.state.policies() !== null) policiesHeard()
 
-  const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging, log })
-  const waiting = new Set<() => void>()
-  const changed = (): void => {
-    calls.cutAll()
-    if (keeper.position() === null) return
-    for (const ready of waiting) ready()
-    waiting.clear()
+  const servers = createServers({ identity, trust, clock, keeper, connections, isFromProxy: calls.isFromProxy })
+  const anchorsChanged = (): void => {
+    proofs.forget()
+    calls.reprove()
+    servers.renew()
   }
-  let heardPem = keeper.bundlePem()
-  const take = (event: FeedEvent, asked: number) => {
-    const applied = keeper.take(event, asked)
-    if (applied === 'applied' && (event.type === 'policy' || event.type === 'snapshot')) hearPolicies()
-    const bundlePem = keeper.bundlePem()
-    if (applied === 'applied' && bundlePem !== null && bundlePem !== heardPem) {
-      heardPem = bundlePem
-      if (trust.heard(bundlePem)) anchorsChanged()
-    }
-    if (applied === 'applied' && event.type !== 'heartbeat') changed()
-    return applied
-  }
-  const feed = startFeedClient({
+  const news = startNews({
     identity: caller,
-    log,
-    subscriber: options.subscriber ?? identity.current().facts.instance,
-    maxStalenessSeconds: Math.ceil(settings.maxStalenessMs / 1000),
-    position: keeper.position,
-    take,
-    timing,
-  })
-  const published = startPublishedStatePolling({
-    identity,
-    fetch: calling.fetchPublic,
+    calling,
     keeper,
+    trust,
+    settings,
+    subscriber: options.subscriber ?? identity.current().facts.instance,
     timing,
     log,
-    statusUrl: settings.statusUrl,
-    isLive: () => keeper.freshness().rung === 'live',
-    changed: () => {
-      hearPolicies()
-      changed()
-    },
+    policiesHeard,
+    anchorsChanged,
+    changed: calls.cutAll,
   })
+  const unfollow = identity.onChange(() => (trust.renewed() ? anchorsChanged() : servers.renew()))
   const timers = [
     setInterval(calls.cutAll, sweepMs),
     setInterval(() => void keeper.save(), saveMs),
     setInterval(keeper.expire, expireMs),
   ].map(timer => timer.unref())
 
-  const servers = new Set<TlsServer>()
-  const tlsOptions = (): SecureServerOptions => ({
-    ...tlsMaterialOf(identity.current()),
-    ca: trust.bundlePem(),
-    minVersion: 'TLSv1.3',
-    // No tickets, and no listener that could resume by id: every connection is a handshake in which the key is proved.
-    secureOptions: constants.SSL_OP_NO_TICKET,
-    requestCert: true,
-    // OpenSSL's verdict is about a handshake; ours is about each request.
-    rejectUnauthorized: false,
-  })
-  const showOurs = (): void => {
-    for (const server of servers) server.setSecureContext(tlsOptions())
-  }
-  const anchorsChanged = (): void => {
-    proofs.forget()
-    calls.reprove()
-    showOurs()
-  }
-  const unfollow = identity.onChange(() => {
-    if (trust.renewed()) anchorsChanged()
-    else showOurs()
-  })
-  const attach = (server: TlsServer): void => {
-    servers.add(server)
-    stripBefore(server, calls.isFromProxy)
-    server.on('secureConnection', (socket: TLSSocket) => connections.opened(socket, clock.monotonic(), keeper.now()))
-    server.once('close', () => servers.delete(server))
-  }
-  const attached = <S extends HttpsServer | Http2SecureServer>(server: S): S => {
-    attach(server)
-    return server
-  }
-
   const held = locks.move()
   return {
     ...createMiddleware(calls.verifyRequest, calls.signalOf),
-    ...createGrpc({
-      tlsOptions,
-      attach,
-      find: connections.between,
-      verify: calls.verifyOver,
-    }),
-    createServer: listener => attached(createServer(tlsOptions(), listener)),
-    createSecureServer: listener =>
-      attached(createSecureServer({ ...tlsOptions(), allowHTTP1: true }, listener as never)),
-    attach,
-    tlsOptions,
+    ...createGrpc({ ...servers, find: connections.between, verify: calls.verifyOver }),
+    createServer: servers.createServer,
+    createSecureServer: servers.createSecureServer,
+    attach: servers.attach,
+    tlsOptions: servers.tlsOptions,
     verifyRequest: calls.verifyRequest,
     verifyChain: calls.verifyChain,
     peerState: () => ({ trust: trust.current(), revocation: keeper.state, freshness: keeper.freshness() }),
     observe: judging.observe,
     addCondition: judging.addCondition,
     ready: async () => {
-      if (keeper.position() === null) await new Promise<void>(resolve => waiting.add(resolve))
+      await news.ready()
       await conditions?.ready()
     },
-    status: () => {
-      const position = keeper.position()
-      return {
-        freshness: keeper.freshness(),
-        position: position === null ? null : `${position.epoch}.${position.n}`,
-        connected: feed.connected,
-        entries: keeper.state.size,
-        connections: connections.size,
-        ended: calls.ended,
-      }
-    },
+    status: () => statusOf({ keeper, news, connections, calls }),
     [Symbol.asyncDispose]: async () => {
       for (const timer of timers) clearInterval(timer)
       unfollow()
       takeBack()
       calls.close()
-      await Promise.all([feed.close(), published.close(), conditions?.close(), report?.[Symbol.asyncDispose]()])
+      await Promise.all([news.close(), conditions?.close(), report?.[Symbol.asyncDispose]()])
       await Promise.all([calling[Symbol.asyncDispose](), keeper.save()])
       await held[Symbol.asyncDispose]()
     },
+  }
+}
+
+const statusOf = ({
+  keeper,
+  news,
+  connections,
+  calls,
+}: {
+  readonly keeper: Keeper
+  readonly news: News
+  readonly connections: Connections
+  readonly calls: CallJudge
+}): VerifierStatus => {
+  const position = keeper.position()
+  return {
+    freshness: keeper.freshness(),
+    position: position === null ? null : encodePosition(position),
+    connected: news.connected,
+    entries: keeper.state.size,
+    connections: connections.size,
+    ended: calls.ended,
   }
 }
