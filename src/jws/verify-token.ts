@@ -74,10 +74,11 @@ const maxKeys = 100
 
 const readKey = (jwk: unknown): TokenKey | null => {
   if (typeof jwk !== 'object' || jwk === null) return null
-  const { kty, use, kid, alg } = jwk as Readonly<Record<string, unknown>>
+  const { kty, use, kid, alg, key_ops: operations } = jwk as Readonly<Record<string, unknown>>
   // RFC 7517 §5: kinds that are not known here are passed over, and so is what is not for signatures, or secret.
   if (kty !== 'RSA' && kty !== 'EC' && kty !== 'OKP') return null
   if (use !== undefined && use !== 'sig') return null
+  if (operations !== undefined && !(Array.isArray(operations) && operations.includes('verify'))) return null
   try {
     const key = createPublicKey({ key: jwk as JsonWebKeyInput['key'], format: 'jwk' })
     return { kid: typeof kid === 'string' ? kid : null, alg: typeof alg === 'string' ? alg : null, key }

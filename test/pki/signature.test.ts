@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { fromHex } from '../../src/base/bytes.ts'
 import type { SignatureAlgorithm } from '../../src/pki/algorithms.ts'
+import { type CertificationRequest, checkCertificationRequestSignature } from '../../src/pki/csr.ts'
 import { PkiError } from '../../src/pki/errors.ts'
 import {
   checkSignature,
@@ -13,6 +14,8 @@ import {
   verifySignatureOnce,
 } from '../../src/pki/signature.ts'
 import { parseSubjectPublicKeyInfo, type SubjectPublicKeyInfo } from '../../src/pki/spki.ts'
+import { createWork, usualBudget } from '../../src/verify/budget.ts'
+import { createSignatures, usualAlgorithms } from '../../src/verify/signatures.ts'
 import { createTestKey } from './keys.ts'
 import { codeOf } from './refusal.ts'
 
@@ -60,9 +63,26 @@ const keyOf = (der: Uint8Array): SubjectPublicKeyInfo | null => {
   }
 }
 
+/** A certification request of these parts, as far as its signature goes. */
+const holdsForRequest: typeof verifySignature = (spki, signatureAlgorithm, info, signature) => {
+  const request = { spki, signatureAlgorithm, info, signature } as CertificationRequest
+  const code = codeOf(() => checkCertificationRequestSignature(request))
+  expect(['accepted', 'csr_signature_invalid']).toContain(code)
+  return code === 'accepted'
+}
+
+/** A certificate or a list of these parts in a path. */
+const holdsInPath: typeof verifySignature = (spki, signatureAlgorithm, tbs, signature) => {
+  const work = createWork(usualBudget)
+  const signed = { tbs, signatureAlgorithm, signature }
+  return createSignatures(usualAlgorithms, work).problemOf(signed, { spki, spkiHashHex: '' }) === null
+}
+
 describe.each([
   ['a key that is kept', verifySignature],
   ['a key that is met once', verifySignatureOnce],
+  ['a certification request', holdsForRequest],
+  ['a path', holdsInPath],
 ])('Wycheproof, %s', (_key, verified) => {
   it.each(files)('%s gives the results of the vectors, except those with a reason', (name, algorithm, form) => {
     const file = readJson<VectorFile>(name)
