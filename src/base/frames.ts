@@ -12,16 +12,29 @@ export class FrameError extends AgentCaError<'frame_malformed' | 'frame_too_larg
 
 export const maxHeaderBytes = 65_536
 
-/** @returns length, header length, header, body: write it as one piece */
-export const encodeFrame = (header: object, body: Uint8Array): Uint8Array => {
+/** Length, header length, header, and room for so much of the body. */
+const encodeHead = (header: object, bodyLength: number, room: number): Buffer => {
   const headerBytes = utf8(JSON.stringify(header))
-  const out = Buffer.allocUnsafe(8 + headerBytes.length + body.length)
-  out.writeUInt32BE(4 + headerBytes.length + body.length, 0)
+  const out = Buffer.allocUnsafe(8 + headerBytes.length + room)
+  out.writeUInt32BE(4 + headerBytes.length + bodyLength, 0)
   out.writeUInt32BE(headerBytes.length, 4)
   out.set(headerBytes, 8)
-  out.set(body, 8 + headerBytes.length)
   return out
 }
+
+/** @returns length, header length, header, body: write it as one piece */
+export const encodeFrame = (header: object, body: Uint8Array): Uint8Array => {
+  const out = encodeHead(header, body.length, body.length)
+  out.set(body, out.length - body.length)
+  return out
+}
+
+/** To copy more than that costs the event loop more than to write twice. */
+const copiedBytes = 1 << 18
+
+/** The same in pieces that are written one right after the other: a long body is not copied, and must not change until it is read. */
+export const encodeFramePieces = (header: object, body: Uint8Array): readonly Uint8Array[] =>
+  body.length <= copiedBytes ? [encodeFrame(header, body)] : [encodeHead(header, body.length, 0), body]
 
 const parseHeader = (bytes: Uint8Array): Readonly<Record<string, unknown>> => {
   let value: unknown
@@ -90,7 +103,23 @@ export const createFrameReader = (
   }
 }
 
-/** Collects the frames of one turn of the event loop into one write. */
+/** Neighbours that are short as one piece each. */
+const joined = (pieces: readonly Uint8Array[]): readonly Uint8Array[] => {
+  if (pieces.every(piece => piece.length <= copiedBytes)) return pieces.length === 1 ? pieces : [Buffer.concat(pieces)]
+  const out: Uint8Array[] = []
+  let short: Uint8Array[] = []
+  for (const piece of pieces) {
+    if (piece.length <= copiedBytes) short.push(piece)
+    else {
+      if (short.length > 0) out.push(Buffer.concat(short))
+      short = []
+      out.push(piece)
+    }
+  }
+  return short.length > 0 ? [...out, Buffer.concat(short)] : out
+}
+
+/** Collects the frames of one turn of the event loop into one write, or a few where there are long ones. */
 export const createFrameWriter = (write: (bytes: Uint8Array) => void): ((frame: Uint8Array) => void) => {
   let pending: Uint8Array[] = []
   return frame => {
@@ -98,7 +127,7 @@ export const createFrameWriter = (write: (bytes: Uint8Array) => void): ((frame: 
       setImmediate(() => {
         const frames = pending
         pending = []
-        write(frames.length === 1 ? frames[0]! : Buffer.concat(frames))
+        for (const bytes of joined(frames)) write(bytes)
       })
     }
     pending.push(frame)

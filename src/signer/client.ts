@@ -4,7 +4,7 @@ import { createConnection, type Socket } from 'node:net'
 import { utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
-import { createFrameReader, createFrameWriter, encodeFrame, type Frame } from '../base/frames.ts'
+import { createFrameReader, createFrameWriter, encodeFrame, encodeFramePieces, type Frame } from '../base/frames.ts'
 import type { Log } from '../base/log.ts'
 import { type HsmCalled, SignerError } from './errors.ts'
 import type { SignerHealth, SignerPort } from './port.ts'
@@ -54,7 +54,8 @@ interface Pending {
 interface Connection {
   readonly pending: Map<number, Pending>
   sweeping: boolean
-  send(frame: Uint8Array): void
+  /** Frames, or the pieces of one right after the other. */
+  send(bytes: Uint8Array): void
   destroy(): void
 }
 
@@ -214,7 +215,7 @@ export const createSignerClient = ({ socket, clock, log, connectWaitMs = 1000 }:
       const expiresAt = clock.monotonic() + leftMs + answerGraceMs
       made.pending.set(id, { expiresAt, hsmCalled: header.op === 'sign' ? 'maybe' : 'no', resolve, reject })
       sweep(made)
-      made.send(encodeFrame(request, body))
+      for (const piece of encodeFramePieces(request, body)) made.send(piece)
     })
   }
 

@@ -76,6 +76,61 @@ export interface TbsCertListFields {
   readonly extensions: ReadonlyMap<string, ExtensionField>
 }
 
+/** The commonest form of an entry's time: UTCTime, YYMMDDhhmmssZ. */
+const utcTimeLength = 13
+
+/** Twelve digits that are a date and a time; days that not every month has are left to the general reader. */
+const isCommonTime = (bytes: Uint8Array, at: number): boolean => {
+  for (let i = at; i < at + 12; i++) if (bytes[i]! < 0x30 || bytes[i]! > 0x39) return false
+  const month = (bytes[at + 2]! - 0x30) * 10 + bytes[at + 3]! - 0x30
+  const day = (bytes[at + 4]! - 0x30) * 10 + bytes[at + 5]! - 0x30
+  const hour = (bytes[at + 6]! - 0x30) * 10 + bytes[at + 7]! - 0x30
+  if (month < 1 || month > 12 || day < 1 || day > 28 || hour > 23) return false
+  return bytes[at + 8]! <= 0x35 && bytes[at + 10]! <= 0x35
+}
+
+/**
+ * Where an entry of the commonest form ends: short lengths, a positive serial in its shortest form, UTCTime of digits, and nothing after
+ * it or one SEQUENCE. A list may have a million, which cost the general reader four times as much.
+ * @returns 0 for another form, which the general reader judges
+ */
+const commonEntryEnd = (bytes: Uint8Array, at: number): number => {
+  const length = bytes[at + 1]!
+  const end = at + 2 + length
+  const serialLength = bytes[at + 3]!
+  if (bytes[at] !== 0x30 || length >= 0x80 || end > bytes.length) return 0
+  if (bytes[at + 2] !== 0x02 || serialLength === 0 || serialLength > 20) return 0
+  const first = bytes[at + 4]!
+  if (first >= 0x80 || (first === 0 && serialLength > 1 && bytes[at + 5]! < 0x80)) return 0
+  const time = at + 4 + serialLength
+  const after = time + 2 + utcTimeLength
+  if (after > end || bytes[time] !== 0x17 || bytes[time + 1] !== utcTimeLength || bytes[after - 1] !== 0x5a) return 0
+  if (!isCommonTime(bytes, time + 2)) return 0
+  return after === end || (bytes[after] === 0x30 && bytes[after + 1]! === end - after - 2) ? end : 0
+}
+
+/** @param list content of revokedCertificates */
+const countEntries = (list: Uint8Array): number => {
+  let entries = 0
+  for (let at = 0; at < list.length; entries++) {
+    const end = commonEntryEnd(list, at)
+    if (end > 0) {
+      at = end
+      continue
+    }
+    const rest = new DerReader(list.subarray(at))
+    const { raw } = rest.readTlv(0x30)
+    const input = new DerReader(raw)
+    const entry = input.readSequence()
+    if (entry.readInteger()[0]! >= 0x80) throw new PkiError('crl_malformed', 'negative serial')
+    entry.readTime()
+    if (!entry.atEnd) entry.readTlv(0x30)
+    entry.end()
+    at += raw.length
+  }
+  return entries
+}
+
 /** @throws PkiError */
 export const readTbsCertList = (der: Uint8Array): TbsCertListFields => {
   const input = new DerReader(der)
@@ -91,13 +146,7 @@ export const readTbsCertList = (der: Uint8Array): TbsCertListFields => {
   if (revoked) {
     // RFC 5280 §5.1.2.6: absent when there are none.
     if (revoked.atEnd) throw new PkiError('crl_malformed', 'an empty list of revoked certificates must be left out')
-    for (; !revoked.atEnd; entries++) {
-      const entry = revoked.readSequence()
-      if (entry.readInteger()[0]! >= 0x80) throw new PkiError('crl_malformed', 'negative serial')
-      entry.readTime()
-      if (!entry.atEnd) entry.readTlv(0x30)
-      entry.end()
-    }
+    entries = countEntries(revoked.content)
   }
   const extensions = readExtensions(tbs.readConstructed(0xa0))
   tbs.end()
