@@ -3,7 +3,7 @@
 
 import { styleText } from 'node:util'
 import { type Command, Option } from 'commander'
-import { printable } from '../base/printable.ts'
+import { printable, printableJson } from '../base/printable.ts'
 import type { CommandIo } from './io.ts'
 
 export type Format = 'table' | 'json' | 'jsonl' | 'name' | 'pem'
@@ -95,7 +95,7 @@ export const writeFields = (io: CommandIo, fields: readonly (readonly [label: st
 }
 
 export const writeJson = (io: CommandIo, value: unknown, format: 'json' | 'jsonl' = 'json'): void =>
-  io.out(`${format === 'json' ? JSON.stringify(value, null, 2) : JSON.stringify(value)}\n`)
+  io.out(`${printableJson(format === 'json' ? JSON.stringify(value, null, 2) : JSON.stringify(value))}\n`)
 
 /** A list: a table, a JSON array, a JSON document a line, or a name a line. */
 export const writeRows = <T>(io: CommandIo, format: Format, rows: readonly T[], view: View<T>): void => {

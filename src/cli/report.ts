@@ -1,7 +1,7 @@
 // How a failure is told: what, why, and the next command, on standard error; with `-o json` as one problem document.
 
 import { type AgentCaError, isAgentCaError, messageOf } from '../base/errors.ts'
-import { printable } from '../base/printable.ts'
+import { printable, printableJson } from '../base/printable.ts'
 import { ServerRefusal } from './errors.ts'
 import type { CommandIo } from './io.ts'
 import { paint } from './output.ts'
@@ -33,7 +33,7 @@ const faultsOf = (error: AgentCaError): readonly string[] => {
 
 export const reportError = (io: CommandIo, error: unknown, format: 'text' | 'json'): void => {
   if (format === 'json') {
-    io.err(`${JSON.stringify(documentOf(error))}\n`)
+    io.err(`${printableJson(JSON.stringify(documentOf(error)))}\n`)
     return
   }
   // Colours are decided for standard output; standard error may lead into a file meanwhile.

@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { systemClock } from '../base/clock.ts'
 import { noSteps } from '../base/steps.ts'
+import { forbidCoreDumps } from '../server/core-dumps.ts'
 import { ServerError } from '../server/errors.ts'
 import { isInitialised } from '../server/init.ts'
 import { type RunningServer, startServer } from '../server/serve.ts'
@@ -49,6 +50,7 @@ export const serveCommand = (io: CommandIo): Command =>
       if (!isInitialised(paths))
         throw new ServerError('not_initialised', `there is no CA in ${paths.home}`, { hint: 'agentca init' })
       const log = createLog({ level: config.log.level, destination: 2 })
+      forbidCoreDumps(log)
       const server = await startServer({
         config,
         paths,

@@ -1,7 +1,7 @@
 // Declarative files: what shall be registered, several documents a file, each of one kind. A document says everything of its registration:
 // what it leaves out is none, or the default; only an end date that it does not name stays. Every fault of every document at once, with
 // its line.
-import { LineCounter, parseAllDocuments, visit } from 'yaml'
+import { isScalar, LineCounter, parseAllDocuments, visit } from 'yaml'
 import * as z from 'zod'
 import { faultsOf } from './document.ts'
 import type { Fault } from './errors.ts'
@@ -76,6 +76,11 @@ const readOne = (yaml: YamlDocument, file: string, lines: LineCounter): Read => 
   visit(yaml, {
     Alias: (_key, node) => {
       faults.push({ file, line: lineAt(node.range?.[0]), path: '', problem: 'aliases are not allowed' })
+    },
+    // zod leaves it out without a word.
+    Pair: (_, { key }) => {
+      if (isScalar(key) && key.value === '__proto__')
+        faults.push({ file, line: lineAt(key.range?.[0]), path: '__proto__', problem: 'unknown key' })
     },
   })
   if (faults.length > 0) return { declared: [], faults }

@@ -1,5 +1,5 @@
 // YAML text to a validated value: the one door to zod and yaml. All faults at once, unknown keys included.
-import { isMap, isSeq, parseDocument, visit } from 'yaml'
+import { isMap, isScalar, isSeq, parseDocument, visit } from 'yaml'
 import * as z from 'zod'
 import { type Fault, SchemaError } from './errors.ts'
 
@@ -28,6 +28,10 @@ export const parseYaml = <T extends z.ZodType>(schema: T, text: string, source: 
   visit(document, {
     Alias: () => {
       faults.push({ path: '', problem: 'aliases are not allowed' })
+    },
+    // zod leaves it out without a word, and what is left out would be a misspelt key like any other.
+    Pair: (_, { key }) => {
+      if (isScalar(key) && key.value === '__proto__') faults.push({ path: '__proto__', problem: 'unknown key' })
     },
   })
   if (faults.length === 0 && document.contents !== null && !isMap(document.contents) && !isSeq(document.contents))

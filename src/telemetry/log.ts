@@ -3,6 +3,7 @@
 import { pino } from 'pino'
 import { isAgentCaError } from '../base/errors.ts'
 import type { Log, LogFields } from '../base/log.ts'
+import { printableJson } from '../base/printable.ts'
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
@@ -81,6 +82,8 @@ export const createLog = ({ level, destination }: LogOptions): Log =>
         formatters: { level: label => ({ level: label }) },
         // Errors are plain already; pino's own serializer would add to them.
         serializers: { err: (error: unknown) => error },
+        // Whoever reads along reads it on a terminal.
+        hooks: { streamWrite: printableJson },
       },
       typeof destination === 'number' ? pino.destination({ fd: destination, sync: true }) : destination,
     ),
