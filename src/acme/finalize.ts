@@ -19,11 +19,17 @@ import { type AccountRequest, whoOf } from './request.ts'
 
 export interface Finalizer {
   statusOf(order: AcmeOrder): OrderStatus
-  /** @returns the order as it is then: `valid`, or `processing` where it takes longer @throws AcmeError `badCSR`, `orderNotReady`, … */
-  finalize(request: AccountRequest, order: AcmeOrder): Promise<AcmeOrder>
+  /**
+   * @param inFlight takes a place among the certificates that are in work, for as long as the work goes on, or throws
+   * @returns the order as it is then: `valid`, or `processing` where it takes longer
+   * @throws AcmeError `badCSR`, `orderNotReady`, …; what `inFlight` throws: the order is then as it was
+   */
+  finalize(request: AccountRequest, order: AcmeOrder, inFlight: InFlight): Promise<AcmeOrder>
   /** Waits for what is in work. */
   close(): Promise<void>
 }
+
+export type InFlight = <T>(work: () => Promise<T>) => Promise<T>
 
 /** For who ordered the shortest life that there is: so much of it may be over. */
 const finalizeTimeMs = 60_000
@@ -152,8 +158,9 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
     return mine
   }
 
-  const start = (order: AcmeOrder, request: IssuanceRequest): Promise<void> => {
-    const work = inLine(order.account, () => issueOnce(request)).finally(() => running.delete(order.id))
+  const start = (order: AcmeOrder, request: IssuanceRequest, inFlight: InFlight): Promise<void> => {
+    // Waiting in line is work too: it holds its place until the certificate is there, however soon its client was answered.
+    const work = inFlight(() => inLine(order.account, () => issueOnce(request))).finally(() => running.delete(order.id))
     running.set(order.id, work)
     work.catch(() => {})
     return work
@@ -219,7 +226,7 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
     }
   }
 
-  const finalize = async (request: AccountRequest, order: AcmeOrder): Promise<AcmeOrder> => {
+  const finalize: Finalizer['finalize'] = async (request, order, inFlight) => {
     const status = statusOf(order)
     // Asked again: the answer is the order's one certificate, whatever the request says now.
     if (status === 'valid' || status === 'processing') return order
@@ -234,7 +241,7 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
     }
     const issuance = requestOf(request, order)
     deps.reached('acme 3')
-    const work = start(order, issuance)
+    const work = start(order, issuance, inFlight)
     if (await endsWithin(deps.settings.finalizeWaitMs, work)) {
       await work
       deps.reached('acme 4')
@@ -246,9 +253,9 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
 
   return {
     statusOf,
-    finalize: async (request, order) => {
+    finalize: async (request, order, inFlight) => {
       try {
-        return await finalize(request, order)
+        return await finalize(request, order, inFlight)
       } catch (error) {
         throw acmeErrorOf(error)
       }

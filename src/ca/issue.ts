@@ -9,7 +9,7 @@ import { assembleCertificate, parseCertificate } from '../pki/certificate.ts'
 import { type CertificationRequest, checkCertificationRequestSignature, parseCertificationRequest } from '../pki/csr.ts'
 import { spkiHashHex } from '../pki/spki.ts'
 import type { DecisionRules } from '../policy/issuance-profile.ts'
-import type { SignerPort, SignPriority } from '../signer/port.ts'
+import type { SignerPort } from '../signer/port.ts'
 import type {
   CertificatesPort,
   IntentRecord,
@@ -29,7 +29,6 @@ import type {
   Drafter,
   Issuance,
   IssuanceEvents,
-  IssuanceOperation,
   IssuanceRequest,
   IssuedCertificate,
   LintedDraft,
@@ -37,6 +36,7 @@ import type {
 import type { IssuancePace } from './issuance-pace.ts'
 import type { Maintenance } from './maintenance.ts'
 import type { IssuancePolicy } from './scopes-issuance.ts'
+import { priorityOf } from './sign-priority.ts'
 
 export interface IssuanceDeps {
   readonly clock: Clock
@@ -60,14 +60,6 @@ export interface IssuanceDeps {
   readonly checkClock: (now: number) => void
   readonly maintenance: Pick<Maintenance, 'check'>
   readonly reached: ReachedStep
-}
-
-const priorityOf: Readonly<Record<IssuanceOperation, SignPriority>> = {
-  enrol: 'enrol',
-  issue: 'enrol',
-  order: 'enrol',
-  renew: 'renew',
-  recover: 'renew',
 }
 
 /** What a row says right after step 6, beside its intent. */
@@ -301,14 +293,19 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
   }
 
   /** Step 5. */
-  const sign = async (request: IssuanceRequest, draft: LintedDraft, of: CertificateOf): Promise<Uint8Array> => {
+  const sign = async (
+    request: IssuanceRequest,
+    draft: LintedDraft,
+    intent: IntentRecord,
+    of: CertificateOf,
+  ): Promise<Uint8Array> => {
     try {
       // The signer verified the signature against the issuer's key before it let it go (SignerPort): once is enough.
       return await signer.sign({
         purpose: 'leaf',
         key: draft.issuer.keyLabel,
         tbs: draft.tbs,
-        priority: priorityOf[request.operation],
+        priority: priorityOf(request.operation, intent),
         deadlineMs: deps.signDeadlineMs,
       })
     } catch (error) {
@@ -328,7 +325,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
     registration: Registration,
   ): Promise<IssuedCertificate> => {
     const of = { serial: draft.serial, registration }
-    const signature = await sign(request, draft, of)
+    const signature = await sign(request, draft, intent, of)
     deps.reached('issuance 5')
     const certificate = assembleCertificate(draft.tbs, draft.issuer.signatureAlgorithm, signature)
     checkAssembled(draft, certificate)

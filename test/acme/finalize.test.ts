@@ -10,6 +10,7 @@ import { silentLog } from '../../src/base/log.ts'
 import { noSteps } from '../../src/base/steps.ts'
 import { CaError } from '../../src/ca/errors.ts'
 import type { IssuanceRequest, IssuedCertificate } from '../../src/ca/issuance.ts'
+import { createInFlight, type InFlight } from '../../src/http/limits.ts'
 import { dnsName } from '../../src/pki/general-names.ts'
 import { parseTrustDomain } from '../../src/pki/spiffe.ts'
 import type { AcmeOrder } from '../../src/store/acme-port.ts'
@@ -25,6 +26,7 @@ let ledger: Ledger
 let finalizer: Finalizer
 let request: AccountRequest
 let order: AcmeOrder
+let inFlight: InFlight
 /** The issuances that were asked for and have not ended. */
 let asked: { request: IssuanceRequest; end: (error?: unknown) => void }[]
 
@@ -54,6 +56,7 @@ const orderWith = async (id: string, more: Partial<AcmeOrder> = {}): Promise<Acm
 
 beforeEach(async () => {
   ledger = makeLedger()
+  inFlight = createInFlight(2)
   asked = []
   const { agent } = await makeWorld(ledger)
   await ledger.acme.accounts.create({
@@ -93,12 +96,14 @@ beforeEach(async () => {
 })
 afterEach(() => ledger.close())
 
+const finalize = (of: AccountRequest, ordered: AcmeOrder): Promise<AcmeOrder> =>
+  finalizer.finalize(of, ordered, inFlight.run)
 const statusOf = (id: string) => finalizer.statusOf(ledger.acme.orders.get(id) as AcmeOrder)
 
 describe('an order whose certificate takes long', () => {
   it('is processing, also for whoever finalizes it again, and is issued for once', async () => {
-    await finalizer.finalize(request, order)
-    await finalizer.finalize(request, order)
+    await finalize(request, order)
+    await finalize(request, order)
     expect([statusOf('o1'), asked.length]).toEqual(['processing', 1])
     expect(asked[0]?.request).toMatchObject({
       operation: 'order',
@@ -109,7 +114,7 @@ describe('an order whose certificate takes long', () => {
   })
 
   it('ends invalid with the reason when it is refused at last', async () => {
-    await finalizer.finalize(request, order)
+    await finalize(request, order)
     asked[0]?.end(new CaError('registration_held', 'agent a is held'))
     await until('the order ended', () => statusOf('o1') === 'invalid')
     expect(ledger.acme.orders.get('o1')?.error).toEqual({ type: 'unauthorized', detail: 'agent a is held' })
@@ -120,7 +125,7 @@ describe('an order whose certificate takes long', () => {
   })
 
   it('ends invalid without a word about the inside when the HSM fails', async () => {
-    await finalizer.finalize(request, order)
+    await finalize(request, order)
     asked[0]?.end(new Error('CKR_DEVICE_ERROR at /dev/hsm'))
     await until('the order ended', () => statusOf('o1') === 'invalid')
     expect(ledger.acme.orders.get('o1')?.error?.type).toBe('serverInternal')
@@ -129,8 +134,8 @@ describe('an order whose certificate takes long', () => {
 
   it('lets the next order of its account begin only at its end: a lineage has one intent at a time', async () => {
     const next = await orderWith('o2')
-    await finalizer.finalize(request, order)
-    await finalizer.finalize(request, next)
+    await finalize(request, order)
+    await finalize(request, next)
     expect([statusOf('o1'), statusOf('o2'), asked.length]).toEqual(['processing', 'processing', 1])
     asked[0]?.end()
     await until('the second began', () => asked.length === 2)
@@ -138,9 +143,32 @@ describe('an order whose certificate takes long', () => {
     asked[1]?.end()
   })
 
+  it('holds its place among those in work until it ends, and who finds none can come again', async () => {
+    const [next, third] = [await orderWith('o2'), await orderWith('o3')]
+    await finalize(request, order)
+    await finalize(request, next)
+    await expect(finalize(request, third)).rejects.toMatchObject({ code: 'overloaded' })
+    expect([statusOf('o3'), asked.length]).toEqual(['ready', 1])
+    asked[0]?.end()
+    await until('the second began', () => asked.length === 2)
+    await finalize(request, third)
+    expect(statusOf('o3')).toBe('processing')
+    asked[1]?.end(new Error('no HSM'))
+    await until('the third began', () => asked.length === 3)
+    asked[2]?.end()
+    await until('nothing is in work', () => statusOf('o3') === 'ready')
+    // Every place is free again, the failed one's too.
+    for (const id of ['o4', 'o5']) await finalize(request, await orderWith(id))
+    expect([statusOf('o4'), statusOf('o5')]).toEqual(['processing', 'processing'])
+    for (const at of [3, 4]) {
+      await until('it began', () => asked.length > at)
+      asked[at]?.end()
+    }
+  })
+
   it('whose name the registration has lost is not issued for, and is over', async () => {
     const without = { ...request, registration: { ...request.registration, dnsNames: ['b.example'] } }
-    await expect(finalizer.finalize(without, order)).rejects.toMatchObject({ code: 'rejectedIdentifier' })
+    await expect(finalize(without, order)).rejects.toMatchObject({ code: 'rejectedIdentifier' })
     expect([statusOf('o1'), asked.length]).toEqual(['invalid', 0])
   })
 
@@ -150,20 +178,20 @@ describe('an order whose certificate takes long', () => {
       ['over', -1],
     ] as const) {
       const late = await orderWith(id, { notAfter: Date.now() + inMs })
-      await expect(finalizer.finalize(request, late)).rejects.toMatchObject({ code: 'malformed' })
+      await expect(finalize(request, late)).rejects.toMatchObject({ code: 'malformed' })
       expect([statusOf(id), asked.length]).toEqual(['invalid', 0])
     }
   })
 
   it('whose notBefore has passed begins when its profile says', async () => {
     const hourAgo = Date.now() - 3_600_000
-    await finalizer.finalize(request, await orderWith('old', { notBefore: hourAgo }))
+    await finalize(request, await orderWith('old', { notBefore: hourAgo }))
     expect(asked[0]?.request.terms).toMatchObject({ notBefore: null })
     asked[0]?.end()
   })
 
   it('is asked for again while the ledger says that another issuance of it is in work', async () => {
-    await finalizer.finalize(request, order)
+    await finalize(request, order)
     asked[0]?.end(new CaError('issuance_in_progress', 'busy'))
     await until('it was asked for again', () => asked.length === 2)
     asked[1]?.end()

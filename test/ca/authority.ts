@@ -29,6 +29,7 @@ import { parseProfile } from '../../src/schema/profile.ts'
 import { loadProfiles } from '../../src/server/profiles.ts'
 import { type CeremonyKey, openCeremonyToken } from '../../src/signer/ceremony-token.ts'
 import type { SignerConfigInput } from '../../src/signer/config.ts'
+import type { SignPriority } from '../../src/signer/port.ts'
 import { initSoftHsmToken } from '../../src/signer/softhsm-token.ts'
 import type { Ledger } from '../../src/store/ports.ts'
 import { startSigner } from '../signer/harness.ts'
@@ -202,6 +203,7 @@ export const createTestAuthority = async (
     authorityInfoAccess: null,
   }
   const epoch = await ledger.meta.nextEpoch()
+  const priorities: SignPriority[] = []
   const issuance = createIssuance({
     policy: noIssuancePolicy,
     clock,
@@ -209,7 +211,13 @@ export const createTestAuthority = async (
     issuance: ledger.issuance,
     certificates: ledger.certificates,
     tokens: ledger.tokens,
-    signer: signer.client,
+    signer: {
+      ...signer.client,
+      sign: request => {
+        priorities.push(request.priority)
+        return signer.client.sign(request)
+      },
+    },
     drafter: createDrafter({
       trustDomain,
       activeIssuer: () => active,
@@ -293,6 +301,8 @@ export const createTestAuthority = async (
     onlineKeys: ceremonies.keys as ReadonlyMap<string, Uint8Array>,
     issuer: active,
     issuance,
+    /** With which priority each certificate was signed. */
+    priorities: priorities as readonly SignPriority[],
     registerAgent,
     createToken,
     enrol: (tokenHash: string, requester: Requester) =>
