@@ -7,7 +7,7 @@ import { refusedAccount, refusedAccountKey } from '../ca/admit-account.ts'
 import type { IssuanceRefusal } from '../ca/errors.ts'
 import { leafContextOf } from '../ca/leaf-context.ts'
 import { type AcmeKey, parseAcmeKey, readAcmeJws, verifyAcmeJws, verifyBindingJws } from '../jws/acme-jws.ts'
-import type { AcmeAccount, AcmeAdmission, AcmeBinding } from '../store/acme-port.ts'
+import type { AcmeAccount, AcmeAdmission, AcmeBinding, WaitingAccounts } from '../store/acme-port.ts'
 import { StoreError } from '../store/errors.ts'
 import type { IssuanceFacts } from '../store/ports.ts'
 import type { Registration } from '../store/records.ts'
@@ -28,6 +28,9 @@ export interface Accounts {
 }
 
 const maxContacts = 10
+/** When a place may be free again, as far as can be said: some get their certificates, others wait for orders that run. */
+const minRetrySeconds = 60
+const maxRetrySeconds = 3600
 const mailto = /^mailto:[^\s@,?&<>"]{1,64}@[A-Za-z0-9.-]{1,190}$/
 
 const contactsOf = (payload: Payload): readonly string[] | undefined => {
@@ -91,6 +94,22 @@ const unusable = (binding: AcmeBinding | null, now: number): AcmeError | null =>
   return null
 }
 
+/** Anybody can make them: how many there may be is bounded, until they have a certificate or are over. */
+const tooMany = (
+  { settings }: AcmeDeps,
+  waiting: (limit: number) => WaitingAccounts,
+  now: number,
+): AcmeError | null => {
+  const { maxUnboundAccounts: max, orderLifetimeSeconds } = settings
+  const { count, oldestAt } = waiting(max)
+  if (count < max) return null
+  const nextSeconds = Math.ceil(((oldestAt ?? now) - now) / 1000) + orderLifetimeSeconds
+  return new AcmeError('rateLimited', `${max} accounts without a binding have no certificate yet`, {
+    facts: { retryAfterSeconds: Math.min(maxRetrySeconds, Math.max(minRetrySeconds, nextSeconds)) },
+    hint: 'come again later, or with an external account binding: agentca acme eab create',
+  })
+}
+
 interface Bound {
   readonly registration: Registration
   readonly binding: AcmeBinding | null
@@ -130,9 +149,9 @@ const admit = (
   return deps.ports.accounts.create<IssuanceRefusal | AcmeError>({
     account,
     keyHash: key.keyHash,
-    decide: (facts, present): AcmeAdmission<IssuanceRefusal | AcmeError> => {
+    decide: (facts, present, waiting): AcmeAdmission<IssuanceRefusal | AcmeError> => {
       const refusal =
-        (binding === null ? null : unusable(present, now)) ??
+        (binding === null ? tooMany(deps, waiting, now) : unusable(present, now)) ??
         refusedAccount(facts, {
           keyHash: key.keyHash,
           now,

@@ -1,4 +1,5 @@
 // ACME as one object (RFC 8555), composed in a straight line: what its HTTP face asks.
+import { acmeAccountsPruned } from '../audit/acme-events.ts'
 import { type Accounts, createAccounts } from './accounts.ts'
 import { type Challenges, createChallenges } from './challenges.ts'
 import type { AcmeDeps } from './deps.ts'
@@ -15,7 +16,7 @@ export interface Acme {
   readonly orders: Orders
   readonly challenges: Challenges
   readonly finalizer: Finalizer
-  /** Removes orders that ended long enough ago, in bounded steps. @returns how many */
+  /** Removes orders that ended long enough ago, and accounts that anybody can have and nobody used, in bounded steps. @returns how many */
   prune(): Promise<number>
   /** What was begun is ended; nothing is begun any more. */
   close(): Promise<void>
@@ -25,6 +26,32 @@ export interface Acme {
 const keepOrdersMs = 7 * 86_400_000
 const pruneAtOnce = 500
 const pruneSteps = 20
+
+const inSteps = async (step: () => Promise<number>): Promise<number> => {
+  let removed = 0
+  for (let i = 0; i < pruneSteps; i++) {
+    const few = await step()
+    removed += few
+    if (few < pruneAtOnce) break
+  }
+  return removed
+}
+
+const pruneOrders = ({ ports, clock }: AcmeDeps): Promise<number> => {
+  const before = clock.now() - keepOrdersMs
+  return inSteps(() => ports.orders.prune(before, pruneAtOnce))
+}
+
+/** Whoever made one and got no certificate with it in the time that an order has makes another. */
+const pruneAccounts = ({ ports, clock, settings }: AcmeDeps): Promise<number> => {
+  const now = clock.now()
+  const step = { createdBefore: now - settings.orderLifetimeSeconds * 1000, now, limit: pruneAtOnce }
+  return inSteps(() =>
+    ports.accounts.pruneWaiting(step, (registration, accounts) =>
+      acmeAccountsPruned({ at: now, who: 'system' }, registration, { accounts }),
+    ),
+  )
+}
 
 export const createAcme = (deps: AcmeDeps): Acme => {
   const nonces = createNonces(deps.randomBytes(32))
@@ -39,16 +66,7 @@ export const createAcme = (deps: AcmeDeps): Acme => {
     orders,
     challenges,
     finalizer,
-    prune: async () => {
-      const before = deps.clock.now() - keepOrdersMs
-      let removed = 0
-      for (let step = 0; step < pruneSteps; step++) {
-        const few = await deps.ports.orders.prune(before, pruneAtOnce)
-        removed += few
-        if (few < pruneAtOnce) break
-      }
-      return removed
-    },
+    prune: async () => (await pruneOrders(deps)) + (await pruneAccounts(deps)),
     close: async () => {
       await Promise.all([challenges.close(), finalizer.close()])
     },

@@ -26,6 +26,8 @@ export interface AcmeProfile {
 export interface AcmeSettings {
   /** null: every account needs an external account binding. Else the service whose instances accounts without one become. */
   readonly unboundService: string | null
+  /** Of those without a binding and without a certificate, at once. */
+  readonly maxUnboundAccounts: number
   readonly orderLifetimeSeconds: number
   /** Orders of one account: at once, and a minute; and those that wait for their end. */
   readonly orders: { readonly burst: number; readonly perMinute: number }

@@ -26,6 +26,13 @@ export const acmeAccountCreated = (
   facts: { readonly account: string; readonly kid: string | null; readonly key: string },
 ): LeafDraft => createLeaf('acme_account_created', context, accountOf(subject, facts.account), facts)
 
+/** Without a binding and without a certificate, for as long as an order may take. */
+export const acmeAccountsPruned = (
+  context: LeafContext,
+  subject: Subject,
+  facts: { readonly accounts: number },
+): LeafDraft => createLeaf('acme_accounts_pruned', context, subjectOf(subject), facts)
+
 export const acmeAccountChanged = (
   context: LeafContext,
   subject: Subject,

@@ -68,6 +68,7 @@ export const createCoreAcme = (core: Core, options: CoreAcmeOptions): Acme => {
     newId: () => timeOrderedId(clock.now(), pooledRandomBytes(10)),
     settings: {
       unboundService: config.requireExternalAccount ? null : (config.unboundService ?? null),
+      maxUnboundAccounts: config.maxUnboundAccounts,
       orderLifetimeSeconds: config.orderLifetime,
       orders: config.orders,
       maxOpenOrders: config.maxOpenOrders,

@@ -1,7 +1,7 @@
 // The ports for ACME (RFC 8555): external account bindings, accounts, orders. The demands of ports.ts hold here too. An account is one
 // instance of its registration and has that instance's id; authorizations and challenges are parts of their order, changed with it.
 import type { IssuanceFacts } from './ports.ts'
-import type { LeafDraft } from './records.ts'
+import type { LeafDraft, Registration } from './records.ts'
 
 export interface AcmeIdentifier {
   readonly type: 'dns' | 'ip'
@@ -99,6 +99,12 @@ export type AcmeAdmission<Refusal> =
   | { readonly act: 'create'; readonly leaf: LeafDraft }
   | { readonly act: 'refuse'; readonly refusal: Refusal; readonly leaf: LeafDraft | null }
 
+/** Accounts of a registration that were made without a binding and have had no certificate, nor an attempt at one. */
+export interface WaitingAccounts {
+  readonly count: number
+  readonly oldestAt: number | null
+}
+
 /** What of an account may change; a key that was once an account's is never anything else again. */
 export type AcmeAccountChange =
   | { readonly contacts: readonly string[] }
@@ -122,10 +128,23 @@ export interface AcmeAccountsPort {
     readonly account: Omit<AcmeAccount, 'deactivatedAt'>
     /** SHA-256 of the account key's SubjectPublicKeyInfo, hex. */
     readonly keyHash: string
-    readonly decide: (facts: IssuanceFacts, binding: AcmeBinding | null) => AcmeAdmission<Refusal>
+    readonly decide: (
+      facts: IssuanceFacts,
+      binding: AcmeBinding | null,
+      /** Counted when asked, up to `limit`. */
+      waiting: (limit: number) => WaitingAccounts,
+    ) => AcmeAdmission<Refusal>
   }): Promise<AcmeAdmission<Refusal>>
   /** Deactivation closes the instance: it gets no certificate any more. @throws StoreError `not_found`, `conflict` for a key in use */
   change(id: string, change: AcmeAccountChange, at: number, leaf: LeafDraft): Promise<AcmeAccount>
+  /**
+   * Of the waiting accounts made before a time, those without an order that still runs go, with their keys, orders and instances: at most
+   * `limit` in one transaction. A leaf for each registration. @returns how many
+   */
+  pruneWaiting(
+    step: { readonly createdBefore: number; readonly now: number; readonly limit: number },
+    leaf: (registration: Registration, accounts: number) => LeafDraft,
+  ): Promise<number>
 }
 
 export interface AcmeOrdersPort {

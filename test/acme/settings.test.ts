@@ -8,6 +8,7 @@ const parsed = (text: string, env: Readonly<Record<string, string>> = {}) =>
 
 it('external accounts are required unless the file or the environment says no, and names the service of the others', () => {
   expect(parsed('')).toMatchObject({ requireExternalAccount: true, orderLifetime: 86_400, maxOpenOrders: 100 })
+  expect(parsed('').maxUnboundAccounts).toBe(10_000)
   const open = { requireExternalAccount: false, unboundService: 'open' }
   expect(parsed('acme: {requireExternalAccount: false, unboundService: open}')).toMatchObject(open)
   const env = { AGENTCA_ACME_REQUIREEXTERNALACCOUNT: 'false', AGENTCA_ACME_UNBOUNDSERVICE: 'open' }
@@ -18,6 +19,7 @@ it.each([
   ['acme: {requireExternalAccount: false}', 'acme.unboundService'],
   ['acme: {requireExternalAccount: maybe}', 'acme.requireExternalAccount'],
   ['acme: {orders: {burst: 0}}', 'acme.orders.burst'],
+  ['acme: {maxUnboundAccounts: 0}', 'acme.maxUnboundAccounts'],
 ])('%s is a fault of %s', (text, path) => {
   let faults: SchemaError['faults'] = []
   try {

@@ -16,6 +16,7 @@ beforeAll(async () => {
   home = await createStoryHome({
     AGENTCA_ACME_REQUIREEXTERNALACCOUNT: 'false',
     AGENTCA_ACME_UNBOUNDSERVICE: 'open',
+    AGENTCA_ACME_MAXUNBOUNDACCOUNTS: '3',
     AGENTCA_AUDIT_CHECKPOINTEVERY: '1h',
   })
   server = await serveHere(home, { aheadMs: 0 })
@@ -48,4 +49,17 @@ it('one with a binding is what its binding says, as ever', async () => {
   const account = await acme.account(await operator.json<Binding>('acme eab create --agent bound'))
   const { order } = await acme.certificate(account, ['bound.agent.agentca.local'])
   expect(order.body.status).toBe('valid')
+})
+
+it('those without a certificate are so many at most: more are told when to come again, and one with a binding is none of them', async () => {
+  const made = [createAccountKey(), createAccountKey()]
+  for (const key of made) must(await acme.newAccount(key, null), 201)
+  const refused = await acme.newAccount(createAccountKey(), null)
+  expect([refused.status, refused.body.type]).toEqual([429, 'urn:ietf:params:acme:error:rateLimited'])
+  expect(refused.body.detail).toContain('agentca acme eab create')
+  expect(Number(refused.headers['retry-after'])).toBeGreaterThan(3000)
+  // Whoever has one is answered as before.
+  must(await acme.newAccount(made[0] as (typeof made)[0], null), 200)
+  await operator.json('agent create bound-too --owner stories')
+  await acme.account(await operator.json<Binding>('acme eab create --agent bound-too'))
 })

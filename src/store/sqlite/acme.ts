@@ -10,6 +10,7 @@ import type {
 import { StoreError } from '../errors.ts'
 import type { IssuanceFacts } from '../ports.ts'
 import { createAcmeOrders } from './acme-orders.ts'
+import { pruneWaiting, waitingAccounts } from './acme-waiting.ts'
 import * as codes from './codes.ts'
 import { isUniqueViolation, type SqlValue } from './connection.ts'
 import { readFacts } from './facts.ts'
@@ -144,7 +145,8 @@ const insertAccount = (parts: Parts, account: Omit<AcmeAccount, 'deactivatedAt'>
   )
   rememberKey(parts, keyHash, instance)
   db.run(
-    `INSERT INTO acme_account(instance, kid, thumbprint, jwk, contacts, names, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO acme_account(instance, kid, thumbprint, jwk, contacts, names, created_at, waiting_of)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
     instance,
     account.kid,
     account.thumbprint,
@@ -152,6 +154,7 @@ const insertAccount = (parts: Parts, account: Omit<AcmeAccount, 'deactivatedAt'>
     JSON.stringify(account.contacts),
     JSON.stringify(account.names),
     account.createdAt,
+    account.kid === null ? account.registrationId : null,
   )
   if (account.kid === null) return
   const { changes } = db.run(
@@ -208,7 +211,8 @@ const createAccounts = (parts: Parts, bindings: AcmeBindingsPort): AcmeAccountsP
     create: ({ account, keyHash, decide }) =>
       commit.write(() => {
         const binding = account.kid === null ? null : bindings.get(account.kid)
-        const admission = decide(keyFacts(parts, account.registrationId, keyHash, account.createdAt), binding)
+        const facts = keyFacts(parts, account.registrationId, keyHash, account.createdAt)
+        const admission = decide(facts, binding, limit => waitingAccounts(db, account.registrationId, limit))
         if (admission.act === 'create') {
           insertAccount(parts, account, keyHash)
           journal.leaf(admission.leaf)
@@ -223,6 +227,7 @@ const createAccounts = (parts: Parts, bindings: AcmeBindingsPort): AcmeAccountsP
         journal.leaf(leaf)
         return accountOf(rowById(id)!)
       }),
+    pruneWaiting: pruneWaiting(parts),
   }
 }
 

@@ -137,8 +137,11 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
       instance,
     )
   if (intent.recovery) countRecovery(parts, instance, intent.createdAt)
-  if (intent.orderId !== undefined)
+  if (intent.orderId !== undefined) {
     db.run('UPDATE acme_order SET certificate = ? WHERE id = +?', codes.blobOf(intent.serial), intent.orderId)
+    // Rows of the ledger speak of it from now on: the account is there for good.
+    db.run('UPDATE acme_account SET waiting_of = NULL WHERE instance = +? AND waiting_of IS NOT NULL', instance)
+  }
 }
 
 /** RFC 5280 §4.1.2.2: at most 20 octets. */

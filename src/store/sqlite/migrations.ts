@@ -13,6 +13,7 @@ import { schema008 } from './schema-008.ts'
 import { schema009 } from './schema-009.ts'
 import { schema010 } from './schema-010.ts'
 import { schema011 } from './schema-011.ts'
+import { schema012 } from './schema-012.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
 const migrations: readonly string[] = [
@@ -27,6 +28,7 @@ const migrations: readonly string[] = [
   schema009,
   schema010,
   schema011,
+  schema012,
 ]
 
 export const currentVersion = migrations.length

@@ -1,0 +1,114 @@
+// Contract of ACME accounts that anybody can have: they wait for their first certificate, are counted while they do, and go with everything
+// that is theirs when nothing of them runs any more.
+import { expect, test } from 'vitest'
+import type { AcmeAccount, WaitingAccounts } from '../../src/store/acme-port.ts'
+import * as w from './make-ledger.ts'
+
+const created = w.leaf('acme_account_created')
+
+const addAccount = async (world: w.World, id: string, more: Partial<AcmeAccount> = {}): Promise<WaitingAccounts> => {
+  let seen: WaitingAccounts = { count: -1, oldestAt: null }
+  await world.ledger.acme.accounts.create({
+    account: {
+      ...{ id, registrationId: world.agent.id, kid: null, thumbprint: `thumbprint of ${id}`, jwk: '{}' },
+      ...{ contacts: [], names: [], createdAt: w.now, ...more },
+    },
+    keyHash: w.hashOf(`key of ${id}`),
+    decide: (_facts, _binding, waiting) => {
+      seen = waiting(2)
+      return { act: 'create', leaf: created }
+    },
+  })
+  return seen
+}
+
+const addOrder = (world: w.World, id: string, account: string, expiresAt: number) =>
+  world.ledger.acme.orders.create(
+    {
+      ...{ id, account, profile: 'acme', authorizations: [], notBefore: null, notAfter: null },
+      ...{ replaces: null, certificate: null, error: null, expiresAt, createdAt: w.now },
+    },
+    w.leaf('acme_order_created'),
+  )
+
+const recordIntent = async (world: w.World, account: string, orderId: string): Promise<string> => {
+  const intent = w.intentOf(world, { instanceId: account, newInstance: false, orderId })
+  const query = {
+    evidence: { kind: 'account', accountId: account, orderId },
+    keyHash: intent.keyHash,
+    now: w.now,
+  } as const
+  const leaf = w.leaf('intent')
+  await world.ledger.issuance.recordIntents([{ query, decide: () => ({ act: 'record', intent, leaf }) }])
+  return intent.serial
+}
+
+const prune = (world: w.World, step: { createdBefore?: number; now?: number; limit?: number } = {}) =>
+  world.ledger.acme.accounts.pruneWaiting(
+    { createdBefore: w.now + 1, now: w.now, limit: 100, ...step },
+    ({ name }, accounts) => w.leaf(`pruned ${accounts} of ${name}`),
+  )
+
+const ids = (world: w.World) => ['a', 'b', 'c'].filter(id => world.ledger.acme.accounts.get(id) !== null)
+
+test('only those without a binding wait, for each registration by itself, and are counted no further than asked', async () => {
+  const world = await w.makeWorld()
+  await world.ledger.acme.bindings.create(
+    {
+      ...{ kid: 'k', registrationId: world.agent.id, sealedKey: new Uint8Array([1]), names: [] },
+      ...{ expiresAt: w.now + w.hour, createdAt: w.now, createdBy: 'operator:alice' },
+    },
+    w.leaf('acme_binding_created'),
+  )
+  await addAccount(world, 'bound', { kid: 'k' })
+  const other = { ...world, agent: await w.addAgent(world.ledger, 'other') }
+  await addAccount(other, 'of-another')
+  expect(await addAccount(world, 'a', { createdAt: w.now - 5 })).toEqual({ count: 0, oldestAt: null })
+  expect(await addAccount(world, 'b')).toEqual({ count: 1, oldestAt: w.now - 5 })
+  expect(await addAccount(world, 'c')).toEqual({ count: 2, oldestAt: w.now - 5 })
+  expect(await addAccount(world, 'd')).toEqual({ count: 2, oldestAt: w.now - 5 })
+})
+
+test('the first attempt at a certificate ends the waiting for good, and be it voided', async () => {
+  const world = await w.makeWorld()
+  await addAccount(world, 'a')
+  await addOrder(world, 'o1', 'a', w.now + 10)
+  const serial = await recordIntent(world, 'a', 'o1')
+  expect(await addAccount(world, 'b')).toMatchObject({ count: 0 })
+  await world.ledger.issuance.recordVoid([{ serial, leaf: w.leaf('void') }])
+  expect(await prune(world, { now: w.now + w.hour })).toBe(1)
+  expect(ids(world)).toEqual(['a'])
+  expect(world.ledger.acme.orders.get('o1')).not.toBeNull()
+})
+
+test('they go when they are old enough and no order of theirs runs, in steps, with a leaf for each registration', async () => {
+  const world = await w.makeWorld()
+  for (const id of ['a', 'b', 'c']) await addAccount(world, id)
+  await addOrder(world, 'runs', 'a', w.now + 10)
+  await addOrder(world, 'over', 'b', w.now - 10)
+  expect(await prune(world, { createdBefore: w.now })).toBe(0)
+  expect(await prune(world, { limit: 1 })).toBe(1)
+  expect(await prune(world)).toBe(1)
+  expect([ids(world), world.ledger.acme.orders.get('over')]).toEqual([['a'], null])
+  expect(world.ledger.audit.tail({ limit: 1 })).toMatchObject([{ event: 'pruned 1 of crawler' }])
+  expect(await prune(world, { now: w.now + 11 })).toBe(1)
+  expect([ids(world), world.ledger.instances.list({ limit: 10 })]).toEqual([[], []])
+})
+
+test('nothing of one who went is kept from others: neither its key nor its thumbprint, after a change of keys either', async () => {
+  const world = await w.makeWorld()
+  await addAccount(world, 'a')
+  const next = { thumbprint: 'next', jwk: '{}', keyHash: w.hashOf('next key'), check: () => {} }
+  await world.ledger.acme.accounts.change('a', next, w.now, w.leaf('acme_account_changed'))
+  await prune(world)
+  await addAccount(world, 'b', { thumbprint: 'next' })
+  const seen = world.ledger.issuance.facts({
+    evidence: { kind: 'registration', subject: 'agent', name: 'crawler' },
+    keyHash: w.hashOf('next key'),
+    now: w.now,
+  })
+  expect(seen.keySeenWith).toBeNull()
+  // The first key, too.
+  await prune(world)
+  await addAccount(world, 'a')
+})
