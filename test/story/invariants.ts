@@ -10,7 +10,9 @@ import { serialHex } from '../../src/pki/serial.ts'
 import { verifySignature } from '../../src/pki/signature.ts'
 import type { Leaf } from '../../src/store/records.ts'
 import { leafFromStored } from '../../src/store/sqlite/leaf-codec.ts'
+import { createTbsCodec } from '../../src/store/sqlite/tbs-codec.ts'
 import { type Ordered, type OrdersView, orders, readOrders } from './order-invariants.ts'
+import { idText } from './stored-ids.ts'
 
 export interface Received {
   readonly der: Uint8Array
@@ -109,22 +111,48 @@ export const readLedger = (file: string): LedgerView => {
   }
 }
 
+interface StoredRow extends Omit<CertificateRow, 'state'> {
+  readonly state: number
+  readonly serialBlob: Uint8Array
+  readonly notBefore: number
+  readonly version: number
+  readonly template: number | null
+  readonly name: string
+}
+
+/** @returns the to-be-signed bytes of a row, whether it has them or a template does */
+const tbsOf = (db: Database.Database) => {
+  const get = <Row>(sql: string, ...values: unknown[]) => db.prepare(sql).get(...values) as Row | undefined
+  const written = (): never => {
+    throw new Error('nothing is written here')
+  }
+  const codec = createTbsCodec({ get, run: written, onForget: () => {} })
+  return (row: StoredRow): Uint8Array => {
+    const { name, instance: instanceId, notBefore, not_after: notAfter, version: registrationVersion } = row
+    const facts = { serial: row.serialBlob, name, instanceId, notBefore, notAfter, registrationVersion }
+    return codec.whole({ template: row.template, bytes: row.tbs }, facts)
+  }
+}
+
 const viewOf = (db: Database.Database): LedgerView => {
+  const wholeTbs = tbsOf(db)
   const all = <Row>(sql: string): Row[] => db.prepare(sql).all() as Row[]
   const counter = <T>(name: string): T =>
     (db.prepare('SELECT value FROM counter WHERE name = ?').get(name) as { value: T }).value
-  const certificates = all<Omit<CertificateRow, 'state'> & { state: number }>(
-    `SELECT c.row, lower(hex(c.serial)) AS serial, c.state, i.id AS instance, c.predecessor, c.generation, c.replaced, t.id AS token,
-       lower(hex(c.key_hash)) AS key, c.issued_at, c.not_after, c.tbs, c.signature
+  const certificates = all<StoredRow>(
+    `SELECT c.row, lower(hex(c.serial)) AS serial, c.state, ${idText('i.id')} AS instance, c.predecessor, c.generation, c.replaced, ${idText('t.id')} AS token,
+       lower(hex(c.key_hash)) AS key, c.issued_at, c.not_after, c.tbs, c.signature,
+       c.serial AS serialBlob, c.not_before AS notBefore, c.registration_version AS version, c.template,
+       (SELECT name FROM registration r WHERE r.id = c.registration_id) AS name
      FROM certificate c JOIN instance i ON i.seq = c.instance LEFT JOIN token t ON t.seq = c.token ORDER BY c.row`,
-  ).map(row => ({ ...row, state: stateNames[row.state]! }))
+  ).map(row => ({ ...row, state: stateNames[row.state]!, tbs: wholeTbs(row) }))
   const words = { text: (id: number) => String(db.prepare('SELECT text FROM word WHERE id = ?').pluck().get(id)) }
   const leaves = all<Leaf>(
     `SELECT l.idx AS "index", e.text AS event, l.at, s.text AS subject, l.bytes, l.head
      FROM audit_leaf l JOIN word e ON e.id = l.event LEFT JOIN word s ON s.id = l.subject ORDER BY l.idx`,
   ).map(leaf => ({ ...leaf, bytes: leafFromStored(leaf.bytes, leaf, words) }))
   const tokens = all<TokenRow>(
-    `SELECT t.id, t.uses, t.uses_taken AS taken,
+    `SELECT ${idText('t.id')} AS id, t.uses, t.uses_taken AS taken,
        (SELECT count(*) FROM token_use u WHERE u.token = t.seq AND u.counted = 1) AS counted FROM token t`,
   )
   return {
@@ -137,7 +165,7 @@ const viewOf = (db: Database.Database): LedgerView => {
     ),
     tokens: new Map(tokens.map(row => [row.id, row])),
     instances: new Map(
-      all<{ id: string; state: number }>('SELECT id, state FROM instance').map(row => [
+      all<{ id: string; state: number }>(`SELECT ${idText('id')} AS id, state FROM instance`).map(row => [
         row.id,
         (['active', 'locked', 'revoked'] as const)[row.state]!,
       ]),

@@ -3,6 +3,7 @@
 import type Database from 'better-sqlite3'
 import { parseCertificate } from '../../src/pki/certificate.ts'
 import type { Judged } from './invariants.ts'
+import { idText } from './stored-ids.ts'
 
 /** An order whose certificate reached its client. */
 export interface Ordered {
@@ -26,12 +27,12 @@ export interface OrdersView {
 
 export const readOrders = (db: Database.Database): OrdersView => {
   const accounts = db
-    .prepare('SELECT i.id FROM acme_account a JOIN instance i ON i.seq = a.instance')
+    .prepare(`SELECT ${idText('i.id')} AS id FROM acme_account a JOIN instance i ON i.seq = a.instance`)
     .pluck()
     .all() as string[]
   const orders = db
     .prepare(
-      `SELECT o.id, i.id AS account, iif(o.certificate IS NULL, NULL, lower(hex(o.certificate))) AS certificate
+      `SELECT o.id, ${idText('i.id')} AS account, iif(o.certificate IS NULL, NULL, lower(hex(o.certificate))) AS certificate
        FROM acme_order o JOIN instance i ON i.seq = o.account`,
     )
     .all() as OrderRow[]

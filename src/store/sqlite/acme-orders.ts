@@ -4,10 +4,11 @@ import { StoreError } from '../errors.ts'
 import * as codes from './codes.ts'
 import { isUniqueViolation } from './connection.ts'
 import type { Parts } from './parts.ts'
+import * as rows from './rows.ts'
 
 interface OrderRow {
   id: string
-  account_id: string
+  account_id: codes.StoredId
   profile: string
   authorizations: string
   not_before: number | null
@@ -26,7 +27,7 @@ const blobOf = (serial: string | null): Uint8Array | null => (serial === null ? 
 
 const orderOf = (row: OrderRow): AcmeOrder => ({
   id: row.id,
-  account: row.account_id,
+  account: codes.idOf(row.account_id),
   profile: row.profile,
   authorizations: JSON.parse(row.authorizations),
   notBefore: row.not_before,
@@ -48,14 +49,14 @@ export const createAcmeOrders = ({ db, commit, journal }: Parts): AcmeOrdersPort
   }
 
   const insert = (order: AcmeOrder): void => {
-    const account = db.get<{ seq: number }>('SELECT seq FROM instance WHERE id = ?', order.account)
-    if (account === undefined) throw new StoreError('not_found', `no account has id ${order.account}`)
+    const account = rows.instanceSeq(db, order.account)
+    if (account < 0) throw new StoreError('not_found', `no account has id ${order.account}`)
     try {
       db.run(
         `INSERT INTO acme_order(id, account, profile, authorizations, not_before, not_after, replaces, expires_at, created_at)
            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         order.id,
-        account.seq,
+        account,
         order.profile,
         JSON.stringify(order.authorizations),
         order.notBefore,
@@ -84,15 +85,17 @@ export const createAcmeOrders = ({ db, commit, journal }: Parts): AcmeOrdersPort
     },
     list: ({ account, before, limit }) => {
       const older = before === undefined ? '' : 'AND o.seq < (SELECT seq FROM acme_order WHERE id = ?)'
-      const sql = `${selectOrder} WHERE o.account = (SELECT seq FROM instance WHERE id = ?) ${older}
+      const sql = `${selectOrder} WHERE o.account = ? ${older}
         ORDER BY o.seq DESC LIMIT ?`
-      return db.all<OrderRow>(sql, account, ...(before === undefined ? [] : [before]), limit).map(orderOf)
+      return db
+        .all<OrderRow>(sql, rows.instanceSeq(db, account), ...(before === undefined ? [] : [before]), limit)
+        .map(orderOf)
     },
     open: (account, now) =>
       db.get<{ n: number }>(
-        `SELECT count(*) AS n FROM acme_order WHERE account = (SELECT seq FROM instance WHERE id = ?)
+        `SELECT count(*) AS n FROM acme_order WHERE account = ?
            AND certificate IS NULL AND error IS NULL AND expires_at > ?`,
-        account,
+        rows.instanceSeq(db, account),
         now,
       )!.n,
     change: (id, change, leaf) =>

@@ -27,7 +27,7 @@ interface BindingRow {
   expires_at: number
   created_at: number
   created_by: string
-  account_id: string | null
+  account_id: codes.StoredId | null
 }
 
 const selectBinding =
@@ -42,7 +42,7 @@ const bindingOf = (row: BindingRow): AcmeBinding => ({
   expiresAt: row.expires_at,
   createdAt: row.created_at,
   createdBy: row.created_by,
-  account: row.account_id,
+  account: row.account_id === null ? null : codes.idOf(row.account_id),
 })
 
 const createBindings = ({ db, commit, journal }: Parts): AcmeBindingsPort => {
@@ -113,7 +113,7 @@ interface AccountRow {
 const selectAccount = 'SELECT a.*, i.id, i.registration_id FROM acme_account a JOIN instance i ON i.seq = a.instance'
 
 const accountOf = (row: AccountRow): AcmeAccount => ({
-  id: row.id,
+  id: codes.idOf(row.id),
   registrationId: row.registration_id,
   kid: row.kid,
   thumbprint: row.thumbprint,
@@ -138,7 +138,7 @@ const insertAccount = (parts: Parts, account: Omit<AcmeAccount, 'deactivatedAt'>
   // It takes no place among the live instances before it has a certificate: live_until is 0.
   const { row: instance } = db.run(
     'INSERT INTO instance(id, registration_id, state, live_until, created_at, changed_at) VALUES (?, ?, 0, 0, ?, ?)',
-    account.id,
+    codes.storedId(account.id),
     account.registrationId,
     account.createdAt,
     account.createdAt,
@@ -198,7 +198,8 @@ const applyAccountChange = (parts: Parts, row: AccountRow, change: AcmeAccountCh
 
 const createAccounts = (parts: Parts, bindings: AcmeBindingsPort): AcmeAccountsPort => {
   const { db, commit, journal } = parts
-  const rowById = (id: string): AccountRow | undefined => db.get<AccountRow>(`${selectAccount} WHERE i.id = ?`, id)
+  const rowById = (id: string): AccountRow | undefined =>
+    db.get<AccountRow>(`${selectAccount} WHERE i.seq = ?`, rows.instanceSeq(db, id))
   return {
     get: id => {
       const row = rowById(id)

@@ -2,20 +2,20 @@
 import type { CertificateFilter, CertificatesPort } from '../ports.ts'
 import type { CertificateState } from '../records.ts'
 import * as codes from './codes.ts'
-import type { SqlValue } from './connection.ts'
+import type { Connection, SqlValue } from './connection.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
 
-export const createCertificates = ({ db, words }: Parts): CertificatesPort => ({
+export const createCertificates = ({ db, words, tbs }: Parts): CertificatesPort => ({
   get: serial => {
     const row = db.get<rows.CertificateRow>(
       `${rows.selectCertificateWithBytes} WHERE c.serial = +?`,
       codes.soughtBlob(serial),
     )
-    return row === undefined ? null : rows.certificateWithBytesOf(words, row)
+    return row === undefined ? null : rows.certificateWithBytesOf(words, tbs, row)
   },
   list: filter => {
-    const { where, values } = conditionsOf(filter)
+    const { where, values } = conditionsOf(db, filter)
     const found = db.all<rows.CertificateRow>(
       `${rows.selectCertificate} WHERE ${where} ORDER BY c.row DESC LIMIT ?`,
       ...values,
@@ -47,7 +47,10 @@ export const createCertificates = ({ db, words }: Parts): CertificatesPort => ({
   },
 })
 
-const conditionsOf = (filter: CertificateFilter): { readonly where: string; readonly values: SqlValue[] } => {
+const conditionsOf = (
+  db: Connection,
+  filter: CertificateFilter,
+): { readonly where: string; readonly values: SqlValue[] } => {
   const where: string[] = ['true']
   const values: SqlValue[] = []
   const also = (condition: string, ...more: SqlValue[]): void => {
@@ -67,7 +70,7 @@ const conditionsOf = (filter: CertificateFilter): { readonly where: string; read
   else if (filter.kind !== undefined)
     also('c.registration_id IN (SELECT id FROM registration WHERE kind = ?)', codes.subjectKinds.code(filter.kind))
   if (filter.issuerId !== undefined) also('c.issuer_id = ?', filter.issuerId)
-  if (filter.instanceId !== undefined) also('c.instance = (SELECT seq FROM instance WHERE id = +?)', filter.instanceId)
+  if (filter.instanceId !== undefined) also('c.instance = +?', rows.instanceSeq(db, filter.instanceId))
   if (keyHash !== undefined) {
     const blob = codes.soughtBlob(keyHash)
     also('substr(c.key_hash, 1, 8) = ? AND c.key_hash = +?', blob.slice(0, 8), blob)

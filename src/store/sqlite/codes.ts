@@ -85,5 +85,13 @@ export const soughtBlob = (hex: string): Uint8Array => fromHex(hex) ?? nothing
 
 export const hexOf = (blob: Uint8Array): string => toHex(blob)
 
+/** Identifiers of 8 or 16 octets as such, whatever else as text; rows of before have all as text. */
+export type StoredId = Uint8Array | string
+
+const isOctets = /^(?:[0-9a-f]{16}|[0-9a-f]{32})$/
+
+export const storedId = (id: string): StoredId => (isOctets.test(id) ? blobOf(id) : id)
+export const idOf = (stored: StoredId): string => (typeof stored === 'string' ? stored : toHex(stored))
+
 /** Plain views of what the driver returns, so that no caller depends on Node's Buffer. */
 export const bytesOf = (blob: Uint8Array): Uint8Array => new Uint8Array(blob.buffer, blob.byteOffset, blob.byteLength)

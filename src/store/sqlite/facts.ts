@@ -69,7 +69,7 @@ export const readFacts = (
   const facts: IssuanceFacts = {
     registration,
     owner: registered?.owner ?? null,
-    token: origin.token === null ? null : rows.tokenOf(origin.token),
+    token: origin.token === null ? null : rows.tokenOf(words, origin.token),
     tokenUse: claim.tokenUse,
     presented,
     instance: instance === undefined ? null : rows.instanceOf(instance),
@@ -134,12 +134,12 @@ const originOf = (
 }
 
 const selectAccount = `SELECT i.seq, i.registration_id, o.certificate FROM instance i
-   JOIN acme_account a ON a.instance = i.seq JOIN acme_order o ON o.account = i.seq WHERE i.id = +? AND o.id = +?`
+   JOIN acme_account a ON a.instance = i.seq JOIN acme_order o ON o.account = i.seq WHERE i.seq = +? AND o.id = +?`
 
 const originOfAccount = (db: Connection, evidence: { accountId: string; orderId: string }): Origin => {
   const found = db.get<{ seq: number; registration_id: number; certificate: Uint8Array | null }>(
     selectAccount,
-    evidence.accountId,
+    rows.instanceSeq(db, evidence.accountId),
     evidence.orderId,
   )
   if (found === undefined) return nobody
@@ -165,7 +165,7 @@ const claimOf = (db: Connection, query: IssuanceQuery, { token, use }: Origin) =
   const claimed = use.counted === 1 || (token.uses_taken < token.uses && token.expires_at > query.now)
   if (!claimed) return { tokenUse: null, instance: null }
   const tokenUse = {
-    tokenId: token.id,
+    tokenId: codes.idOf(token.id),
     keyHash: query.keyHash,
     serial: codes.hexOf(row.serial),
     released: row.issued_at !== null,
@@ -218,8 +218,8 @@ const keyFactsOf = (db: Connection, keyHash: Uint8Array): KeyFacts => {
   }>(selectKeyFacts, keyHash, keyHash, keyHash, keyHash.subarray(0, 8), keyHash)!
   const barred = { ofIssuer: issuer === 1, revoked: revoked === 1 }
   if (released === null || instance === null || registration_id === null) return { ...barred, seen: null }
-  const { id } = db.get<{ id: string }>('SELECT id FROM instance WHERE seq = +?', instance)!
-  const key = { instanceId: id, registrationId: registration_id, released: released === 1 }
+  const { id } = db.get<{ id: codes.StoredId }>('SELECT id FROM instance WHERE seq = +?', instance)!
+  const key = { instanceId: codes.idOf(id), registrationId: registration_id, released: released === 1 }
   return { ...barred, seen: { key, instance } }
 }
 

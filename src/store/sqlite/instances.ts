@@ -34,8 +34,9 @@ export const createInstances = (parts: Parts): InstancesPort => {
         where.push(`i.state = ${codes.instanceStates.code(filter.state)}`)
       }
       if (filter.after !== undefined) {
-        where.push('i.seq > (SELECT seq FROM instance WHERE id = ?)')
-        values.push(filter.after)
+        where.push('i.seq > ?')
+        const after = rows.instanceSeq(db, filter.after)
+        values.push(after < 0 ? Number.MAX_SAFE_INTEGER : after)
       }
       return db
         .all<rows.InstanceRow>(

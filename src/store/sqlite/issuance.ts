@@ -10,6 +10,7 @@ import { type FoundRows, neverReleased, readFacts } from './facts.ts'
 import { lockInstance } from './lock.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
+import type { StoredTbs } from './tbs-codec.ts'
 
 export const createIssuance = (parts: Parts): IssuancePort => {
   const { db, words, journal, commit } = parts
@@ -91,11 +92,13 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
   const instance = intent.newInstance ? createInstance(parts, intent, row) : existingInstance(parts, intent, found)
   const token = intent.tokenId === null ? null : tokenSeq(parts, intent.tokenId, found)
   const keyHash = codes.blobOf(intent.keyHash)
+  const stored = storedTbs(parts, intent)
   try {
     db.run(
       `INSERT INTO certificate(row, serial, issuer_id, state, kind, registration_id, registration_version, instance, generation,
          predecessor, supersedes, replaced, profile, profile_hash, requester, token, epoch, deadline, created_at, not_before,
-         not_after, key_hash, tbs, signature) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         not_after, key_hash, tbs, template, signature)
+       VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       row,
       serialBlob(intent.serial),
       intent.issuerId,
@@ -116,7 +119,8 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
       intent.notBefore,
       intent.notAfter,
       keyHash,
-      intent.tbs,
+      stored.bytes,
+      stored.template,
       rows.unsigned,
     )
   } catch (error) {
@@ -144,6 +148,16 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
   }
 }
 
+const storedTbs = ({ tbs, registered }: Parts, intent: IntentRecord): StoredTbs => {
+  const { serial, notBefore, notAfter, instanceId, registrationVersion, issuerId, profile } = intent
+  const registration = registered.byId(intent.registrationId)?.registration
+  if (registration === undefined) throw new StoreError('not_found', `no registration has id ${intent.registrationId}`)
+  const { name, dnsNames } = registration
+  const facts = { serial: serialBlob(serial), notBefore, notAfter, name, instanceId, registrationVersion }
+  // Host names are the registration's own; without any, names of one length have one template.
+  return tbs.store(intent.tbs, facts, `${issuerId} ${profile} ${dnsNames.length === 0 ? name.length : name}`)
+}
+
 /** RFC 5280 §4.1.2.2: at most 20 octets. */
 const serialBlob = (serial: string): Uint8Array => {
   const blob = codes.blobOf(serial)
@@ -164,7 +178,7 @@ const createInstance = ({ db }: Parts, intent: IntentRecord, head: number): numb
   try {
     return db.run(
       `INSERT INTO instance(id, registration_id, state, head, live_until, created_at, changed_at) VALUES (?, ?, 0, ?, ?, ?, ?)`,
-      intent.instanceId,
+      codes.storedId(intent.instanceId),
       intent.registrationId,
       head,
       intent.notAfter,
@@ -178,7 +192,10 @@ const createInstance = ({ db }: Parts, intent: IntentRecord, head: number): numb
 }
 
 const existingInstance = ({ db }: Parts, intent: IntentRecord, { instance }: FoundRows): number => {
-  const found = instance?.id === intent.instanceId ? instance : rows.instanceRow(db, intent.instanceId)
+  const found =
+    instance !== undefined && codes.idOf(instance.id) === intent.instanceId
+      ? instance
+      : rows.instanceRow(db, intent.instanceId)
   if (found === undefined) throw new StoreError('not_found', `no instance has id ${intent.instanceId}`)
   if (found.registration_id !== intent.registrationId)
     throw new StoreError('conflict', `instance ${intent.instanceId} belongs to another registration`)
@@ -188,10 +205,10 @@ const existingInstance = ({ db }: Parts, intent: IntentRecord, { instance }: Fou
 }
 
 const tokenSeq = ({ db }: Parts, id: string, { token }: FoundRows): number => {
-  if (token?.id === id) return token.seq
-  const found = db.get<{ seq: number }>('SELECT seq FROM token WHERE id = +?', id)
-  if (found === undefined) throw new StoreError('not_found', `no token has id ${id}`)
-  return found.seq
+  if (token !== null && codes.idOf(token.id) === id) return token.seq
+  const seq = rows.tokenSeq(db, id)
+  if (seq < 0) throw new StoreError('not_found', `no token has id ${id}`)
+  return seq
 }
 
 const useOf = ({ db }: Parts, token: number, keyHash: Uint8Array): FoundRows['use'] =>
@@ -315,7 +332,7 @@ const markOne = (parts: Parts, row: rows.CertificateRow, mark: cascade.StatusMar
     value: codes.hexOf(row.serial),
     reason: mark.reason,
     serials: 1,
-    instance: row.instance_id,
+    instance: codes.idOf(row.instance_id),
   })
 }
 

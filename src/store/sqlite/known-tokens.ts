@@ -65,7 +65,7 @@ export const createKnownTokens = (db: Connection): KnownTokens => {
     byHash,
     holderOf: hash => {
       const found = known.get(hash) ?? byHash(hash)
-      return found === null ? null : { id: found.id, registrationId: found.registration_id }
+      return found === null ? null : { id: codes.idOf(found.id), registrationId: found.registration_id }
     },
     byHashAndKey: (hash, keyHash) => {
       const before = known.get(hash)

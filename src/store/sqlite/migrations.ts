@@ -14,6 +14,7 @@ import { schema009 } from './schema-009.ts'
 import { schema010 } from './schema-010.ts'
 import { schema011 } from './schema-011.ts'
 import { schema012 } from './schema-012.ts'
+import { schema013 } from './schema-013.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
 const migrations: readonly string[] = [
@@ -29,6 +30,7 @@ const migrations: readonly string[] = [
   schema010,
   schema011,
   schema012,
+  schema013,
 ]
 
 export const currentVersion = migrations.length

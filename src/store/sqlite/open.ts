@@ -31,6 +31,7 @@ import { createShards } from './shards.ts'
 import { createSignatureCount } from './signature-count.ts'
 import { lockLedger, type WriterLock } from './single-writer.ts'
 import { createStatus } from './status.ts'
+import { createTbsCodec } from './tbs-codec.ts'
 import { createTokens } from './tokens.ts'
 import { createWords } from './words.ts'
 
@@ -78,7 +79,8 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
   const tokens = createKnownTokens(db)
   const registered = createRegistrationMemory(db)
   const scopes = createScopes(db)
-  const known = { words, journal, intents, tokens, registered, signed, scopes }
+  const tbs = createTbsCodec(db)
+  const known = { words, journal, intents, tokens, registered, signed, scopes, tbs }
   const parts: Parts = { db, commit, changes, appended, logged, ...known }
   const close = (): Promise<void> => {
     closing ??= writer.idle().then(() => {

@@ -20,7 +20,7 @@ const selectFacts = `SELECT f.*, f.own_attested_at AS attested_at,
    ORDER BY c.row DESC LIMIT 1) AS last_issued_at
   FROM (${rows.selectRegistration.replace('SELECT r.*,', 'SELECT r.*, r.attested_at AS own_attested_at,')}`
 
-export const createOrphans = ({ db, commit, journal }: Parts): OrphansPort => {
+export const createOrphans = ({ db, words, commit, journal }: Parts): OrphansPort => {
   const noticesOf = (registrationId: number): readonly OrphanNotice[] =>
     db
       .all<{ topic: number; warned_at: number }>(
@@ -74,7 +74,7 @@ export const createOrphans = ({ db, commit, journal }: Parts): OrphansPort => {
           createdBefore,
           limit,
         )
-        .map(rows.tokenOf),
+        .map(row => rows.tokenOf(words, row)),
     warn: (registrationId, { topic, warnedAt }, leaf) =>
       commit.write(() => {
         db.run(

@@ -8,6 +8,7 @@ import type { KnownTokens } from './known-tokens.ts'
 import type { RegistrationMemory } from './registration-memory.ts'
 import type { Scopes } from './scopes.ts'
 import type { SignatureCount } from './signature-count.ts'
+import type { TbsCodec } from './tbs-codec.ts'
 import type { Words } from './words.ts'
 
 export interface Parts {
@@ -20,6 +21,7 @@ export interface Parts {
   readonly registered: RegistrationMemory
   readonly signed: SignatureCount
   readonly scopes: Scopes
+  readonly tbs: TbsCodec
   /** Of what CRL and OCSP show. */
   readonly changes: CommitWatch
   /** Of the feed. */

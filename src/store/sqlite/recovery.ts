@@ -52,7 +52,7 @@ export const createRecovery = (parts: Parts): RecoveryPort => {
   }
 
   const instanceOf = (rowOf: number) =>
-    db.get<{ id: string; state: number; kind: number; name: string }>(
+    db.get<{ id: codes.StoredId; state: number; kind: number; name: string }>(
       `SELECT i.id, i.state, r.kind, r.name FROM certificate c JOIN instance i ON i.seq = c.instance
        JOIN registration r ON r.id = i.registration_id WHERE c.row = ?`,
       rowOf,
@@ -92,7 +92,8 @@ export const createRecovery = (parts: Parts): RecoveryPort => {
             // What was replaced says nothing of its instance; whatever else does.
             if (seen.reason === 'superseded') continue
           }
-          const { id, state, kind, name } = instanceOf(row.row)
+          const { id: stored, state, kind, name } = instanceOf(row.row)
+          const id = codes.idOf(stored)
           if (codes.instanceStates.name(state) !== 'active') continue
           const leaf = command.lockLeaf({ id, kind: codes.subjectKinds.name(kind), name })
           lockInstance(parts, { instanceId: id, reason: 'restored', leaf }, at)

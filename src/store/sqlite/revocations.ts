@@ -164,11 +164,11 @@ const unusedBindings = (db: Parts['db'], where: string): readonly string[] =>
 
 const instanceIds = ({ db }: Parts, target: Target, _at: number): readonly string[] =>
   db
-    .all<{ id: string }>(
+    .all<{ id: codes.StoredId }>(
       `SELECT i.id FROM instance i WHERE i.state <> 2 AND ${target.instances!.instance} LIMIT 1000`,
       ...target.instances!.instanceValues,
     )
-    .map(row => row.id)
+    .map(row => codes.idOf(row.id))
 
 const endCovered = ({ db }: Parts, target: Target, at: number): void => {
   if (target.instances !== null)

@@ -13,7 +13,8 @@ import type {
 } from '../records.ts'
 import * as codes from './codes.ts'
 import type { Connection } from './connection.ts'
-import type { Words } from './words.ts'
+import type { TbsCodec, TbsFacts } from './tbs-codec.ts'
+import { type StoredWord, type Words, wordOf } from './words.ts'
 
 export interface RegistrationRow {
   id: number
@@ -117,7 +118,7 @@ export const ownerOf = (row: OwnerRow): Owner => ({
 
 export interface InstanceRow {
   seq: number
-  id: string
+  id: codes.StoredId
   registration_id: number
   state: number
   head: number | null
@@ -133,7 +134,7 @@ export const selectInstance =
   'SELECT i.*, (SELECT serial FROM certificate h WHERE h.row = i.head) AS head_serial FROM instance i'
 
 export const instanceOf = (row: InstanceRow): Instance => ({
-  id: row.id,
+  id: codes.idOf(row.id),
   registrationId: row.registration_id,
   state: codes.instanceStates.name(row.state),
   headSerial: row.head_serial === null ? null : codes.hexOf(row.head_serial),
@@ -147,40 +148,54 @@ export const instanceOf = (row: InstanceRow): Instance => ({
 const selectInstanceById = `${selectInstance} WHERE i.id = +?`
 const selectInstanceBySeq = `${selectInstance} WHERE i.seq = +?`
 
+/** Rows of before have identifiers as text. */
+export const byStoredId = <T>(id: string, find: (stored: codes.StoredId) => T | undefined): T | undefined => {
+  const stored = codes.storedId(id)
+  return find(stored) ?? (typeof stored === 'string' ? undefined : find(id))
+}
+
+/** -1: there is none. */
+export const instanceSeq = (db: Connection, id: string): number =>
+  byStoredId(id, stored => db.get<{ seq: number }>('SELECT seq FROM instance WHERE id = +?', stored))?.seq ?? -1
+
+/** -1: there is none. */
+export const tokenSeq = (db: Connection, id: string): number =>
+  byStoredId(id, stored => db.get<{ seq: number }>('SELECT seq FROM token WHERE id = +?', stored))?.seq ?? -1
+
 export const instanceRow = (db: Connection, id: string): InstanceRow | undefined =>
-  db.get<InstanceRow>(selectInstanceById, id)
+  byStoredId(id, stored => db.get<InstanceRow>(selectInstanceById, stored))
 
 export const instanceRowBySeq = (db: Connection, seq: number): InstanceRow | undefined =>
   db.get<InstanceRow>(selectInstanceBySeq, seq)
 
 export interface TokenRow {
   seq: number
-  id: string
+  id: codes.StoredId
   hash: Uint8Array
   registration_id: number
-  audience: string
+  audience: StoredWord
   uses: number
   uses_taken: number
   bound_key_hash: Uint8Array | null
   state: number
   expires_at: number
   created_at: number
-  created_by: string
+  created_by: StoredWord
   evidence: string | null
 }
 
-export const tokenOf = (row: TokenRow): JoinToken => ({
-  id: row.id,
+export const tokenOf = (words: Words, row: TokenRow): JoinToken => ({
+  id: codes.idOf(row.id),
   hash: codes.hexOf(row.hash),
   registrationId: row.registration_id,
-  audience: row.audience,
+  audience: wordOf(words, row.audience),
   uses: row.uses,
   usesTaken: row.uses_taken,
   boundKeyHash: row.bound_key_hash === null ? null : codes.hexOf(row.bound_key_hash),
   state: codes.activeOrRevoked.name(row.state),
   expiresAt: row.expires_at,
   createdAt: row.created_at,
-  createdBy: row.created_by,
+  createdBy: wordOf(words, row.created_by),
   evidence: row.evidence === null ? null : JSON.parse(row.evidence),
 })
 
@@ -193,7 +208,7 @@ export interface CertificateRow {
   registration_id: number
   registration_version: number
   instance: number
-  instance_id: string
+  instance_id: codes.StoredId
   generation: number
   predecessor: number | null
   predecessor_serial: Uint8Array | null
@@ -203,7 +218,7 @@ export interface CertificateRow {
   profile_hash: number
   requester: number
   token: number | null
-  token_id: string | null
+  token_id: codes.StoredId | null
   epoch: number
   deadline: number
   created_at: number
@@ -215,6 +230,8 @@ export interface CertificateRow {
   cause: number | null
   key_hash: Uint8Array
   tbs?: Uint8Array
+  template?: number | null
+  registration_name?: string
   signature?: Uint8Array
 }
 
@@ -225,7 +242,8 @@ const certificateColumns = `c.row, c.serial, c.issuer_id, c.state, c.kind, c.reg
   (SELECT serial FROM certificate p WHERE p.row = c.predecessor) AS predecessor_serial,
   (SELECT id FROM token t WHERE t.seq = c.token) AS token_id`
 export const selectCertificate = `SELECT ${certificateColumns} FROM certificate c`
-export const selectCertificateWithBytes = `SELECT ${certificateColumns}, c.tbs, c.signature FROM certificate c`
+export const selectCertificateWithBytes = `SELECT ${certificateColumns}, c.tbs, c.template, c.signature,
+  (SELECT name FROM registration g WHERE g.id = c.registration_id) AS registration_name FROM certificate c`
 
 /**
  * What `requester` holds for whoever showed the token of the row: tokens are used once, and a word of its own for each would be a page
@@ -240,6 +258,8 @@ export const isTokenHolder = ({
   readonly tokenId: string | null
 }) => tokenId !== null && requester === `token:${tokenId}`
 
+const tokenIdOf = ({ token_id: stored }: CertificateRow): string | null => (stored === null ? null : codes.idOf(stored))
+
 const bySubject = codes.causes.code('subject')
 
 export const certificateOf = (words: Words, row: CertificateRow): CertificateRecord => ({
@@ -247,7 +267,7 @@ export const certificateOf = (words: Words, row: CertificateRow): CertificateRec
   issuerId: row.issuer_id,
   kind: codes.subjectKinds.name(row.kind),
   registrationId: row.registration_id,
-  instanceId: row.instance_id,
+  instanceId: codes.idOf(row.instance_id),
   generation: row.generation,
   predecessor: row.predecessor_serial === null ? null : codes.hexOf(row.predecessor_serial),
   replaced: row.replaced === 1,
@@ -255,8 +275,8 @@ export const certificateOf = (words: Words, row: CertificateRow): CertificateRec
   state: codes.certificateStates.name(row.state),
   profile: words.text(row.profile),
   profileHash: words.text(row.profile_hash),
-  requester: row.requester === tokenHolder ? `token:${row.token_id}` : words.text(row.requester),
-  tokenId: row.token_id,
+  requester: row.requester === tokenHolder ? `token:${tokenIdOf(row)}` : words.text(row.requester),
+  tokenId: tokenIdOf(row),
   registrationVersion: row.registration_version,
   epoch: row.epoch,
   deadline: row.deadline,
@@ -273,9 +293,18 @@ export const certificateOf = (words: Words, row: CertificateRow): CertificateRec
 const unsignedRoom = 72
 export const unsigned = new Uint8Array(unsignedRoom)
 
-export const certificateWithBytesOf = (words: Words, row: CertificateRow): CertificateWithBytes => ({
+const tbsFactsOf = (row: CertificateRow): TbsFacts => ({
+  serial: row.serial,
+  notBefore: row.not_before,
+  notAfter: row.not_after,
+  name: row.registration_name!,
+  instanceId: codes.idOf(row.instance_id),
+  registrationVersion: row.registration_version,
+})
+
+export const certificateWithBytesOf = (words: Words, tbs: TbsCodec, row: CertificateRow): CertificateWithBytes => ({
   ...certificateOf(words, row),
-  tbs: codes.bytesOf(row.tbs!),
+  tbs: tbs.whole({ template: row.template ?? null, bytes: codes.bytesOf(row.tbs!) }, tbsFactsOf(row)),
   // A DER signature begins with 0x30, a raw one is never all zero: a first octet of 0 and the length of the room is the room.
   signature: isUnsigned(row.signature!) ? null : codes.bytesOf(row.signature!),
 })

@@ -41,8 +41,8 @@ export const resolveSelector = (db: Connection, selector: RevocationSelector, no
     }
     case 'instance': {
       const row = rows.instanceRow(db, value) ?? missing()
-      const { id, seq } = row
-      const instances = lineages('i.id = ?', id)
+      const { seq } = row
+      const instances = lineages('i.seq = ?', seq)
       return { certificates: ofInstance(seq), instances, tokens: null, bindings: null, registrations: null }
     }
     case 'agent':
@@ -60,8 +60,8 @@ export const resolveSelector = (db: Connection, selector: RevocationSelector, no
       return ofRegistrations(owned.map(row => ({ ...row, kind: codes.subjectKinds.name(row.kind) })))
     }
     case 'token': {
-      const token = db.get<{ seq: number }>('SELECT seq FROM token WHERE id = ?', value) ?? missing()
-      return ofToken(token.seq)
+      const token = rows.tokenSeq(db, value)
+      return token < 0 ? missing() : ofToken(token)
     }
     // A key need not have been seen: it may be known as stolen before it is ever used.
     case 'key':

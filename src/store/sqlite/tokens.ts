@@ -5,10 +5,12 @@ import * as codes from './codes.ts'
 import { isUniqueViolation, type SqlValue } from './connection.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
+import { storedWord } from './words.ts'
 
 export const createTokens = (parts: Parts): TokensPort => {
-  const { db, commit, journal, tokens } = parts
-  const byId = (id: string): rows.TokenRow | undefined => db.get<rows.TokenRow>('SELECT * FROM token WHERE id = ?', id)
+  const { db, words, commit, journal, tokens } = parts
+  const byId = (id: string): rows.TokenRow | undefined =>
+    db.get<rows.TokenRow>('SELECT * FROM token WHERE seq = ?', rows.tokenSeq(db, id))
   return {
     create: (token, leaf) =>
       commit.write(() => {
@@ -16,15 +18,15 @@ export const createTokens = (parts: Parts): TokensPort => {
           db.run(
             `INSERT INTO token(id, hash, registration_id, audience, uses, uses_taken, bound_key_hash, state, expires_at,
                created_at, created_by, evidence) VALUES (?, ?, ?, ?, ?, 0, ?, 0, ?, ?, ?, ?)`,
-            token.id,
+            codes.storedId(token.id),
             codes.blobOf(token.hash),
             token.registrationId,
-            token.audience,
+            storedWord(words, token.audience),
             token.uses,
             token.boundKeyHash === null ? null : codes.blobOf(token.boundKeyHash),
             token.expiresAt,
             token.createdAt,
-            token.createdBy,
+            storedWord(words, token.createdBy),
             token.evidence == null ? null : JSON.stringify(token.evidence),
           )
         } catch (error) {
@@ -32,15 +34,15 @@ export const createTokens = (parts: Parts): TokensPort => {
           throw error
         }
         journal.leaf(leaf)
-        return rows.tokenOf(byId(token.id)!)
+        return rows.tokenOf(words, byId(token.id)!)
       }),
     get: id => {
       const row = byId(id)
-      return row === undefined ? null : rows.tokenOf(row)
+      return row === undefined ? null : rows.tokenOf(words, row)
     },
     byHash: hash => {
       const row = tokens.byHash(hash)
-      return row === null ? null : rows.tokenOf(row)
+      return row === null ? null : rows.tokenOf(words, row)
     },
     holderOf: tokens.holderOf,
     list: filter => {
@@ -53,14 +55,14 @@ export const createTokens = (parts: Parts): TokensPort => {
       if (filter.kind !== undefined)
         also('registration_id IN (SELECT id FROM registration WHERE kind = ?)', codes.subjectKinds.code(filter.kind))
       if (filter.registrationId !== undefined) also('registration_id = ?', filter.registrationId)
-      if (filter.before !== undefined) also('seq < (SELECT seq FROM token WHERE id = ?)', filter.before)
+      if (filter.before !== undefined) also('seq < ?', rows.tokenSeq(db, filter.before))
       return db
         .all<rows.TokenRow>(
           `SELECT * FROM token WHERE ${where.join(' AND ')} ORDER BY seq DESC LIMIT ?`,
           ...values,
           filter.limit,
         )
-        .map(rows.tokenOf)
+        .map(row => rows.tokenOf(words, row))
     },
     unclaimedEvidence: ({ registrationId, now, limit }) =>
       db.get<{ n: number }>(
@@ -85,9 +87,9 @@ export const createTokens = (parts: Parts): TokensPort => {
     revoke: (id, at, leaf) =>
       commit.write(() => {
         if (byId(id) === undefined) throw new StoreError('not_found', `no token has id ${id}`)
-        db.run('UPDATE token SET state = 1, revoked_at = ? WHERE id = ? AND state = 0', at, id)
+        db.run('UPDATE token SET state = 1, revoked_at = ? WHERE seq = ? AND state = 0', at, rows.tokenSeq(db, id))
         journal.leaf(leaf)
-        return rows.tokenOf(byId(id)!)
+        return rows.tokenOf(words, byId(id)!)
       }),
   }
 }

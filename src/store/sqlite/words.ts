@@ -1,6 +1,9 @@
 // The dictionary of repeated strings (profiles, requesters, event names, audit subjects): a row stores a small integer instead.
 import type { Connection } from './connection.ts'
 
+/** The number of a word, where a column was made for text; rows of before have the text. */
+export type StoredWord = Uint8Array | string
+
 export interface Words {
   /** Finds or adds; only inside a transaction. */
   id(text: string): number
@@ -10,6 +13,15 @@ export interface Words {
 
 /** Bounds the memory of the cache; a full cache starts anew. */
 const maxCached = 50_000
+
+export const storedWord = (words: Pick<Words, 'id'>, text: string): StoredWord => {
+  const octets: number[] = []
+  for (let rest = words.id(text); rest > 0; rest = Math.floor(rest / 256)) octets.unshift(rest % 256)
+  return new Uint8Array(octets)
+}
+
+export const wordOf = (words: Pick<Words, 'text'>, stored: StoredWord): string =>
+  typeof stored === 'string' ? stored : words.text(stored.reduce((value, octet) => value * 256 + octet, 0))
 
 export const createWords = (db: Connection): Words => {
   const ids = new Map<string, number>()
