@@ -20,6 +20,8 @@ export interface Answer {
   readonly status: number
   /** A character an octet; empty where it was not to be kept. */
   readonly body: string
+  /** Of `Retry-After`, in seconds; null: there is none. */
+  readonly retryAfter: number | null
 }
 
 export interface Line {
@@ -38,10 +40,25 @@ export const openSocket = ({ host, port, ca }: Target, credential: ClientCredent
     socket.once('error', reject)
   })
 
-const headOf = (text: string): { readonly status: number; readonly length: number } => ({
-  status: Number(text.slice(9, 12)),
-  length: Number(/^content-length: *(\d+)/im.exec(text)?.[1] ?? 0),
-})
+interface Head {
+  readonly status: number
+  readonly length: number
+  readonly retryAfter: number | null
+}
+
+const retryAfterOf = (text: string): number | null => {
+  const value = /^retry-after: *(\d+)\r$/im.exec(text)?.[1]
+  return value === undefined ? null : Number(value)
+}
+
+const headOf = (text: string): Head => {
+  const status = Number(text.slice(9, 12))
+  return {
+    status,
+    length: Number(/^content-length: *(\d+)/im.exec(text)?.[1] ?? 0),
+    retryAfter: status < 400 ? null : retryAfterOf(text),
+  }
+}
 
 /** @param keep whether answers carry their body */
 export const openLine = async (target: Target, credential: ClientCredential | null, keep: boolean): Promise<Line> => {
@@ -50,7 +67,7 @@ export const openLine = async (target: Target, credential: ClientCredential | nu
   let waiting: PromiseWithResolvers<Answer> | null = null
   let chunks: Buffer[] = []
   let received = 0
-  let head: { readonly status: number; readonly start: number; readonly end: number } | null = null
+  let head: (Omit<Head, 'length'> & { readonly start: number; readonly end: number }) | null = null
 
   const take = (chunk: Buffer): void => {
     received += chunk.length
@@ -59,18 +76,18 @@ export const openLine = async (target: Target, credential: ClientCredential | nu
       const bytes = chunks.length === 1 ? chunk : Buffer.concat(chunks)
       const at = bytes.indexOf('\r\n\r\n')
       if (at < 0) return
-      const { status, length } = headOf(bytes.toString('latin1', 0, at))
-      head = { status, start: at + 4, end: at + 4 + length }
+      const { status, length, retryAfter } = headOf(bytes.toString('latin1', 0, at + 2))
+      head = { status, retryAfter, start: at + 4, end: at + 4 + length }
     }
     if (received < head.end) return
-    const { status, start, end } = head
+    const { status, retryAfter, start, end } = head
     const body = keep ? Buffer.concat(chunks).toString('latin1', start, end) : ''
     chunks = []
     received = 0
     head = null
     const answered = waiting
     waiting = null
-    answered?.resolve({ status, body })
+    answered?.resolve({ status, body, retryAfter })
   }
   const end = (): void => {
     waiting?.reject(new Error('the server closed the connection'))

@@ -12,6 +12,7 @@ import { cut } from './cut.ts'
 import { feed } from './feed.ts'
 import { changeOf, type Figure, figureOf, lineOf, readFigures } from './figure.ts'
 import { issue } from './issue.ts'
+import { issueSlowHsm } from './issue-slow-hsm.ts'
 import { ledger } from './ledger.ts'
 import { ocsp } from './ocsp.ts'
 import { refused } from './refused.ts'
@@ -19,7 +20,21 @@ import { renew } from './renew.ts'
 import { start } from './start.ts'
 import { verify } from './verify.ts'
 
-const benches: readonly Bench[] = [issue, renew, ledger, start, ocsp, crl, feed, verify, agentRenew, refused, cut, acme]
+const benches: readonly Bench[] = [
+  issue,
+  issueSlowHsm,
+  renew,
+  ledger,
+  start,
+  ocsp,
+  crl,
+  feed,
+  verify,
+  agentRenew,
+  refused,
+  cut,
+  acme,
+]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--compare FILE] [--list] [--quick] [--full]'
 

@@ -20,6 +20,10 @@ const agentca = join(root, 'bin/agentca')
 export interface CaHome {
   readonly paths: HomePaths
   readonly env: Readonly<Record<string, string>>
+  /** Of the token that serves (RFC 7512). */
+  readonly tokenUri: string
+  /** Of SoftHSM2. */
+  readonly softhsmConf: string
 }
 
 export interface RunningCa extends AsyncDisposable {
@@ -61,8 +65,9 @@ export const makeHome = async (directory: string): Promise<CaHome> => {
     AGENTCA_ISSUANCE_PERINSTANCE_BURST: noRateLimit,
     AGENTCA_ISSUANCE_PERREGISTRATION_BURST: noRateLimit,
   }
-  await promisify(execFile)(agentca, ['init'], { env: { ...process.env, ...env } })
-  return { paths: homePaths(directory), env }
+  const { stdout } = await promisify(execFile)(agentca, ['init', '-o', 'json'], { env: { ...process.env, ...env } })
+  const { tokenUri, confPath } = JSON.parse(stdout) as { readonly tokenUri: string; readonly confPath: string }
+  return { paths: homePaths(directory), env, tokenUri, softhsmConf: confPath }
 }
 
 const targetOf = (url: unknown, ca: string | null): Target => {

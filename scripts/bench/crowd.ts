@@ -1,0 +1,99 @@
+// A crowd of agents, a process of its own: each comes at its time over a connection of its own, asks once, and where it is told to come back
+// it does, when it was told to. Unlike load.ts it takes a refusal for an answer, and tells how long everybody had to wait in the end.
+import { type ClientCredential, type Line, openLine, type Target } from './exchange.ts'
+import { answerJobs } from './programs.ts'
+
+export interface Arrival {
+  readonly credential: ClientCredential | null
+  readonly request: Uint8Array
+  /** Milliseconds after the beginning. */
+  readonly atMs: number
+}
+
+export interface CrowdJob {
+  readonly target: Target
+  readonly arrivals: readonly Arrival[]
+  /** What everybody has to get in the end. */
+  readonly status: number
+  /** Those that are served at once; more wait for their turn before they connect. null: nobody waits. */
+  readonly atOnce: number | null
+  /** Whether answers are told. */
+  readonly keep: boolean
+}
+
+export interface CrowdResult {
+  /** Of each arrival from its time to its last answer, in milliseconds; in their order. */
+  readonly waitedMs: readonly number[]
+  readonly seconds: number
+  /** Answers 429 and 503 that said when to come back. */
+  readonly putOff: number
+  /** Everything else: another status, a refusal without `Retry-After`, a connection that broke. A text each, at most 20. */
+  readonly failures: readonly string[]
+  readonly failed: number
+  readonly bodies: readonly string[]
+}
+
+const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
+const isPutOff = (status: number): boolean => status === 503 || status === 429
+
+/** Ten minutes: nobody waits for ever. */
+const patienceMs = 600_000
+
+const run = async ({ target, arrivals, status: wanted, atOnce, keep }: CrowdJob): Promise<CrowdResult> => {
+  const waitedMs: number[] = []
+  const bodies: string[] = []
+  const failures: string[] = []
+  let [putOff, failed] = [0, 0]
+  const begun = performance.now()
+  const fail = (text: string): void => {
+    failed++
+    if (failures.length < 20) failures.push(text)
+  }
+
+  const serve = async ({ credential, request, atMs }: Arrival, index: number): Promise<void> => {
+    let line: Line | null = null
+    try {
+      while (performance.now() - begun < atMs + patienceMs) {
+        line ??= await openLine(target, credential, true)
+        const { status, body, retryAfter } = await line.send(request)
+        if (isPutOff(status) && retryAfter !== null) {
+          putOff++
+          line.close()
+          line = null
+          // As long as it was told, and up to half as long again: nobody wants the same crowd at the same moment.
+          await sleep(retryAfter * 1000 * (1 + Math.random() / 2))
+          continue
+        }
+        if (status !== wanted)
+          return fail(`${status} ${retryAfter === null ? '' : `Retry-After ${retryAfter} `}${body}`)
+        waitedMs[index] = performance.now() - begun - atMs
+        if (keep) bodies[index] = body
+        return
+      }
+      fail('never served')
+    } catch (error) {
+      fail((error as Error).message)
+    } finally {
+      line?.close()
+    }
+  }
+
+  if (atOnce === null) {
+    await Promise.all(
+      arrivals.map(async (arrival, i) => {
+        await sleep(arrival.atMs)
+        await serve(arrival, i)
+      }),
+    )
+  } else {
+    let next = 0
+    const worker = async (): Promise<void> => {
+      for (let i = next++; i < arrivals.length; i = next++)
+        await serve({ ...arrivals[i]!, atMs: performance.now() - begun }, i)
+    }
+    await Promise.all(Array.from({ length: atOnce }, worker))
+  }
+  return { waitedMs, seconds: (performance.now() - begun) / 1000, putOff, failures, failed, bodies }
+}
+
+answerJobs<CrowdJob, CrowdResult>(run)
