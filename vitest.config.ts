@@ -12,6 +12,7 @@ const startProcesses = [
   'test/signer/{process,succession}.test.ts',
   'test/store/{crash,single-writer}.test.ts',
   'test/agent/{public-entry,enroll-command,credential-directory}.test.ts',
+  'test/front/processes.test.ts',
   'test/events/rsyslog.test.ts',
   'test/testing/**',
 ]

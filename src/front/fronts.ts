@@ -23,6 +23,8 @@ export interface FrontsOptions {
   readonly rates: LimitRates
   readonly clock: Clock
   readonly log: Log
+  /** @see SupervisedDeps */
+  readonly silentMs?: number
 }
 
 export interface Fronts extends Pick<TlsServer, 'listen' | 'close' | 'setCredentials'> {
@@ -76,6 +78,7 @@ export const createFronts = (options: FrontsOptions): Fronts => {
   const make = (index: number) =>
     createSupervised({
       socket: options.socket,
+      silentMs: options.silentMs,
       clock,
       log: log.child({ front: index }),
       facts: () => ({ address, credentials, rates, maxConnections: Math.ceil(maxConnections / count) }),

@@ -37,6 +37,8 @@ export interface SupervisedDeps {
   /** Whom the socket is to take for which front from now on. */
   readonly announce: (secret: string, front: ExpectedFront) => void
   readonly forget: (secret: string) => void
+  /** How long a front that listens may say nothing before it is killed; default 20,000. */
+  readonly silentMs?: number | undefined
 }
 
 const backoffMs = [50, 100, 250, 500, 1000, 2000, 5000]
@@ -44,7 +46,9 @@ const backoffMs = [50, 100, 250, 500, 1000, 2000, 5000]
 const settledMs = 10_000
 const pingMs = 2_000
 /** Of a machine that is far behind, too. */
-const silentMs = 20_000
+const defaultSilentMs = 20_000
+/** A process that starts says nothing for as long as the machine takes to load it. */
+const startMs = 60_000
 /** Beyond the time that it is given, for a process to end. */
 const endMs = 3_000
 
@@ -86,7 +90,7 @@ const followLog = (stream: NodeJS.ReadableStream | null, log: Log): void => {
 }
 
 export const createSupervised = (deps: SupervisedDeps): Supervised => {
-  const { clock, log } = deps
+  const { clock, log, silentMs = defaultSilentMs } = deps
   let child: ChildProcess | null = null
   let secret = ''
   let channel: FrontChannel | null = null
@@ -149,12 +153,16 @@ export const createSupervised = (deps: SupervisedDeps): Supervised => {
     failing?.reject(Object.assign(new Error(message), { code }))
   }
 
-  const watch = setInterval(() => {
-    if (channel?.isOpen()) channel.tell({ t: 'ping' })
-    if (child === null || clock.monotonic() - heardAt < silentMs) return
-    log.error({ pid: child.pid }, 'killing a front that does not answer')
-    child.kill('SIGKILL')
-  }, pingMs)
+  const watch = setInterval(
+    () => {
+      if (channel?.isOpen()) channel.tell({ t: 'ping' })
+      const patience = current.listening ? silentMs : startMs
+      if (child === null || clock.monotonic() - heardAt < patience) return
+      log.error({ pid: child.pid }, 'killing a front that does not answer')
+      child.kill('SIGKILL')
+    },
+    Math.min(pingMs, silentMs / 4),
+  )
   watch.unref()
 
   const front: Supervised = {
