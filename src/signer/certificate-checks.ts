@@ -3,11 +3,14 @@
 import { createHash } from 'node:crypto'
 import { equalBytes, toHex } from '../base/bytes.ts'
 import { DerReader } from '../pki/der.ts'
+import { PkiError } from '../pki/errors.ts'
+import { createKnownShapes, type KnownShapes, leafValues } from '../pki/leaf-shape.ts'
 import { commonNameFor, parseName } from '../pki/names.ts'
 import { oidOf } from '../pki/oid.ts'
 import { type Principal, parseSpiffeId, principalOf, type TrustDomain } from '../pki/spiffe.ts'
 import { parseSubjectPublicKeyInfo } from '../pki/spki.ts'
 import type { KeyCeilings } from './config.ts'
+import { SignerError } from './errors.ts'
 import { checkAuthorityKey, clockSlackMs, type IssuerFacts, type PurposeKey, refuse } from './refusal.ts'
 import { type ExtensionField, readTbsCertificate, type TbsCertificateFields } from './tbs-fields.ts'
 
@@ -92,7 +95,11 @@ const checkShape = (tbs: TbsCertificateFields, rules: CertificateRules, known: R
   bits.end()
 }
 
-const checkLife = (tbs: TbsCertificateFields, rules: CertificateRules, maxSeconds: number): void => {
+const checkLife = (
+  tbs: Pick<TbsCertificateFields, 'notBefore' | 'notAfter'>,
+  rules: CertificateRules,
+  maxSeconds: number,
+): void => {
   if (tbs.notAfter <= tbs.notBefore) refuse('validity', 'notAfter is not after notBefore')
   if (tbs.notBefore > rules.now + clockSlackMs || tbs.notBefore < rules.now - 2 * clockSlackMs)
     refuse('not_before', 'notBefore is not now')
@@ -138,8 +145,11 @@ const principalOfSan = (tbs: TbsCertificateFields, trustDomain: TrustDomain): Pr
   return principal
 }
 
+const expectedCommonName = (principal: Principal): string =>
+  commonNameFor(principal.kind, principal.kind === 'agent' ? principal.agent : principal.name)
+
 const checkSubject = (tbs: TbsCertificateFields, principal: Principal): void => {
-  const expected = commonNameFor(principal.kind, principal.kind === 'agent' ? principal.agent : principal.name)
+  const expected = expectedCommonName(principal)
   // Every common name, not the last: databases that map the CN to an account differ in which one they take.
   for (const { type, value: text } of parseName(tbs.subjectDer).rdns.flat()) {
     if (type === oidOf.commonName && text !== expected) refuse('common_name', `expected the common name ${expected}`)
@@ -154,9 +164,47 @@ const checkLeaf = (tbs: TbsCertificateFields, rules: CertificateRules): void => 
   if (usages.length === 0 || usages.some(usage => usage !== oidOf.clientAuth && usage !== oidOf.serverAuth)) {
     refuse('extended_key_usage', 'extendedKeyUsage must be clientAuth, serverAuth or both')
   }
-  if (rules.ownKeys.some(key => equalBytes(key.spki, tbs.spkiDer)))
+  checkSubjectKey(tbs.spkiDer, rules)
+}
+
+const checkSubjectKey = (spkiDer: Uint8Array, rules: CertificateRules): void => {
+  if (rules.ownKeys.some(key => equalBytes(key.spki, spkiDer)))
     refuse('subject_key', 'the subject key is a key of this signer')
-  parseSubjectPublicKeyInfo(tbs.spkiDer)
+  parseSubjectPublicKeyInfo(spkiDer)
+}
+
+// Leaves of one issuer and profile are judged whole once, the next ones by what differs from those: the places of pki/leaf-shape.ts, by the
+// same functions. By the facts of the key's own certificate, which the rest was held against, and with the algorithm it was held against.
+// Owned by this module.
+const judged = new WeakMap<IssuerFacts, KnownShapes<Uint8Array>>()
+
+/** Whether the checks of a leaf would all pass; false: they have to be made, and say what is wrong. */
+const isLikeJudged = (known: KnownShapes<Uint8Array>, rules: CertificateRules, tbs: Uint8Array): boolean => {
+  const found = known.find(tbs)
+  if (found === null || found.facts !== rules.algorithmDer) return false
+  try {
+    const values = leafValues(found.shape, tbs)
+    const principal = principalOf(parseSpiffeId(values.uri))
+    if (principal === null || principal.trustDomain !== rules.trustDomain) return false
+    checkLife(values, rules, rules.ceilings.maxLeafSeconds[principal.kind])
+    checkSubjectKey(values.spkiDer, rules)
+    return values.serial.length === 16 && values.commonName === expectedCommonName(principal)
+  } catch (error) {
+    if (error instanceof SignerError || error instanceof PkiError) return false
+    throw error
+  }
+}
+
+/** @throws SignerError `signer_refused`, or PkiError when the bytes do not parse */
+export const checkLeafCertificate = (rules: CertificateRules, der: Uint8Array): void => {
+  let known = judged.get(rules.issuer)
+  if (known === undefined) {
+    known = createKnownShapes()
+    judged.set(rules.issuer, known)
+  }
+  if (isLikeJudged(known, rules, der)) return
+  checkCertificate('leaf', rules, der)
+  known.add(der, rules.algorithmDer)
 }
 
 const checkResponder = (tbs: TbsCertificateFields, rules: CertificateRules): void => {

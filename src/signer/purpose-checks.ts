@@ -8,7 +8,7 @@ import { encodeSignatureAlgorithm } from '../pki/algorithms.ts'
 import { DerReader } from '../pki/der.ts'
 import { oidOf } from '../pki/oid.ts'
 import type { TrustDomain } from '../pki/spiffe.ts'
-import { type CertificateRules, checkCertificate } from './certificate-checks.ts'
+import { type CertificateRules, checkCertificate, checkLeafCertificate } from './certificate-checks.ts'
 import { type Curve, pointOfSpki } from './ec-key.ts'
 import { SignerError } from './errors.ts'
 import type { HighWater } from './high-water.ts'
@@ -30,8 +30,11 @@ export type Commit = () => void
 export const testSignPrefix = 'agentca test-sign v1\n'
 
 const nothing: Commit = () => {}
-export const signatureAlgorithmDer = (curve: Curve): Uint8Array =>
-  encodeSignatureAlgorithm(curve === 'P-256' ? 'ecdsa-with-SHA256' : 'ecdsa-with-SHA384')
+const algorithmDers: Readonly<Record<Curve, Uint8Array>> = {
+  'P-256': encodeSignatureAlgorithm('ecdsa-with-SHA256'),
+  'P-384': encodeSignatureAlgorithm('ecdsa-with-SHA384'),
+}
+export const signatureAlgorithmDer = (curve: Curve): Uint8Array => algorithmDers[curve]
 
 const issuerOf = (key: PurposeKey): IssuerFacts =>
   key.issuer ?? refuse('key_without_certificate', `key "${key.label}" has no certificate configured`)
@@ -153,7 +156,7 @@ export const checkPurpose = (
   try {
     switch (purpose) {
       case 'leaf':
-        checkCertificate('leaf', certificateRules(deps, key), tbs)
+        checkLeafCertificate(certificateRules(deps, key), tbs)
         return nothing
       case 'ocsp-responder': {
         const { spkiSha256Hex, subjectHex } = checkCertificate('ocsp-responder', certificateRules(deps, key), tbs)

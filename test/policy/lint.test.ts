@@ -256,3 +256,51 @@ describe('the encoding', () => {
     expect(lintTbs(tbs)).toBe(tbs)
   })
 })
+
+describe('a leaf like one that was linted', () => {
+  const template = createLeafTemplate(options)
+  const good = template.encode(fields)
+  const kept = (tbs: Uint8Array): boolean => {
+    // What is remembered last is the good one again, whatever a changed one left behind.
+    lintTbs(good)
+    try {
+      return lintTbs(tbs) === tbs
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'lint_failed' })
+      return false
+    }
+  }
+
+  it('is judged as every lint would judge it, whichever octet is another one', () => {
+    let refused = 0
+    for (let at = 0; at < good.length; at++)
+      for (const change of [0x01, 0x20, 0x80, 0xff]) {
+        const changed = good.slice()
+        changed[at]! ^= change
+        const expected = findingsOf(changed).length === 0
+        expect(kept(changed), `octet ${at} changed by ${change}`).toBe(expected)
+        if (!expected) refused++
+      }
+    expect(refused).toBeGreaterThan(good.length)
+  })
+
+  it('is judged by its own name, life, key and serial', () => {
+    const changes: readonly (readonly [Partial<LeafFields>, boolean])[] = [
+      [
+        { spiffeId: agentSpiffeId(domain, 'b', '2'), subjectCn: 'agent-b', spkiDer: createTestKey('P-256').spki.der },
+        true,
+      ],
+      [{ spiffeId: agentSpiffeId(domain, 'b', '2') }, false],
+      [{ subjectCn: 'agent-b' }, false],
+      [{ notBefore: now, notAfter: now - 60_000 }, false],
+      [{ notAfter: now + 400 * 86_400_000 }, false],
+      [{ notBefore: now - 120_000, notAfter: now + 3_540_000 }, true],
+      [{ spkiDer: fields.spkiDer.with(60, fields.spkiDer[60]! ^ 1) }, false],
+    ]
+    for (const [change, expected] of changes) {
+      const changed = template.encode({ ...fields, ...change })
+      expect(changed.length).toBe(good.length)
+      expect(kept(changed)).toBe(expected)
+    }
+  })
+})

@@ -494,4 +494,57 @@ describe('purposes and keys', () => {
       }
     }
   })
+
+  test('a leaf like one that passed is judged as if it were the first, whichever octet is another one', () => {
+    const good = leaf()
+    const passes = (key: PurposeKey, tbs: Uint8Array): boolean => {
+      try {
+        check(key, 'leaf', tbs)
+        return true
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'signer_refused' })
+        return false
+      }
+    }
+    let refusals = 0
+    for (let at = 0; at < good.length; at++)
+      for (const change of [0x01, 0x02, 0x20, 0x80]) {
+        const changed = good.slice()
+        changed[at]! ^= change
+        expect(passes(issuing, good)).toBe(true)
+        // Facts of its own: nothing was ever signed under them.
+        const expected = passes({ ...issuing, issuer: { ...issuer } }, changed)
+        expect(passes(issuing, changed), `octet ${at} changed by ${change}`).toBe(expected)
+        if (!expected) refusals++
+      }
+    expect(refusals).toBeGreaterThan(good.length)
+  })
+
+  test('a leaf like one that passed is held against ceilings, clock, keys and algorithm of now', () => {
+    const good = leaf()
+    check(issuing, 'leaf', good)
+    const { ceilings } = issuing
+    const low = { ...ceilings, maxLeafSeconds: { ...ceilings.maxLeafSeconds, agent: 60 } }
+    refused({ ...issuing, ceilings: low }, 'leaf', good, 'lifetime')
+    refused({ ...issuing, curve: 'P-384' }, 'leaf', good, 'signature_algorithm')
+    const later = (): void =>
+      checkPurpose(
+        {
+          trustDomain: parseTrustDomain('example.org'),
+          highWater,
+          keys: () => [issuing, purposeKey('other', leafSpki, [])],
+          now: () => now,
+        },
+        issuing,
+        { purpose: 'leaf', tbs: good },
+      )()
+    expect(later).toThrow(expect.objectContaining({ rule: 'subject_key' }))
+    const elsewhere = (): void =>
+      checkPurpose(
+        { trustDomain: parseTrustDomain('example.net'), highWater, keys: () => [issuing], now: () => now },
+        issuing,
+        { purpose: 'leaf', tbs: good },
+      )()
+    expect(elsewhere).toThrow(expect.objectContaining({ rule: 'san_trust_domain' }))
+  })
 })
