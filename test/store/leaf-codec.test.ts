@@ -45,7 +45,8 @@ const value: fc.Arbitrary<LeafValue> = fc.oneof(
 const who = fc.oneof(
   text,
   hex(8).map(id => `token:${id}`),
-  hex(16).map(id => `agent:crawler/i/${id}`),
+  hex(16).map(id => `spiffe://example.org/agent/crawler/i/${id}`),
+  hex(16).map(id => `${'x'.repeat(200)}/${id}`),
   hex(32).map(id => `key:${id}`),
   fc.constant('operator:alice'),
 )

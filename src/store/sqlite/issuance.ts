@@ -111,7 +111,7 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
       supersedes,
       words.id(intent.profile),
       words.id(intent.profileHash),
-      rows.isTokenHolder(intent) ? rows.tokenHolder : words.id(intent.requester),
+      rows.storedRequester(words, intent),
       token,
       intent.epoch,
       intent.deadline,

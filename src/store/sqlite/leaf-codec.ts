@@ -32,7 +32,7 @@ const places = /[αβγδειλνστω]/
 /** Values of these are the same ones again and again: the profile's hash too. */
 const repeated = new Set(['attestor', 'audience', 'code', 'op', 'profile', 'profileHash', 'reason', 'type', 'what'])
 /** A dictionary is for what repeats: what people write at length does not. */
-const maxWord = 64
+const maxWord = 160
 /** Longer leaves are rare, and of those that list things. */
 const maxFramed = 4_000
 
@@ -80,20 +80,19 @@ const putWord = (writing: Writing, text: string, words: Pick<Words, 'id'>): void
   putNumber(writing, words.id(text))
 }
 
-const putAfter = (writing: Writing, start: string, place: string, hex: string): void => {
-  writing.frame += start
-  putHex(writing, place, hex)
-}
-
-/** Who: `token:<id>`, `agent:<name>/i/<instance>`, or one of the few. */
-const putHolder = (writing: Writing, text: string, { subject }: LeafColumns, words: Pick<Words, 'id'>): void => {
+/** Who: `token:<id>`, an instance by its SPIFFE ID, whose beginning is its registration's, or one of the few. */
+const putHolder = (writing: Writing, text: string, words: Pick<Words, 'id'>): void => {
   const [kind = ''] = holder.exec(text) ?? []
   const id = kind === '' ? null : placeOfHex(text.slice(kind.length))
-  const lineage = `${subject}/i/`
-  const instance = subject !== null && text.startsWith(lineage) ? placeOfHex(text.slice(lineage.length)) : null
-  if (id !== null) putAfter(writing, kind, id, text.slice(kind.length))
-  else if (instance !== null) putAfter(writing, `${subjectColumn}/i/`, instance, text.slice(lineage.length))
-  else if (text.length <= maxWord && isPlain.test(text) && !text.includes('/i/')) putWord(writing, text, words)
+  const end = text.lastIndexOf('/') + 1
+  const instance = end === 0 ? null : placeOfHex(text.slice(end))
+  if (id !== null) {
+    writing.frame += kind
+    putHex(writing, id, text.slice(kind.length))
+  } else if (instance !== null && end <= maxWord && isPlain.test(text)) {
+    putWord(writing, text.slice(0, end), words)
+    putHex(writing, instance, text.slice(end))
+  } else if (text.length <= maxWord && isPlain.test(text)) putWord(writing, text, words)
   else putText(writing, text)
 }
 
@@ -107,7 +106,7 @@ const putString = (
 ): void => {
   if (member === 'event' && text === columns.event) writing.frame += eventColumn
   else if (member === 'sub' && text === columns.subject) writing.frame += subjectColumn
-  else if (member === 'who') putHolder(writing, text, columns, words)
+  else if (member === 'who') putHolder(writing, text, words)
   else if (repeated.has(member) && text.length <= maxWord && isPlain.test(text)) putWord(writing, text, words)
   else if (member === 'src' && isIpv4.test(text)) {
     writing.frame += ipv4Place

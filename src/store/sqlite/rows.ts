@@ -250,15 +250,27 @@ export const selectCertificateWithBytes = `SELECT ${certificateColumns}, c.tbs, 
  * of the dictionary's index to write with each certificate. No word has this id.
  */
 export const tokenHolder = 0
-export const isTokenHolder = ({
-  requester,
-  tokenId,
-}: {
-  readonly requester: string
-  readonly tokenId: string | null
-}) => tokenId !== null && requester === `token:${tokenId}`
+const isTokenHolder = ({ requester, tokenId }: { readonly requester: string; readonly tokenId: string | null }) =>
+  tokenId !== null && requester === `token:${tokenId}`
 
 const tokenIdOf = ({ token_id: stored }: CertificateRow): string | null => (stored === null ? null : codes.idOf(stored))
+
+/** An instance itself is the beginning that it shares with others of its registration, below zero; it ends with the row's instance. */
+export const storedRequester = (
+  words: Pick<Words, 'id'>,
+  intent: { readonly requester: string; readonly tokenId: string | null; readonly instanceId: string },
+): number => {
+  const { requester, instanceId } = intent
+  if (isTokenHolder(intent)) return tokenHolder
+  if (!requester.endsWith(`/${instanceId}`)) return words.id(requester)
+  return -words.id(requester.slice(0, -instanceId.length))
+}
+
+const requesterOf = (words: Words, row: CertificateRow): string => {
+  if (row.requester === tokenHolder) return `token:${tokenIdOf(row)}`
+  if (row.requester > 0) return words.text(row.requester)
+  return words.text(-row.requester) + codes.idOf(row.instance_id)
+}
 
 const bySubject = codes.causes.code('subject')
 
@@ -275,7 +287,7 @@ export const certificateOf = (words: Words, row: CertificateRow): CertificateRec
   state: codes.certificateStates.name(row.state),
   profile: words.text(row.profile),
   profileHash: words.text(row.profile_hash),
-  requester: row.requester === tokenHolder ? `token:${tokenIdOf(row)}` : words.text(row.requester),
+  requester: requesterOf(words, row),
   tokenId: tokenIdOf(row),
   registrationVersion: row.registration_version,
   epoch: row.epoch,

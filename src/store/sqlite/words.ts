@@ -1,4 +1,4 @@
-// The dictionary of repeated strings (profiles, requesters, event names, audit subjects): a row stores a small integer instead.
+// The dictionary of repeated strings (profiles, requesters, event names, audit subjects, frames of leaves): a row stores a small integer instead.
 import type { Connection } from './connection.ts'
 
 /** The number of a word, where a column was made for text; rows of before have the text. */
