@@ -3,6 +3,7 @@
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { coalesced } from './coalesced.ts'
+import type { Pieces } from './pieces.ts'
 
 /** Public data, whatever the umask says: web servers of another user read it. */
 const fileMode = 0o644
@@ -16,15 +17,16 @@ export interface PublishedFile {
    * Resolves when these bytes, or newer ones given meanwhile, are durable under the name. The bytes must not change afterwards.
    * @throws the error of the file system; the old file is then untouched
    */
-  show(content: Uint8Array): Promise<void>
+  show(content: Uint8Array | Pieces): Promise<void>
 }
 
 /** One of them a path. */
 export const createPublishedFile = (path: string): PublishedFile => {
-  let wanted: Uint8Array | null = null
-  let shown: Uint8Array | null = null
-  const shows = (content: Uint8Array): boolean =>
-    content === shown || (shown !== null && Buffer.compare(content, shown) === 0)
+  let wanted: Uint8Array | Pieces | null = null
+  let shown: Uint8Array | Pieces | null = null
+  const shows = (content: Uint8Array | Pieces): boolean =>
+    content === shown ||
+    (shown instanceof Uint8Array && content instanceof Uint8Array && Buffer.compare(content, shown) === 0)
   const write = coalesced(async (): Promise<void> => {
     const content = wanted
     if (content === null || shows(content)) return
@@ -34,14 +36,15 @@ export const createPublishedFile = (path: string): PublishedFile => {
   return {
     shows,
     read: async () => {
-      shown = await readFile(path).then(
+      const read = await readFile(path).then(
         bytes => new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length),
         (error: NodeJS.ErrnoException) => {
           if (error.code === 'ENOENT') return null
           throw error
         },
       )
-      return shown
+      shown = read
+      return read
     },
     show: content => {
       wanted = content
@@ -61,7 +64,7 @@ const openBeside = async (path: string): Promise<FileHandle> => {
   }
 }
 
-const replaceFile = async (path: string, content: Uint8Array): Promise<void> => {
+const replaceFile = async (path: string, content: Uint8Array | Pieces): Promise<void> => {
   const directory = dirname(path)
   const beside = join(directory, `.${basename(path)}.tmp`)
   const file = await openBeside(beside)

@@ -16,6 +16,8 @@ import type { PublishedCrl } from './status-answers.ts'
 
 /** Between the beginnings of two lists: a burst of revocations costs two signatures a second, and none waits longer. */
 const minIntervalMs = 500
+/** And so many times what the last one took: lists of a million entries are not all that the machine does. */
+const restFor = 2
 /** Of a longer one the file is not read again each time: a list that somebody puts there by hand is seen at the next start. */
 const maxReadAgainBytes = 1 << 20
 /** A list may be so much younger than now: less than relying parties' clocks differ. */
@@ -56,6 +58,8 @@ export interface CrlLane {
   ended(): boolean
   /** Something may have changed. Never throws. */
   wake(): void
+  /** Resolves when there is a list to go on with, or none could be made: of a long one the last, where it is still good. */
+  begin(): Promise<void>
   /** Makes a list only if one is needed. @throws as `publish` */
   refresh(): Promise<void>
   /**
@@ -76,6 +80,8 @@ export const createCrlLane = (deps: CrlLaneDeps, lane: Lane): CrlLane => {
   // Changed only by the upkeep's work, which never runs twice at once.
   let last: LoadedCrl = { list: null, covered: null }
   let forced = false
+  let tookMs = 0
+  const begun = Promise.withResolvers<void>()
 
   const ended = (): boolean => clock.now() >= lane.until
   const dueAt = (): number => {
@@ -93,7 +99,8 @@ export const createCrlLane = (deps: CrlLaneDeps, lane: Lane): CrlLane => {
     const list: PublishedCrl = { issuer: issuer.name, shard, ...facts }
     checkNumberGrows(last.list, list)
     last = { list, covered: revision }
-    metrics.observe('agentca_crl_build_seconds', (clock.monotonic() - began) / 1000)
+    tookMs = clock.monotonic() - began
+    metrics.observe('agentca_crl_build_seconds', tookMs / 1000)
     metrics.count('agentca_crl_published_total')
   }
   const showLast = async (): Promise<void> => {
@@ -109,6 +116,7 @@ export const createCrlLane = (deps: CrlLaneDeps, lane: Lane): CrlLane => {
     const asked = forced
     forced = false
     last = await load(last)
+    if (last.list !== null && last.list.der.length > maxReadAgainBytes && clock.now() < dueAt()) begun.resolve()
     await lane.follow()
     try {
       if (asked && ended()) throw new CaError('conflict', `${nameOf(lane)} has ended, and its CRLs with it`)
@@ -123,13 +131,19 @@ export const createCrlLane = (deps: CrlLaneDeps, lane: Lane): CrlLane => {
     clock,
     work,
     dueInMs: () => (needed() ? 0 : dueAt() - clock.now()),
-    minIntervalMs,
+    get minIntervalMs() {
+      return Math.max(minIntervalMs, restFor * tookMs)
+    },
     failed: (error, failures) => log.error({ failures, reason: messageOf(error) }, 'no new CRL; the last one stays'),
   })
   return {
     current: () => last.list,
     ended,
     wake: upkeep.wake,
+    begin: () => {
+      upkeep.run().then(begun.resolve, begun.resolve)
+      return begun.promise
+    },
     refresh: upkeep.run,
     publish: async () => {
       forced = true

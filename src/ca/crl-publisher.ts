@@ -9,10 +9,11 @@ import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { GaugeSample, Metrics } from '../base/metrics.ts'
+import { joinPieces } from '../base/pieces.ts'
 import { createPublishedFile, type PublishedFile, preparePublicDirectory } from '../base/published-file.ts'
 import type { ReachedStep } from '../base/steps.ts'
 import { shardName } from '../pki/crl-shards.ts'
-import { encodePem } from '../pki/pem.ts'
+import { encodePem, encodePemPieces } from '../pki/pem.ts'
 import type { SignerPort } from '../signer/port.ts'
 import type { RevocationsPort, ShardsPort, StatusPort } from '../store/ports.ts'
 import type { Issuer } from '../store/records.ts'
@@ -57,11 +58,22 @@ export interface CrlPublisher extends CrlSource {
 
 type Bundle = ReturnType<CrlSource['bundle']>
 
-const bundleOf = (lists: readonly PublishedCrl[]): Bundle => {
+/** More than that is encoded as it is read: it takes milliseconds, and as much memory again. */
+const maxEncodedBytes = 1 << 20
+
+const pemOf = (lists: readonly PublishedCrl[]): Pick<Bundle, 'pem' | 'sha256'> => {
+  const hash = createHash('sha256')
+  if (lists.reduce((sum, { der }) => sum + der.length, 0) > maxEncodedBytes) {
+    for (const { sha256 } of lists) hash.update(sha256)
+    return { pem: joinPieces(lists.map(({ der }) => encodePemPieces('X509 CRL', der))), sha256: toHex(hash.digest()) }
+  }
   const pem = utf8(lists.map(list => encodePem('X509 CRL', list.der)).join(''))
+  return { pem, sha256: toHex(hash.update(pem).digest()) }
+}
+
+const bundleOf = (lists: readonly PublishedCrl[]): Bundle => {
   return {
-    pem,
-    sha256: toHex(createHash('sha256').update(pem).digest()),
+    ...pemOf(lists),
     thisUpdate: Math.max(0, ...lists.map(list => list.thisUpdate)),
     nextUpdate: lists.length === 0 ? 0 : Math.min(...lists.map(list => list.nextUpdate)),
   }
@@ -154,7 +166,7 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
     shards.wake()
   })
   deps.metrics.gauge('agentca_crl_next_update_seconds', () => gaugeOf(issuers.all(), nextUpdateOf, clock.now()))
-  const first = Promise.allSettled([...allLanes().map(lane => lane.refresh()), shards.refresh()])
+  const first = Promise.allSettled([...allLanes().map(lane => lane.begin()), shards.begin()])
   await Promise.race([first, sleep(firstListsMs, undefined, { ref: false })])
   started = true
   await renewBundle().catch(error => log.error({ reason: messageOf(error) }, 'the bundle of CRLs is not written'))

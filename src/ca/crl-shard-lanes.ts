@@ -30,8 +30,8 @@ export interface ShardLanes extends Pick<CrlSource, 'shardOf' | 'shardsOf'> {
   add(issuer: OnlineIssuer): void
   /** Something may have been revoked. Never throws. */
   wake(): void
-  /** Every list that is needed is made. @throws what the first that failed threw */
-  refresh(): Promise<void>
+  /** Resolves when there is a list of each shard to go on with, or none could be made. */
+  begin(): Promise<void>
   /** New lists of all, or of one issuer's. */
   publish(issuer?: string): Promise<readonly PublishedCrl[]>
   /** The earliest of those that are kept new; null: there is none. */
@@ -153,9 +153,9 @@ export const createShardLanes = async (deps: ShardLanesDeps): Promise<ShardLanes
         )
       }
     },
-    refresh: async () => {
+    begin: async () => {
       await ready()
-      await Promise.all([...families.keys()].flatMap(lanesOf).map(lane => lane.refresh()))
+      await Promise.all([...families.keys()].flatMap(lanesOf).map(lane => lane.begin()))
     },
     publish: async name => {
       await ready()

@@ -164,7 +164,8 @@ export const createCrlTable = (): CrlTable => {
   const grow = (needed: number): void => {
     const capacity = columns.revokedAt.length
     if (needed <= capacity) return
-    const wider = columnsOf(Math.max(needed, Math.ceil(capacity * 1.25)))
+    // What is not written yet costs address space alone; a smaller step would leave more copies behind.
+    const wider = columnsOf(Math.max(needed, capacity * 2))
     wider.serials.set(columns.serials)
     wider.revokedAt.set(columns.revokedAt)
     wider.notAfter.set(columns.notAfter)

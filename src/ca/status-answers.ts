@@ -1,6 +1,7 @@
 // What the status listener serves, as the parts that make it offer it: finished bytes with their validity, no signing on the request
 // path where it can be avoided. No code here, so that the listener need not load the authority.
 
+import type { Pieces } from '../base/pieces.ts'
 import type { Shard } from '../pki/crl-shards.ts'
 
 /** Bytes that are never rebuilt for a request. */
@@ -26,7 +27,7 @@ export interface CrlSource {
   shardsOf(name: string): readonly PublishedCrl[]
   /** PEM with one CRL for every CA in the chain (OpenSSL demands it), and its ETag. */
   bundle(): {
-    readonly pem: Uint8Array
+    readonly pem: Uint8Array | Pieces
     readonly sha256: string
     readonly thisUpdate: number
     readonly nextUpdate: number

@@ -1,6 +1,7 @@
 // PEM by RFC 7468, strict form (§3 `stricttextualmsg`) with white space tolerated around blocks. Several blocks of one label are a
 // bundle. Any other label is refused by name, a private key most clearly of all, because it must not travel.
-import { fromBase64, toBase64 } from '../base/bytes.ts'
+import { fromBase64, toBase64, utf8 } from '../base/bytes.ts'
+import type { Pieces } from '../base/pieces.ts'
 import { PkiError } from './errors.ts'
 
 export type PemLabel = 'CERTIFICATE' | 'CERTIFICATE REQUEST' | 'X509 CRL' | 'PUBLIC KEY' | 'PRIVATE KEY'
@@ -13,6 +14,30 @@ export const encodePem = (label: PemLabel, der: Uint8Array): string => {
   let text = `-----BEGIN ${label}-----\n`
   for (let at = 0; at < base64.length; at += 64) text += `${base64.slice(at, at + 64)}\n`
   return `${text}-----END ${label}-----\n`
+}
+
+/** Octets that are whole lines of base64, and some tenth of a millisecond. */
+const pieceOctets = 48 * 1024
+
+const linesOf = (der: Uint8Array): string => {
+  const base64 = toBase64(der)
+  const lines: string[] = []
+  for (let at = 0; at < base64.length; at += 64) lines.push(base64.slice(at, at + 64))
+  return `${lines.join('\n')}\n`
+}
+
+/** The same bytes made as they are read, for lists too long to be there twice. */
+export const encodePemPieces = (label: PemLabel, der: Uint8Array): Pieces => {
+  const [head, tail] = [`-----BEGIN ${label}-----\n`, `-----END ${label}-----\n`].map(utf8) as [Uint8Array, Uint8Array]
+  const characters = Math.ceil(der.length / 3) * 4
+  return {
+    length: head.length + characters + Math.ceil(characters / 64) + tail.length,
+    *[Symbol.iterator]() {
+      yield head
+      for (let at = 0; at < der.length; at += pieceOctets) yield utf8(linesOf(der.subarray(at, at + pieceOctets)))
+      yield tail
+    },
+  }
 }
 
 const begin = /^-----BEGIN ([A-Z0-9 ]{1,40})-----$/

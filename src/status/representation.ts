@@ -1,11 +1,12 @@
 // Published bytes with the headers they go out with, both made once and sent as they are: a request costs two comparisons and a
 // write. Conditional requests by RFC 9110 §13.
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Pieces } from '../base/pieces.ts'
 
 export interface Content {
   readonly type: string
-  readonly bytes: Uint8Array
-  /** Without quotes: a hash of the bytes. */
+  readonly bytes: Uint8Array | Pieces
+  /** Without quotes: one tag for these bytes and no others, a hash of them for instance. */
   readonly tag: string
   /** null: not known. Milliseconds since the epoch, as all times here. */
   readonly lastModified: number | null
@@ -36,12 +37,13 @@ export interface Representation {
  * A body as node:http sends it fastest: a short one as text, an octet a character, which leaves as one piece with its head (a sixth of
  * what the request costs); a long one as a Buffer, since every other kind of bytes is turned into one, each time.
  */
-export type Body = Buffer | string
+export type Body = Buffer | string | Pieces
 
 /** What libuv writes from its stack. */
 const maxTextBytes = 16_384 - 2_048
 
-export const bodyOf = (bytes: Uint8Array): Body => {
+export const bodyOf = (bytes: Uint8Array | Pieces): Body => {
+  if (!(bytes instanceof Uint8Array)) return bytes
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   return buffer.length <= maxTextBytes ? buffer.toString('latin1') : buffer
 }
@@ -50,7 +52,27 @@ export const bodyOf = (bytes: Uint8Array): Body => {
 export const endWith = ({ method }: IncomingMessage, response: ServerResponse, body: Body): void => {
   if (method === 'HEAD') response.end()
   else if (typeof body === 'string') response.end(body, 'latin1')
-  else response.end(body)
+  else if (body instanceof Uint8Array) response.end(body)
+  else sendPieces(response, body)
+}
+
+/** Each when the last one is on its way: what a slow reader has not taken is not made either. */
+const sendPieces = (response: ServerResponse, pieces: Pieces): void => {
+  const left = pieces[Symbol.iterator]()
+  const more = (): void => {
+    while (!response.destroyed) {
+      const { done, value } = left.next()
+      if (done === true) {
+        response.end()
+        return
+      }
+      if (!response.write(value)) {
+        response.once('drain', more)
+        return
+      }
+    }
+  }
+  more()
 }
 
 const httpDate = (at: number): string => new Date(at).toUTCString()

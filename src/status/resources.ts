@@ -47,7 +47,10 @@ const certificateMaxAgeSeconds = 86_400
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-const plain = (type: string, bytes: Uint8Array, maxAge: number, tag = sha256(bytes)): Content => ({
+const plain = (type: string, bytes: Uint8Array, maxAge: number): Content =>
+  tagged(type, bytes, { maxAge, tag: sha256(bytes) })
+
+const tagged = (type: string, bytes: Content['bytes'], { maxAge, tag }: { maxAge: number; tag: string }): Content => ({
   type,
   bytes,
   tag,
@@ -65,9 +68,12 @@ interface Dated {
 }
 
 /** Also past its end: it tells why a caller is refused, and a relying party that has something newer keeps that. */
-const crlContent = (type: string, bytes: Uint8Array, { sha256: tag, thisUpdate, nextUpdate }: Dated): Content => ({
-  ...plain(type, bytes, maxAgeSeconds),
-  tag,
+const crlContent = (
+  type: string,
+  bytes: Content['bytes'],
+  { sha256: tag, thisUpdate, nextUpdate }: Dated,
+): Content => ({
+  ...tagged(type, bytes, { maxAge: maxAgeSeconds, tag }),
   lastModified: thisUpdate,
   goodUntil: nextUpdate,
 })
@@ -79,7 +85,7 @@ const certificatesOf = (all: readonly IssuerView[]): string =>
 
 const stateContent = (name: string, { bytes, immutable }: StateFile): Content =>
   immutable
-    ? { ...plain('application/jsonl', bytes, immutableMaxAgeSeconds, name), directives: 'immutable' }
+    ? { ...tagged('application/jsonl', bytes, { maxAge: immutableMaxAgeSeconds, tag: name }), directives: 'immutable' }
     : plain(name.endsWith('.json') ? 'application/json' : 'text/plain; charset=utf-8', bytes, stateHeadMaxAgeSeconds)
 
 /** Names come and go, and a file may be large: what is made of it lives as long as its bytes. */

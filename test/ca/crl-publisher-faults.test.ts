@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { encodePem } from '../../src/pki/pem.ts'
 import { eventually } from '../signer/harness.ts'
 import { createIssuingCrl, createRootCrl } from './ceremony-crl.ts'
-import { createPublication, crlFile, issuingCrl, type Publication, serialsOf } from './publication.ts'
+import { createPublication, crlFile, issuingCrl, type Publication, pemText, serialsOf } from './publication.ts'
 
 let world: Publication
 beforeAll(async () => {
@@ -29,7 +29,7 @@ describe('publication of CRLs', () => {
     await using broken = world.breakableSigner(true)
     await using publisher = await world.openPublisher(directory, { signer: broken.signer })
     expect(issuingCrl(publisher)).toEqual(last)
-    expect(Buffer.from(publisher.bundle().pem).toString()).toBe(encodePem('X509 CRL', last.der))
+    expect(pemText(publisher.bundle().pem)).toBe(encodePem('X509 CRL', last.der))
     await expect(publisher.publish()).rejects.toMatchObject({ code: 'signer_unavailable' })
     expect(issuingCrl(publisher)).toEqual(last)
     broken.dead = false

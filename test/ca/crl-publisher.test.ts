@@ -10,7 +10,7 @@ import { encodePem, parsePem } from '../../src/pki/pem.ts'
 import { eventually } from '../signer/harness.ts'
 import { createRequester, leaf } from './authority.ts'
 import { createIssuingCrl, createRootCrl } from './ceremony-crl.ts'
-import { createPublication, crlFile, issuingCrl, type Publication, serialsOf } from './publication.ts'
+import { createPublication, crlFile, issuingCrl, type Publication, pemText, serialsOf } from './publication.ts'
 
 let world: Publication
 beforeAll(async () => {
@@ -273,7 +273,7 @@ describe('roots', () => {
     expect(publisher.byIssuer('root-1')).toMatchObject({ number: 7n, der: new Uint8Array(first) })
     expect(await publisher.setRootCrl('root-1', second)).toMatchObject({ number: 8n })
     expect(readFileSync(crlFile(directory, 'root-1.crl'))).toEqual(Buffer.from(second))
-    expect(parsePem(Buffer.from(publisher.bundle().pem).toString(), 'X509 CRL')).toEqual([
+    expect(parsePem(pemText(publisher.bundle().pem), 'X509 CRL')).toEqual([
       issuingCrl(publisher).der,
       new Uint8Array(second),
     ])

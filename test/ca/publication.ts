@@ -15,6 +15,10 @@ import { createRequester, createTestAuthority, leaf } from './authority.ts'
 
 export const crlFile = (directory: string, name = 'issuing-1.crl') => join(directory, 'crl', name)
 
+/** Of a bundle, however it is made. */
+export const pemText = (pem: Iterable<Uint8Array> | Uint8Array): string =>
+  Buffer.concat(pem instanceof Uint8Array ? [pem] : [...pem]).toString()
+
 export const serialsOf = (der: Uint8Array): readonly string[] =>
   [...parseCrl(der).entries()].map(entry => Buffer.from(entry.serial).toString('hex'))
 
