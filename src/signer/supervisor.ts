@@ -51,6 +51,9 @@ export interface SignerSupervisor {
 /** As long as a signature may take that is asked for now; what takes longer has passed its deadline. */
 const drainMs = 5000
 
+/** How often it is seen whether this process's own event loop turns. */
+const turnMs = 100
+
 const backoffMs = [50, 100, 250, 500, 1000, 2000, 5000]
 
 /** The compiled form when this file is compiled, the source when it is not. */
@@ -126,7 +129,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     restartTimer = null
     if (closed) return
     startTimes.push(clock.monotonic())
-    silentSince = clock.monotonic()
+    silentSince = attention()
     let started: ChildProcess
     try {
       started = spawnSigner(deps)
@@ -180,13 +183,25 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     child?.kill('SIGKILL')
   }
 
+  // While this event loop stood still, nobody here could hear an answer: that time is no silence of the signer's.
+  let stalledMs = 0
+  let turnedAt = clock.monotonic()
+  const pulse = setInterval(() => {
+    const now = clock.monotonic()
+    stalledMs += Math.max(0, now - turnedAt - 2 * turnMs)
+    turnedAt = now
+  }, turnMs)
+  pulse.unref()
+  /** Goes on only while this event loop turns. */
+  const attention = (): number => clock.monotonic() - stalledMs
+
   /** A hang shows in two ways: calls past their deadline while the process answers, or no answer at all. */
   const probe = async (): Promise<void> => {
     const probed = child
     if (probed === null || probed.pid === undefined) return
     const health = await client.health()
     if (closed || restarting || probed !== child) return
-    const now = clock.monotonic()
+    const now = attention()
     const reachable = client.isConnected() && health.detail !== 'the signer did not answer in time'
     if (reachable && health.sessions.stuck === 0) {
       silentSince = null
@@ -254,6 +269,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     async close() {
       closed = true
       clearInterval(timer)
+      clearInterval(pulse)
       if (restartTimer !== null) clearTimeout(restartTimer)
       await stopChild()
       enter('stopped', 'stopped')

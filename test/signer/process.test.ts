@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { verify } from 'node:crypto'
 import { statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { utf8 } from '../../src/base/bytes.ts'
 import { importSpki } from '../../src/signer/ec-key.ts'
@@ -219,6 +220,17 @@ describe('a module that misbehaves', () => {
     )
     expect(signer.supervisor.state().kills).toBe(1)
     expect((await signer.client.sign(leaf(2))).length).toBeGreaterThan(60)
+  })
+
+  test('is not taken for silent while this process has no time to listen', async () => {
+    await using signer = startSigner(signerConfig(fixture, { name: 'patient' }))
+    await signer.supervisor.ready(20_000)
+    // Each stall is longer than an answer may take; all together are several times what a signer may be silent.
+    for (let stalls = 0; stalls < 6; stalls++) {
+      for (const end = performance.now() + 1500; performance.now() < end; );
+      await delay(20)
+    }
+    expect(signer.supervisor.state()).toMatchObject({ kills: 0, starts: 1 })
   })
 
   test('a signature that does not verify is never released', async () => {
