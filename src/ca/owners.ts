@@ -100,7 +100,7 @@ const remove = (deps: OwnersDeps, name: string, options: OwnerOptions): Promise<
     if (current.registrations > 0)
       throw new CaError('conflict', `${current.registrations} registrations belong to owner ${name}`, {
         facts: { registrations: current.registrations },
-        hint: `agentca agent list --owner ${name} -o name, then for each: agentca agent update NAME --owner WHO, or agentca agent retire NAME`,
+        hint: `agentca agent list --owner ${name}, agentca service list --owner ${name}; each: update NAME --owner WHO, or retire NAME`,
       })
     return {
       change: { removedAt: at },
