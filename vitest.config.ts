@@ -31,6 +31,7 @@ const long = [
   'test/feed/state-publisher.test.ts',
   'test/http/admin/authorize.test.ts',
   'test/ca/crl-publisher*.test.ts',
+  'test/ca/crl-{entries,shards}.test.ts',
 ]
 const slow = process.env.AGENTCA_TESTS === 'fast' ? [...startProcesses, ...long] : []
 

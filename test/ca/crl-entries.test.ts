@@ -1,0 +1,145 @@
+// Rows on their way from a ledger to lists: in the event loop and in a thread, over a thread's death, and beside changes.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { noSteps } from '../../src/base/steps.ts'
+import { type CrlDeps, completeScope, issueCrl } from '../../src/ca/crl.ts'
+import { type CrlEntries, type CrlEntriesDeps, createCrlEntries } from '../../src/ca/crl-entries.ts'
+import { allOctets } from '../../src/pki/crl-shards.ts'
+import { eventually } from '../signer/harness.ts'
+import { leaf } from './authority.ts'
+import { createPublication, type Publication, serialsOf } from './publication.ts'
+
+let world: Publication
+let directory: string
+beforeAll(async () => {
+  world = await createPublication()
+  directory = mkdtempSync(join(tmpdir(), 'agentca-entries-'))
+  for (const serial of await world.enrolled('listed', 40)) await world.revoke(serial)
+})
+afterAll(async () => {
+  await world?.[Symbol.asyncDispose]()
+  if (directory !== undefined) rmSync(directory, { recursive: true, force: true })
+})
+
+const open = (changes: Partial<CrlEntriesDeps> = {}): CrlEntries & AsyncDisposable => {
+  const entries = createCrlEntries({ log: silentLog, revocations: world.ca.ledger.revocations, ...changes })
+  return { ...entries, [Symbol.asyncDispose]: () => entries.close() }
+}
+const inThread = { inlineRows: 5 }
+
+const issue = async (entries: CrlEntries) => {
+  const deps: CrlDeps = {
+    clock: systemClock,
+    entries,
+    signer: world.ca.signer.client,
+    published: () => leaf('crl_published'),
+    lifetimeSeconds: 86_400,
+    regularIntervalSeconds: 43_200,
+    signDeadlineMs: 20_000,
+    reached: noSteps,
+  }
+  const { issuer, ledger } = world.ca
+  return issueCrl(deps, issuer, completeScope(ledger.status, issuer.id), 0n)
+}
+const inLedger = (): readonly string[] =>
+  world.ca.ledger.revocations
+    .entries({ issuerId: world.ca.issuer.id, since: 0, after: null, limit: 1000 })
+    .map(({ serial }) => serial)
+
+describe('a list', () => {
+  it.each([
+    ['in the event loop', {}],
+    ['in a thread', inThread],
+    ['where there is no thread', { ...inThread, thread: null }],
+  ])('has every row of the ledger, written %s', async (_where, changes) => {
+    await using entries = open(changes)
+    expect(serialsOf((await issue(entries)).der)).toEqual(inLedger())
+    const [serial] = await world.enrolled(`later-${Math.random().toString(36).slice(2)}`)
+    await world.revoke(serial!)
+    const next = await issue(entries)
+    expect(serialsOf(next.der)).toContain(serial)
+    expect(next.revision).toBe(world.ca.ledger.revocations.revision(world.ca.issuer.id))
+  })
+
+  it('moves to a thread when rows outgrow the event loop, and misses none of them', async () => {
+    await using entries = open({ inlineRows: inLedger().length + 2 })
+    expect(serialsOf((await issue(entries)).der)).toEqual(inLedger())
+    for (const serial of await world.enrolled('outgrows', 6)) {
+      await world.revoke(serial)
+      expect(serialsOf((await issue(entries)).der)).toEqual(inLedger())
+    }
+  })
+
+  it('shows a release as soon as the hold is gone', async () => {
+    const { registrations } = world.ca.ledger
+    const [serial] = await world.enrolled('held-once')
+    const change = (state: 'held' | 'active') =>
+      registrations.change({
+        kind: 'agent',
+        name: 'held-once',
+        at: Date.now(),
+        decide: () => ({ set: {}, state }),
+        leaf: () => leaf('registration_changed'),
+      })
+    await using entries = open(inThread)
+    await change('held')
+    expect(serialsOf((await issue(entries)).der)).toContain(serial)
+    await change('active')
+    expect(serialsOf((await issue(entries)).der)).not.toContain(serial)
+  })
+
+  it('that is ordered while rows of its own are lost is refused, never empty', async () => {
+    const dies = join(directory, 'dies.ts')
+    writeFileSync(
+      dies,
+      `import { parentPort } from 'node:worker_threads'\nparentPort.on('message', () => process.exit(3))\n`,
+    )
+    await using entries = open({ ...inThread, thread: pathToFileURL(dies) })
+    await expect(issue(entries)).rejects.toMatchObject({ code: 'internal' })
+    await expect(issue(entries)).rejects.toMatchObject({ code: 'internal' })
+  })
+})
+
+describe('what is followed', () => {
+  it('says which serials changed last', async () => {
+    await using entries = open()
+    const { issuer, ledger } = world.ca
+    await entries.follow(issuer.id)
+    const [serial] = await world.enrolled('changed')
+    await world.revoke(serial!)
+    const octet = Number.parseInt(serial!.slice(-2), 16)
+    const revision = ledger.revocations.revision(issuer.id)
+    expect(entries.changedAt(issuer.id, { from: octet, to: octet })).toBeLessThan(revision)
+    await entries.follow(issuer.id)
+    expect(entries.changedAt(issuer.id, { from: octet, to: octet })).toBe(revision)
+    expect(entries.changedAt(issuer.id, allOctets)).toBe(revision)
+  })
+
+  it('is read again from the beginning when the thread has ended', async () => {
+    const once = join(directory, 'once.ts')
+    const press = new URL('../../src/ca/crl-press-thread.ts', import.meta.url).href
+    const flag = join(directory, 'died')
+    writeFileSync(
+      once,
+      `import { existsSync, writeFileSync } from 'node:fs'
+       if (existsSync(${JSON.stringify(flag)})) await import(${JSON.stringify(press)})
+       else { writeFileSync(${JSON.stringify(flag)}, ''); process.exit(1) }`,
+    )
+    await using entries = open({ ...inThread, thread: pathToFileURL(once) })
+    await issue(entries).catch(() => {})
+    let der: Uint8Array | null = null
+    await eventually('a list by another thread', async () => {
+      der = await issue(entries).then(
+        list => list.der,
+        () => null,
+      )
+      return der !== null
+    })
+    expect(serialsOf(der!)).toEqual(inLedger())
+  })
+})
