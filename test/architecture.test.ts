@@ -40,7 +40,7 @@ const composes = ['server', 'backup', 'cli', 'testing']
 /** `signer` and `store` below `ca`, `audit` and others mean their ports: files without native imports. */
 const table: Readonly<Record<string, Row>> = {
   base: { imports: [], packages: [], effects: 'allowed' },
-  pki: { imports: ['base'], packages: ['@peculiar/x509', '@peculiar/webcrypto', 'node-forge'], effects: 'pure' },
+  pki: { imports: ['base'], packages: ['@peculiar/x509', '@peculiar/webcrypto'], effects: 'pure' },
   signer: { imports: ['base', 'pki'], packages: ['pkcs11js'], effects: 'allowed' },
   store: { imports: ['base'], packages: ['better-sqlite3'], effects: 'allowed' },
   audit: { imports: ['base', 'pki', 'store'], packages: [], effects: 'allowed' },
