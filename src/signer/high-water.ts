@@ -11,6 +11,8 @@ export interface CheckpointMark {
 
 export interface HighWater {
   crlNumber(scope: string): bigint | null
+  /** How many scopes have a number that begin with this. */
+  crlScopes(prefix: string): number
   setCrlNumber(scope: string, number: bigint): void
   checkpoint(scope: string): CheckpointMark | null
   setCheckpoint(scope: string, mark: CheckpointMark): void
@@ -47,6 +49,7 @@ export const createHighWater = (directory: string): HighWater => {
   }
   return {
     crlNumber: scope => (stored.crl[scope] === undefined ? null : BigInt(stored.crl[scope])),
+    crlScopes: prefix => Object.keys(stored.crl).filter(scope => scope.startsWith(prefix)).length,
     setCrlNumber: (scope, number) => store({ ...stored, crl: { ...stored.crl, [scope]: String(number) } }),
     checkpoint: scope => stored.checkpoint[scope] ?? null,
     setCheckpoint: (scope, mark) => store({ ...stored, checkpoint: { ...stored.checkpoint, [scope]: mark } }),

@@ -14,7 +14,7 @@ import { SignerError } from './errors.ts'
 import type { HighWater } from './high-water.ts'
 import type { SignPurpose } from './port.ts'
 import { checkAuthorityKey, clockSlackMs, type IssuerFacts, type PurposeKey, refuse } from './refusal.ts'
-import { readResponseData, readTbsCertList } from './tbs-fields.ts'
+import { type ExtensionField, readResponseData, readTbsCertList } from './tbs-fields.ts'
 
 export interface PurposeDeps {
   readonly trustDomain: TrustDomain
@@ -47,6 +47,27 @@ const crlExtensions: ReadonlySet<string> = new Set([
   oidOf.authorityInfoAccess,
 ])
 
+/** Every shard of every count that there is, and the complete list, twice over; each scope is a line on disk for ever. */
+const maxCrlScopes = 1024
+const maxUrlLength = 2048
+
+/**
+ * RFC 5280 §5.2.5: one URL of plain HTTP, and that it is about leaves, as all lists of an issuing CA are. A list that says to cover some
+ * reasons, CAs, or other issuers' certificates, would be taken by relying parties for what no list of ours is.
+ */
+const checkDistributionPoint = ({ critical, value }: ExtensionField): void => {
+  if (!critical) refuse('crl_distribution_point', 'the issuing distribution point must be critical')
+  const input = new DerReader(value)
+  const point = input.readSequence()
+  input.end()
+  const name = point.readConstructed(0xa0)
+  const fullName = name.readConstructed(0xa0)
+  const url = fullName.readIa5String(0x86)
+  point.readDefaultFalse(0x81)
+  if (!fullName.atEnd || !name.atEnd || !point.atEnd || !url.startsWith('http://') || url.length > maxUrlLength)
+    refuse('crl_distribution_point', 'the issuing distribution point must be one http URL and nothing else')
+}
+
 const checkCrl = (deps: PurposeDeps, key: PurposeKey, tbs: Uint8Array): Commit => {
   const crl = readTbsCertList(tbs)
   const issuer = issuerOf(key)
@@ -71,9 +92,14 @@ const checkCrl = (deps: PurposeDeps, key: PurposeKey, tbs: Uint8Array): Commit =
   numberReader.end()
   // RFC 5280 §5.2.3: increasing per issuer and scope; the scope is the distribution point.
   const idp = crl.extensions.get(oidOf.issuingDistributionPoint)
-  if (idp && !idp.critical) refuse('crl_distribution_point', 'the issuing distribution point must be critical')
+  if (idp) checkDistributionPoint(idp)
   const scope = `${key.spkiSha256Hex}/${idp ? createHash('sha256').update(idp.value).digest('hex') : 'complete'}`
   const last = deps.highWater.crlNumber(scope)
+  if (idp && last === null && deps.highWater.crlScopes(`${key.spkiSha256Hex}/`) >= maxCrlScopes)
+    refuse(
+      'crl_scopes',
+      `this key has signed lists of ${maxCrlScopes} distribution points, and signs of no further one`,
+    )
   if (number < 0n || (last !== null && number <= last))
     refuse('crl_number', `CRL number ${number} is not above ${last ?? 0}, the last one signed`)
   return () => deps.highWater.setCrlNumber(scope, number)

@@ -37,6 +37,7 @@ const memoryHighWater = (): HighWater => {
   const names = new Map<string, string>()
   return {
     crlNumber: scope => numbers.get(scope) ?? null,
+    crlScopes: prefix => [...numbers.keys()].filter(scope => scope.startsWith(prefix)).length,
     setCrlNumber: (scope, number) => void numbers.set(scope, number),
     checkpoint: scope => marks.get(scope) ?? null,
     setCheckpoint: (scope, mark) => void marks.set(scope, mark),

@@ -1,11 +1,11 @@
 // The last judge before the HSM: one row per violation, each made by changing one thing in bytes that pass.
 
 import { generateKeyPairSync } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { utf8 } from '../../src/base/bytes.ts'
+import { concatBytes, utf8 } from '../../src/base/bytes.ts'
 import { derElement, explicit, integer, nullValue, sequence } from '../../src/pki/der.ts'
 import { encodeName } from '../../src/pki/names.ts'
 import { oidOf } from '../../src/pki/oid.ts'
@@ -303,15 +303,21 @@ const crl = (changes: Partial<CrlSample> = {}): Uint8Array =>
   })
 const numbered = (number: bigint | number, more: Extension[] = []) =>
   crl({ extensions: [authorityKey(issuerSpki), crlNumber(number), ...more] })
-const idp = (text: string): Extension => ({
+const scope = (...content: readonly Uint8Array[]): Extension => ({
   oid: oidOf.issuingDistributionPoint,
   critical: true,
-  value: sequence(explicit(0, explicit(0, uri(text)))),
+  value: sequence(...content),
 })
+const idp = (text: string): Extension => scope(explicit(0, explicit(0, uri(text))))
 
 describe('purpose crl', () => {
   test('a complete CRL passes, with and without entries', () => {
     check(issuing, 'crl', crl())
+    check(
+      issuing,
+      'crl',
+      numbered(5, [scope(explicit(0, explicit(0, uri('http://x/1'))), Uint8Array.of(0x81, 1, 0xff))]),
+    )
     check(issuing, 'crl', crl({ revoked: [goodSerial], extensions: [authorityKey(issuerSpki), crlNumber(6)] }))
   })
 
@@ -330,6 +336,29 @@ describe('purpose crl', () => {
     ['a thisUpdate to come', 'crl_this_update', () => crl({ thisUpdate: now + day, nextUpdate: now + 2 * day })],
     ['nextUpdate before thisUpdate', 'crl_next_update', () => crl({ nextUpdate: now - 1000 })],
     ['a year of life', 'crl_lifetime', () => crl({ nextUpdate: now + 365 * day })],
+    [
+      'a scope that is not critical',
+      'crl_distribution_point',
+      () => numbered(5, [{ ...idp('http://x/1.crl'), critical: false }]),
+    ],
+    ['a scope of another scheme', 'crl_distribution_point', () => numbered(5, [idp('ldap://x/1.crl')])],
+    ['a scope without an end', 'crl_distribution_point', () => numbered(5, [idp(`http://${'x'.repeat(3000)}`)])],
+    [
+      'a scope of two names',
+      'crl_distribution_point',
+      () => numbered(5, [scope(explicit(0, explicit(0, concatBytes([uri('http://x/1'), uri('http://x/2')]))))]),
+    ],
+    [
+      'a scope of CA certificates alone',
+      'crl_distribution_point',
+      () => numbered(5, [scope(explicit(0, explicit(0, uri('http://x/1'))), Uint8Array.of(0x82, 1, 0xff))]),
+    ],
+    [
+      'an indirect list',
+      'crl_distribution_point',
+      () => numbered(5, [scope(explicit(0, explicit(0, uri('http://x/1'))), Uint8Array.of(0x84, 1, 0xff))]),
+    ],
+    ['a scope without a name', 'not_parsable', () => numbered(5, [scope()])],
     ['another algorithm', 'crl_algorithm', () => crl({ algorithm: 'ecdsa-with-SHA384' })],
     ['a leaf', 'not_parsable', () => leaf()],
     ['trailing bytes', 'not_parsable', () => trailing(crl())],
@@ -348,6 +377,16 @@ describe('purpose crl', () => {
     check(issuing, 'crl', numbered(1, [idp('http://x/0.crl')]))
     refused(issuing, 'crl', numbered(1, [idp('http://x/0.crl')]), 'crl_number')
     check(issuing, 'crl', numbered(1, [idp('http://x/1.crl')]))
+  })
+
+  test('no further scope is begun after 1024 of one key; those that are go on', () => {
+    const known = Array.from({ length: 1023 }, (_, i) => [`${issuing.spkiSha256Hex}/${i}`, '1'])
+    writeFileSync(join(directory, 'high-water.json'), JSON.stringify({ crl: Object.fromEntries(known) }))
+    highWater = createHighWater(directory)
+    check(issuing, 'crl', numbered(5, [idp('http://x/last.crl')]))
+    refused(issuing, 'crl', numbered(5, [idp('http://x/one-more.crl')]), 'crl_scopes')
+    check(issuing, 'crl', numbered(5))
+    check(issuing, 'crl', numbered(6, [idp('http://x/last.crl')]))
   })
 })
 
