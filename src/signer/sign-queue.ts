@@ -57,7 +57,9 @@ const expired = (hsmCalled: 'no' | 'maybe'): SignerError =>
 
 /** Owned by the signer's event loop: no locks, every change is synchronous. */
 export const createSignQueue = ({ slots, clock }: SignQueueOptions): SignQueue => {
-  const reserved = slots >= 2 ? Math.max(1, Math.floor(slots / 4)) : 0
+  // Status goes before everything else anyway, so with few slots it waits for a part of one signature; a slot kept free for it would cost
+  // a quarter of four. Of many, one in twenty is no loss.
+  const reserved = Math.floor(slots / 20)
   const queues: Record<SignPriority, Waiting[]> = { status: [], renew: [], enrol: [] }
   const running = new Map<object, { readonly expiresAt: number; readonly status: boolean }>()
   let serviceMs = 1
