@@ -15,7 +15,10 @@ export interface CrowdJob {
   readonly arrivals: readonly Arrival[]
   /** What everybody has to get in the end. */
   readonly status: number
-  /** Those that are served at once; more wait for their turn before they connect. null: nobody waits. */
+  /**
+   * null: each comes at its time, over a connection of its own. A number: so many connections, which are made before the time begins and
+   * kept, and each takes the next one of those who wait.
+   */
   readonly atOnce: number | null
   /** Whether answers are told. */
   readonly keep: boolean
@@ -39,59 +42,85 @@ const isPutOff = (status: number): boolean => status === 503 || status === 429
 /** Ten minutes: nobody waits for ever. */
 const patienceMs = 600_000
 
+const handshakesAtOnce = 64
+
+const opened = async (target: Target, count: number): Promise<readonly Line[]> => {
+  const lines: Line[] = []
+  let begun = 0
+  const worker = async (): Promise<void> => {
+    while (begun++ < count) lines.push(await openLine(target, null, true))
+  }
+  await Promise.all(Array.from({ length: Math.min(handshakesAtOnce, count) }, worker))
+  return lines
+}
+
 const run = async ({ target, arrivals, status: wanted, atOnce, keep }: CrowdJob): Promise<CrowdResult> => {
   const waitedMs: number[] = []
   const bodies: string[] = []
   const failures: string[] = []
   let [putOff, failed] = [0, 0]
-  const begun = performance.now()
+  let begun = performance.now()
   const fail = (text: string): void => {
     failed++
     if (failures.length < 20) failures.push(text)
   }
 
-  const serve = async ({ credential, request, atMs }: Arrival, index: number): Promise<void> => {
-    let line: Line | null = null
+  /** @returns the connection, where it still stands */
+  const serve = async (
+    { credential, request, atMs }: Arrival,
+    index: number,
+    kept: Line | null,
+  ): Promise<Line | null> => {
+    let line = kept
     try {
       while (performance.now() - begun < atMs + patienceMs) {
         line ??= await openLine(target, credential, true)
         const { status, body, retryAfter } = await line.send(request)
         if (isPutOff(status) && retryAfter !== null) {
           putOff++
-          line.close()
-          line = null
+          if (kept === null) {
+            line.close()
+            line = null
+          }
           // As long as it was told, and up to half as long again: nobody wants the same crowd at the same moment.
           await sleep(retryAfter * 1000 * (1 + Math.random() / 2))
           continue
         }
-        if (status !== wanted)
-          return fail(`${status} ${retryAfter === null ? '' : `Retry-After ${retryAfter} `}${body}`)
-        waitedMs[index] = performance.now() - begun - atMs
-        if (keep) bodies[index] = body
-        return
+        if (status !== wanted) fail(`${status} ${retryAfter === null ? '' : `Retry-After ${retryAfter} `}${body}`)
+        else {
+          waitedMs[index] = performance.now() - begun - atMs
+          if (keep) bodies[index] = body
+        }
+        return line
       }
       fail('never served')
     } catch (error) {
       fail((error as Error).message)
-    } finally {
       line?.close()
+      return null
     }
+    return line
   }
 
   if (atOnce === null) {
     await Promise.all(
       arrivals.map(async (arrival, i) => {
         await sleep(arrival.atMs)
-        await serve(arrival, i)
+        const line = await serve(arrival, i, null)
+        line?.close()
       }),
     )
   } else {
+    const lines = await opened(target, Math.min(atOnce, arrivals.length))
+    begun = performance.now()
     let next = 0
-    const worker = async (): Promise<void> => {
+    const worker = async (first: Line): Promise<void> => {
+      let line: Line | null = first
       for (let i = next++; i < arrivals.length; i = next++)
-        await serve({ ...arrivals[i]!, atMs: performance.now() - begun }, i)
+        line = await serve({ ...arrivals[i]!, atMs: performance.now() - begun }, i, line)
+      line?.close()
     }
-    await Promise.all(Array.from({ length: atOnce }, worker))
+    await Promise.all(lines.map(worker))
   }
   return { waitedMs, seconds: (performance.now() - begun) / 1000, putOff, failures, failed, bodies }
 }

@@ -89,13 +89,16 @@ export const openLine = async (target: Target, credential: ClientCredential | nu
     waiting = null
     answered?.resolve({ status, body, retryAfter })
   }
+  let ended = false
   const end = (): void => {
+    ended = true
     waiting?.reject(new Error('the server closed the connection'))
     waiting = null
   }
   socket.on('data', take).on('error', end).on('close', end)
   return {
     send: request => {
+      if (ended) return Promise.reject(new Error('the server had closed the connection'))
       waiting = Promise.withResolvers()
       socket.write(request)
       return waiting.promise
