@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { Bench, BenchContext } from './bench.ts'
 import { type Enrolment, prepareEnrolments } from './enrolments.ts'
 import type { Run } from './figure.ts'
+import { measureScaling } from './issue-scaling.ts'
 import { createHsmLimit, createVerificationLimit } from './limits.ts'
 import type { LoadJob, LoadResult } from './load.ts'
 import { type Program, peakMemory, startProgram } from './programs.ts'
@@ -36,7 +37,10 @@ export const enrolAll = async (
 
 export const issue: Bench = {
   name: 'issue',
-  metrics: ['cpuPerCertificate', 'certificatesPerSecond', 'fsyncsPerThousand'],
+  metrics: [
+    ...['cpuPerCertificate', 'certificatesPerSecond', 'fsyncsPerThousand'],
+    ...['scaling', 'cpuPerCertificateWithWorkers'],
+  ],
   run: async context => {
     const { rounds, perRound, warmUp } = context.quick
       ? { rounds: 3, perRound: 400, warmUp: 400 }
@@ -82,6 +86,8 @@ export const issue: Bench = {
       runs: speed,
     })
     await countFsyncs(context, ca, load, perRound)
+    const cryptography = (): number => hsm.measure() + verification() + verification()
+    await measureScaling(context, { load, cryptography })
   },
 }
 
