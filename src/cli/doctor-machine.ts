@@ -147,6 +147,14 @@ const checkRootCeremony = (paths: HomePaths): Check => {
   )
 }
 
+/** What this user could read of it would be no use to keep apart. */
+const checkSeparateSigner = (socket: string, paths: HomePaths): Check => {
+  if (existsSync(paths.tokens))
+    return failed('hsm', `${paths.tokens} is still there, readable by this user`, 'agentca signer separate')
+  if (!existsSync(socket)) return failed('hsm', `no signer listens on ${socket}`, 'systemctl start agentca-signer')
+  return ok('hsm', `a signer under a user of its own, on ${socket}`)
+}
+
 const checkToken = (io: CommandIo, flag: string | undefined, paths: HomePaths): Check => {
   try {
     const { config } = loadConfig(io, flag)
@@ -154,6 +162,7 @@ const checkToken = (io: CommandIo, flag: string | undefined, paths: HomePaths): 
     if (!existsSync(module))
       return failed('hsm', `the PKCS#11 module ${module} is not there`, 'install it; npm start does')
     if (config.hsm.uri !== undefined) return ok('hsm', `module ${module}`)
+    if (config.signer.socket !== undefined) return checkSeparateSigner(config.signer.socket, paths)
     const { tokenDirectory } = softHsmPaths(paths.tokens)
     if (presenceOf(tokenDirectory) === 'not permitted')
       return failed('hsm', `not permitted to look into ${paths.tokens}`, lookAsOwner(tokenDirectory))

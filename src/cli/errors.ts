@@ -96,6 +96,8 @@ const ownCodes: Readonly<Record<Exclude<LocalCode, ProblemCode>, number>> = {
   key_file_missing: 2,
   run_directory_unsafe: 2,
   directory_unusable: 2,
+  server_running: 6,
+  signer_directory_taken: 6,
 
   ...agentExitCodes,
 

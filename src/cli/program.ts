@@ -47,6 +47,7 @@ const groups: Readonly<Record<string, Readonly<Record<string, () => Promise<Comm
     doctor: async () => (await import('./doctor.ts')).doctorCommand,
     ca: async () => (await import('./ca.ts')).caCommand,
     hsm: async () => (await import('./hsm.ts')).hsmCommand,
+    signer: async () => (await import('./signer.ts')).signerCommand,
     audit: async () => (await import('./audit.ts')).auditCommand,
     events: async () => (await import('./events.ts')).eventsCommand,
     backup: async () => (await import('./backup.ts')).backupCommand,

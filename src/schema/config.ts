@@ -96,6 +96,15 @@ const schema = z.strictObject({
       sessions: whole(1, 64).default(4),
     })
     .prefault({}),
+  signer: z
+    .strictObject({
+      /** Of a signer under a user of its own, which is started by itself: `agentca signer`. Default: the server starts one. */
+      socket: z
+        .string()
+        .regex(/^\/[^\0]{1,99}$/, 'expected an absolute path of at most 100 characters')
+        .optional(),
+    })
+    .prefault({}),
   /** Directory of profiles, from the configuration file's. */
   profiles: z.string().min(1).default('profiles'),
   /** Directory of policies, from the configuration file's: what `agentca policy` takes when none is named. */

@@ -6,6 +6,7 @@ import type { Issuers } from '../ca/issuers.ts'
 import type { TrustDomain } from '../pki/spiffe.ts'
 import type { SubjectPublicKeyInfo } from '../pki/spki.ts'
 import type { Config } from '../schema/config.ts'
+import { attachSigner } from '../signer/attached.ts'
 import { createSignerClient, type SignerClient } from '../signer/client.ts'
 import { createSignerSupervisor, type SignerSupervisor } from '../signer/supervisor.ts'
 import type { HomePaths } from './home.ts'
@@ -30,7 +31,37 @@ export interface Signing {
   follow(): boolean
 }
 
-export const openHsmSigning = ({ config, paths, trustDomain, issuers, clock, log }: SigningFacts): Signing => {
+const labels = (keys: readonly { readonly label: string }[]): readonly string[] => keys.map(({ label }) => label)
+
+/** A signer that runs as another user, with a configuration that nobody here can write: what it may sign is not for the core to say. */
+const attachedSigning = (facts: SigningFacts, socket: string): Signing => {
+  const { config, paths, trustDomain, issuers, clock, log } = facts
+  const signer = createSignerClient({ socket, clock, log })
+  return {
+    signer,
+    supervisor: attachSigner({ socket, client: signer, clock }),
+    onlineKey: label => readOnlineKey(paths, label),
+    follow: () => {
+      void signer.health().then(({ keys }) => {
+        const known = labels(keys)
+        const missing = labels(signerConfigOf(config, { paths, trustDomain, issuers }).keys).filter(
+          label => !known.includes(label),
+        )
+        if (missing.length > 0)
+          log.error({ missing, hint: 'agentca signer add-key' }, 'the signer does not have every key of the ledger')
+      })
+      return false
+    },
+  }
+}
+
+/** A process over the configured HSM, or the one that is there already. */
+export const openHsmSigning = (facts: SigningFacts): Signing => {
+  const { socket } = facts.config.signer
+  return socket === undefined ? ownSigning(facts) : attachedSigning(facts, socket)
+}
+
+const ownSigning = ({ config, paths, trustDomain, issuers, clock, log }: SigningFacts): Signing => {
   const writeConfig = () => writeSignerConfig(paths, signerConfigOf(config, { paths, trustDomain, issuers }))
   const signer = createSignerClient({ socket: paths.signerSocket, clock, log })
   const supervisor = createSignerSupervisor({

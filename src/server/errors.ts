@@ -12,6 +12,9 @@ export type ServerErrorCode =
   | 'directory_unusable'
   /** Somebody else made the directory of the sockets. */
   | 'run_directory_unsafe'
+  /** What is to be moved is in use. */
+  | 'server_running'
+  | 'signer_directory_taken'
 
 export class ServerError extends AgentCaError<ServerErrorCode> {
   constructor(code: ServerErrorCode, message: string, options: ErrorOptionsOf = {}) {

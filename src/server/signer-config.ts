@@ -15,6 +15,8 @@ import { makeRunDirectory } from './run-directory.ts'
 export const onlineTokenLabel = 'agentca'
 export const responderKeyLabel = 'ocsp-1'
 export const logKeyLabel = 'log-1'
+/** What the key of an issuing CA signs. */
+export const issuingPurposes = ['leaf', 'crl', 'ocsp-responder', 'test-sign'] as const
 
 /** The token of the online keys: SoftHSM2 in the home unless the configuration names another. */
 const moduleOf = (config: Config, paths: HomePaths): SignerConfigInput['module'] => {
@@ -44,7 +46,7 @@ export const signerConfigOf = (
   keys: [
     ...facts.issuers.online().map(issuer => ({
       label: issuer.keyLabel,
-      purposes: ['leaf', 'crl', 'ocsp-responder', 'test-sign'] as const,
+      purposes: issuingPurposes,
       certificate: encodePem('CERTIFICATE', issuer.certificate.der),
     })),
     { label: responderKeyLabel, purposes: ['ocsp-response', 'test-sign'] },

@@ -1,5 +1,5 @@
 // The signer process's configuration: JSON text to checked values, all faults at once. The file carries paths and public
-// certificates, never a secret. Written by the core at start-up; read by nobody else.
+// certificates, never a secret. Written by the core at start-up, or once by `agentca signer separate` for a signer under a user of its own.
 import { messageOf } from '../base/errors.ts'
 import { parseTrustDomain, type TrustDomain } from '../pki/spiffe.ts'
 import { TokenError } from './errors.ts'
@@ -33,8 +33,12 @@ export interface SignerKeyConfig {
   readonly ceilings: KeyCeilings
 }
 
+/** Whose processes may open the socket: the signer's user alone, or its group too, of which the core's user is a member then. */
+export type SocketAccess = 'owner' | 'group'
+
 export interface SignerConfig {
   readonly socket: string
+  readonly access: SocketAccess
   /** 0700; counters, high-water marks, PIN latch. Must survive restarts. */
   readonly stateDirectory: string
   readonly trustDomain: TrustDomain
@@ -163,7 +167,8 @@ const readKey = (read: Reader, faults: string[], value: unknown, path: string): 
 }
 
 /** What the core writes: `SignerConfig` with defaults left out. */
-export type SignerConfigInput = Omit<SignerConfig, 'keys' | 'maxTbsBytes' | 'trustDomain'> & {
+export type SignerConfigInput = Omit<SignerConfig, 'keys' | 'maxTbsBytes' | 'trustDomain' | 'access'> & {
+  readonly access?: SocketAccess
   readonly trustDomain: string
   readonly maxTbsBytes?: number
   readonly keys: readonly (Omit<SignerKeyConfig, 'ceilings'> & { readonly ceilings?: DeepPartial<KeyCeilings> })[]
@@ -182,6 +187,7 @@ export const parseSignerConfig = (text: string): SignerConfig => {
   }
   const root = read.object(json, '$', [
     'socket',
+    'access',
     'stateDirectory',
     'trustDomain',
     'module',
@@ -205,6 +211,7 @@ export const parseSignerConfig = (text: string): SignerConfig => {
   if (new Set(keys.map(key => key.label)).size !== keys.length) faults.push('$.keys: a label appears twice')
   const config: SignerConfig = {
     socket: read.text(root.socket, '$.socket', absolute),
+    access: read.optional(root.access, '$.access', /^(?:owner|group)$/) === 'group' ? 'group' : 'owner',
     stateDirectory: read.text(root.stateDirectory, '$.stateDirectory', absolute),
     trustDomain,
     module: {

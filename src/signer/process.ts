@@ -1,4 +1,4 @@
-// The signer process: a unix socket that only its owner can open, frames in and out, and an end when the parent, the module or an
+// The signer process: a unix socket that only its owner can open, or its group, frames in and out, and an end when the parent, the module or an
 // operator says so. What requests mean is in service.ts.
 import { chmodSync, existsSync, mkdirSync, rmSync, statSync } from 'node:fs'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
@@ -120,8 +120,25 @@ const answers = (path: string): Promise<boolean> =>
     socket.once('error', () => done(false))
   })
 
-const claimSocket = async (path: string): Promise<void> => {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+/** Whoever may write there could put a socket of its own in this one's place. @throws TokenError `signer_config_invalid` */
+const checkSocketDirectory = (directory: string): void => {
+  const { mode } = statSync(directory)
+  if ((mode & 0o022) === 0) return
+  throw new TokenError(
+    'signer_config_invalid',
+    `others than its owner may write to ${directory}, where the socket is`,
+    {
+      hint: `chmod 0750 ${directory}`,
+    },
+  )
+}
+
+const claimSocket = async ({ socket: path, access }: SignerConfig): Promise<void> => {
+  const made = mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  if (access === 'group') {
+    if (made !== undefined) chmodSync(dirname(path), 0o750)
+    checkSocketDirectory(dirname(path))
+  }
   // A core that was restarted may be faster than the end of its old signer. Two signers would share counters and marks.
   for (let tries = 0; existsSync(path) && (await answers(path)); tries++) {
     if (tries === 30)
@@ -148,7 +165,7 @@ export const runSignerProcess = async (
 ): Promise<SignerProcess> => {
   process.umask(0o077)
   mkdirSync(config.stateDirectory, { recursive: true, mode: 0o700 })
-  await claimSocket(config.socket)
+  await claimSocket(config)
   const service = createSignerService({ config, clock: deps.clock, log: deps.log })
   const sockets = new Set<Socket>()
   const server: Server = createServer({ noDelay: true }, socket => {
@@ -161,7 +178,7 @@ export const runSignerProcess = async (
     server.listen(config.socket, resolve)
   })
   // A socket made under umask 077 is 0700; nobody executes one.
-  chmodSync(config.socket, 0o600)
+  chmodSync(config.socket, config.access === 'group' ? 0o660 : 0o600)
   // Not used again while a socket is bound to it.
   const inode = statSync(config.socket).ino
   const outcome = await service.start()

@@ -134,6 +134,7 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
       throw new SignerError('signer_refused', `no key "${command.key}" is configured`, {
         hsmCalled: 'no',
         rule: 'key_unknown',
+        hint: 'agentca hsm status shows its keys; a signer under a user of its own gets one by agentca signer add-key',
       })
     rates.take(key.label, command.purpose, key.ceilings.perMinute[command.purpose])
     const priority = grantedPriority(command)
@@ -168,6 +169,12 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
     health,
     keys: hsm.attributes,
     async unlock(pin) {
+      // Who may ask for signatures is not for that reason one that may see the PIN on its way.
+      if (pin.length > 0 && config.access === 'group')
+        throw new SignerError('pin_latched', 'a signer under a user of its own takes its PIN from its own file only', {
+          hsmCalled: 'no',
+          hint: 'write it there as the user of the signer, then agentca hsm unlock without a PIN',
+        })
       latch.clear()
       if (hsm.state().state === 'ready') return health()
       try {
