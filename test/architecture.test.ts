@@ -80,6 +80,7 @@ const portFiles: Readonly<Record<string, readonly string[]>> = {
   store: [
     'ports.ts',
     'acme-port.ts',
+    'pruning-port.ts',
     'orphans-port.ts',
     'policies-port.ts',
     'event-cursors-port.ts',

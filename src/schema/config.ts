@@ -144,6 +144,12 @@ const schema = z.strictObject({
         .default(1),
     })
     .prefault({}),
+  ledger: z
+    .strictObject({
+      /** So long after their end certificates and tokens are kept with all that is known of them. */
+      keepExpired: duration.refine(seconds => seconds >= 7 * 86_400, { error: 'expected 7d or more' }).prefault('90d'),
+    })
+    .prefault({}),
   ocsp: z
     .strictObject({
       lifetime: duration.prefault('4h'),

@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Lifecycle } from '../ca/lifecycle.ts'
 import type { OrphanWatch } from '../ca/orphan-watch.ts'
+import { createExpiredPruner } from '../ca/prune-expired.ts'
 import { pruneRevocations } from '../ca/prune-revocations.ts'
 import { pruneFeed } from '../feed/prune.ts'
 import type { Check } from '../http/ops.ts'
@@ -27,6 +28,7 @@ const answersEveryMs = seconds
 const pruneFeedEveryMs = 300 * seconds
 const pruneRevocationsEveryMs = 3600 * seconds
 const pruneEvidenceEveryMs = 600 * seconds
+const pruneExpiredEveryMs = seconds
 /** Rows of one transaction. */
 const evidenceStep = 250
 /** Beyond its end, for clocks that differ: it must not be new again while anybody would take it. */
@@ -42,6 +44,7 @@ export interface RecurringWork {
   readonly renewApiCertificate: () => Promise<void>
   /** Between two lists when nothing is revoked. */
   readonly regularCrlIntervalSeconds: number
+  readonly keepExpiredSeconds: number
 }
 
 export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
@@ -88,6 +91,12 @@ export const startJobs = (jobs: Jobs, work: RecurringWork): void => {
       }),
     ),
   )
+  const expired = createExpiredPruner({
+    clock: { now: core.clockGuard.now, monotonic: clock.monotonic },
+    pruning: core.ledger.pruning,
+    keepMs: work.keepExpiredSeconds * seconds,
+  })
+  jobs.every('prune what expired long ago', pruneExpiredEveryMs, whenConfirmed(expired.turn))
   jobs.every(
     'prune evidence that nobody used',
     pruneEvidenceEveryMs,

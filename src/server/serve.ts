@@ -262,6 +262,7 @@ const composeServer = async (
     orphans: operations.orphans,
     orphansEveryMs: config.orphans.checkEvery * 1000,
     regularCrlIntervalSeconds: config.crl.lifetime - config.crl.refreshBefore,
+    keepExpiredSeconds: config.ledger.keepExpired,
     renewApiCertificate: async () => {
       const renewed = await apiCertificate.renewIfDue()
       if (renewed !== null) api.setCredentials(renewed)

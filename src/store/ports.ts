@@ -12,6 +12,7 @@ import type { EventCursorsPort } from './event-cursors-port.ts'
 import type { FeedPort } from './feed-port.ts'
 import type { OrphansPort } from './orphans-port.ts'
 import type { PoliciesPort } from './policies-port.ts'
+import type { PruningPort } from './pruning-port.ts'
 import type {
   CertificateRecord,
   CertificateState,
@@ -349,6 +350,7 @@ export interface Ledger extends AsyncDisposable {
   readonly eventCursors: EventCursorsPort
   readonly acme: AcmePorts
   readonly recovery: RecoveryPort
+  readonly pruning: PruningPort
   readonly meta: MetaPort
   /** Why the last transaction that was tried failed; null: it did not. */
   problem(): string | null

@@ -72,6 +72,7 @@ const createServerParts = async (lastSigning?: number) => {
     orphans: operations.orphans,
     orphansEveryMs: 3_600_000,
     regularCrlIntervalSeconds: 43_200,
+    keepExpiredSeconds: 90 * 86_400,
     renewApiCertificate: async () => {},
   })
   return {

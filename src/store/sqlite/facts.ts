@@ -5,6 +5,7 @@ import type { CertificateRecord, SeenKey } from '../records.ts'
 import * as codes from './codes.ts'
 import type { Connection } from './connection.ts'
 import type { KnownTokens } from './known-tokens.ts'
+import { pastKeyOctets } from './pruning.ts'
 import { type Registered, type RegistrationMemory, registeredOf } from './registration-memory.ts'
 import * as rows from './rows.ts'
 import type { Words } from './words.ts'
@@ -205,22 +206,40 @@ interface KeyFacts {
 const selectKeyFacts = `SELECT EXISTS (SELECT 1 FROM issuer WHERE spki_hash = +?)
      OR EXISTS (SELECT 1 FROM acme_key WHERE key_hash = +?) AS issuer,
    EXISTS (SELECT 1 FROM revoked_key WHERE key_hash = +?) AS revoked,
+   (SELECT instance FROM past_key WHERE key_hash = +?) AS past,
    max(c.issued_at IS NOT NULL) AS released, c.instance, c.registration_id
    FROM certificate c WHERE substr(c.key_hash, 1, 8) = +? AND c.key_hash = +?`
 
 const keyFactsOf = (db: Connection, keyHash: Uint8Array): KeyFacts => {
-  const { issuer, revoked, released, instance, registration_id } = db.get<{
+  const { issuer, revoked, past, released, instance, registration_id } = db.get<{
     issuer: number
     revoked: number
+    past: number | null
     released: number | null
     instance: number | null
     registration_id: number | null
-  }>(selectKeyFacts, keyHash, keyHash, keyHash, keyHash.subarray(0, 8), keyHash)!
+  }>(selectKeyFacts, keyHash, keyHash, keyHash, keyHash.subarray(0, pastKeyOctets), keyHash.subarray(0, 8), keyHash)!
   const barred = { ofIssuer: issuer === 1, revoked: revoked === 1 }
+  if (past !== null) return { ...barred, seen: pastKey(db, keyHash, released === 1) }
   if (released === null || instance === null || registration_id === null) return { ...barred, seen: null }
   const { id } = db.get<{ id: codes.StoredId }>('SELECT id FROM instance WHERE seq = +?', instance)!
   const key = { instanceId: codes.idOf(id), registrationId: registration_id, released: released === 1 }
   return { ...barred, seen: { key, instance } }
+}
+
+/** Of a certificate that was pruned; where its lineage was too, it is nobody's that is known. */
+const pastKey = (db: Connection, keyHash: Uint8Array, releasedSince: boolean): NonNullable<KeyFacts['seen']> => {
+  const { instance, registration_id, released, id } = db.get<{
+    instance: number
+    registration_id: number
+    released: number
+    id: codes.StoredId | null
+  }>(
+    'SELECT *, (SELECT id FROM instance i WHERE i.seq = p.instance) AS id FROM past_key p WHERE p.key_hash = +?',
+    keyHash.subarray(0, pastKeyOctets),
+  )!
+  const instanceId = id === null ? `pruned-${instance}` : codes.idOf(id)
+  return { key: { instanceId, registrationId: registration_id, released: releasedSince || released === 1 }, instance }
 }
 
 /** @param before only instances that began before this one */

@@ -15,6 +15,7 @@ import { schema010 } from './schema-010.ts'
 import { schema011 } from './schema-011.ts'
 import { schema012 } from './schema-012.ts'
 import { schema013 } from './schema-013.ts'
+import { schema014 } from './schema-014.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
 const migrations: readonly string[] = [
@@ -31,6 +32,7 @@ const migrations: readonly string[] = [
   schema011,
   schema012,
   schema013,
+  schema014,
 ]
 
 export const currentVersion = migrations.length

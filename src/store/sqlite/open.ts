@@ -22,6 +22,7 @@ import { createOrphans } from './orphans.ts'
 import { createOwners } from './owners.ts'
 import type { Parts } from './parts.ts'
 import { createPolicies } from './policies.ts'
+import { createPruning } from './pruning.ts'
 import { createRecovery } from './recovery.ts'
 import { createRegistrationMemory } from './registration-memory.ts'
 import { createRegistrations } from './registrations.ts'
@@ -107,6 +108,7 @@ export const openSqliteLedger = (path: string, deps: SqliteLedgerDeps): Ledger =
     eventCursors: createEventCursors(parts),
     acme: createAcme(parts),
     recovery: createRecovery(parts),
+    pruning: createPruning(parts),
     meta: createMeta(parts),
     problem: writer.problem,
     close,

@@ -5,6 +5,7 @@ import type { SubjectKind } from '../records.ts'
 import { ofInstance, ofRow, type Selection } from './cascade.ts'
 import * as codes from './codes.ts'
 import type { Connection, SqlValue } from './connection.ts'
+import { pastKeyOctets } from './pruning.ts'
 import * as rows from './rows.ts'
 
 export interface Target {
@@ -102,10 +103,11 @@ const ofKey = (keyHash: Uint8Array): Target => ({
   certificates: none,
   instances: lineages(
     `i.seq IN (SELECT instance FROM certificate WHERE substr(key_hash, 1, 8) = ? AND key_hash = ?
-       UNION ALL SELECT account FROM acme_key WHERE key_hash = ?)`,
+       UNION ALL SELECT account FROM acme_key WHERE key_hash = ? UNION ALL SELECT instance FROM past_key WHERE key_hash = ?)`,
     keyHash.slice(0, 8),
     keyHash,
     keyHash,
+    keyHash.slice(0, pastKeyOctets),
   ),
   tokens: { where: 'bound_key_hash = ?', values: [keyHash] },
   bindings: null,
