@@ -7,6 +7,7 @@ import type { OcspReply, OcspSource } from '../ca/status-answers.ts'
 import { decodeOcspPath, encodeOcspError, maxOcspRequestBytes } from '../pki/ocsp.ts'
 import { newRequestId, problems, sendProblem } from './problem.ts'
 import { type Body, bodyOf, endWith, type Representation, represent, sendRepresentation } from './representation.ts'
+import { fieldOf } from './request-field.ts'
 
 export interface OcspEndpointDeps {
   readonly clock: Clock
@@ -113,6 +114,7 @@ const sendPlain: Send = (request, response, { headers, body }) => {
   endWith(request, response, body)
 }
 
+const nothing = Buffer.alloc(0)
 const malformed = prepare({ der: encodeOcspError('malformedRequest'), validity: null }, 0)
 
 export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): OcspEndpoint => {
@@ -171,23 +173,22 @@ export const createOcspEndpoint = ({ clock, log, ocsp }: OcspEndpointDeps): Ocsp
       respond({ request, response, asked: askedByPath, text, send: sendCacheable }, question)
     },
     post: (request, response) => {
-      if (!isOcspRequest(request.headers['content-type'])) {
+      if (!isOcspRequest(fieldOf(request, 'content-type'))) {
         sendProblem(request, response, problems.notOcsp)
         return
       }
-      const parts: Buffer[] = []
-      let size = 0
+      // Nearly always one part: nothing is gathered then.
+      let whole: Buffer = nothing
       const take = (part: Buffer): void => {
-        size += part.length
-        if (size <= maxOcspRequestBytes) {
-          parts.push(part)
+        if (whole.length + part.length <= maxOcspRequestBytes) {
+          whole = whole.length === 0 ? part : Buffer.concat([whole, part])
           return
         }
         request.off('data', take).off('end', answer)
         sendProblem(request, response, problems.tooLarge)
       }
       const answer = (): void => {
-        const question = parts.length === 1 ? parts[0]! : Buffer.concat(parts)
+        const question = whole
         const text = question.toString('latin1')
         const known = askedByBody.find(text)
         if (known !== null) sendPlain(request, response, known)

@@ -2,6 +2,7 @@
 // write. Conditional requests by RFC 9110 §13.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Pieces } from '../base/pieces.ts'
+import { fieldOf } from './request-field.ts'
 
 export interface Content {
   readonly type: string
@@ -112,10 +113,10 @@ const namesEtag = (field: string, etag: string): boolean =>
  * RFC 9110 §13.1.3, but exact matches only, which it allows for: a date of the client's own clock, or of a second in which we
  * published twice, would hide a revocation until the next list.
  */
-const isUnchanged = ({ headers }: IncomingMessage, representation: Representation): boolean => {
-  const tags = headers['if-none-match']
+const isUnchanged = (request: IncomingMessage, representation: Representation): boolean => {
+  const tags = fieldOf(request, 'if-none-match')
   if (tags !== undefined) return namesEtag(tags, representation.etag)
-  const since = headers['if-modified-since']
+  const since = fieldOf(request, 'if-modified-since')
   return since !== undefined && representation.dated && since === representation.lastModified
 }
 
