@@ -122,7 +122,7 @@ const checkPermissions = (paths: HomePaths): readonly Check[] => {
   const directories = [paths.home, paths.run, paths.tokens, paths.signer, paths.api, paths.rootCeremony]
   return [
     ...directories.flatMap(path => checkMode(path, '700')),
-    ...[paths.adminSocket, paths.signerSocket].flatMap(path => checkMode(path, '600')),
+    ...[paths.adminSocket, paths.signerSocket, paths.frontSocket].flatMap(path => checkMode(path, '600')),
     ...directories.flatMap(secretFiles).flatMap(path => checkMode(path, '600')),
   ]
 }

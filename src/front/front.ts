@@ -59,7 +59,8 @@ const sendUnavailable = (response: ServerResponse): void => {
 const send = (response: ServerResponse, { status, headers, body }: Answer): void => {
   response.statusCode = status
   for (let i = 0; i < headers.length; i += 2) response.setHeader(headers[i]!, headers[i + 1]!)
-  response.end(body)
+  // As text it goes out in one piece with the head; as bytes it would be a write, and a TLS record, of its own.
+  response.end(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
 }
 
 const createHandler = (channel: CoreChannel, { place, clock }: FrontDeps, rates: LimitRates): RequestListener => {
