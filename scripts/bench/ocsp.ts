@@ -10,6 +10,7 @@ import { prepareEnrolments } from './enrolments.ts'
 import { requestBytes } from './exchange.ts'
 import { concurrency } from './issue.ts'
 import type { LoadJob, LoadResult } from './load.ts'
+import { measureFresh } from './ocsp-fresh.ts'
 import { type Program, startProgram } from './programs.ts'
 import { besideBare, limitName } from './served.ts'
 import { makeHome, type RunningCa, serve } from './world.ts'
@@ -18,7 +19,7 @@ const contentType = 'application/ocsp-request'
 const pathOf = (question: Uint8Array): string => `/ocsp/${encodeURIComponent(Buffer.from(question).toString('base64'))}`
 
 export const getOf = (question: Uint8Array): Uint8Array => requestBytes('GET', pathOf(question), null)
-const postOf = (question: Uint8Array): Uint8Array =>
+export const postOf = (question: Uint8Array): Uint8Array =>
   requestBytes('POST', '/ocsp', { type: contentType, body: question })
 
 interface Issued {
@@ -54,7 +55,7 @@ export const prepareQuestions = async (
 
 export const ocsp: Bench = {
   name: 'ocsp',
-  metrics: ['requestsPerSecond', 'cpuPerGet', 'cpuPerPost'],
+  metrics: ['requestsPerSecond', 'cpuPerGet', 'cpuPerPost', 'freshPerSecond'],
   run: async context => {
     await using ca = await serve(await makeHome(join(context.directory, 'ocsp')))
     await using load = startProgram<LoadJob, LoadResult>('load')
@@ -75,5 +76,6 @@ export const ocsp: Bench = {
     context.found({ metric: 'requestsPerSecond', unit: '/s', limit: limitName, runs: speed })
     context.found({ metric: 'cpuPerGet', unit: 'µs', limit: limitName, runs: get.cpu })
     context.found({ metric: 'cpuPerPost', unit: 'µs', limit: limitName, runs: post.cpu })
+    await measureFresh(context)
   },
 }
