@@ -30,14 +30,18 @@ export const canonicalJson = (value: LeafValue): string => {
     return JSON.stringify(value)
   }
   if (Array.isArray(value)) return `[${(value as readonly LeafValue[]).map(canonicalJson).join(',')}]`
-  const members = value as { readonly [key: string]: LeafValue | undefined }
+  const members = value as Members
   const { sorted, written } = orderOf(Object.keys(members))
   let text = ''
-  for (let i = 0; i < sorted.length; i++) {
-    const member = members[sorted[i] as string]
-    if (member !== undefined) text += `${text === '' ? '' : ','}${written[i]}${canonicalJson(member)}`
-  }
+  for (let i = 0; i < sorted.length; i++) text = appended(text, written[i]!, members[sorted[i]!])
   return `{${text}}`
+}
+
+type Members = { readonly [key: string]: LeafValue | undefined }
+
+const appended = (text: string, written: string, member: LeafValue | undefined): string => {
+  if (member === undefined) return text
+  return text === '' ? written + canonicalJson(member) : `${text},${written}${canonicalJson(member)}`
 }
 
 interface Order {
@@ -47,19 +51,30 @@ interface Order {
   readonly written: readonly string[]
 }
 
-// Leaves of one event have the same members in the same order, every time: sorting them costs as much as writing them. By their number
-// and first key; the last of each kind. Owned by this module.
-const orders = new Map<string, Order>()
-const maxOrders = 200
+// Leaves of one event have the same members in the same order, every time: sorting them costs as much as writing them. The last of each
+// number of members and first key. A map by a text that is made for the look-up would cost more than what it finds. Owned by this module.
+const orders: Order[][] = []
+const maxOrdersOfLength = 16
 
 const orderOf = (keys: readonly string[]): Order => {
-  const kind = `${keys.length} ${keys[0]}`
-  const known = orders.get(kind)
-  if (known !== undefined && sameTexts(known.keys, keys)) return known
+  const known = ofLength(orders, keys.length)
+  const [first] = keys
+  const at = known.findIndex(order => order.keys[0] === first)
+  const found = known[at]
+  if (found !== undefined && sameTexts(found.keys, keys)) return found
   const sorted = keys.toSorted()
   const order = { keys, sorted, written: sorted.map(key => `${canonicalJson(key)}:`) }
-  if (known !== undefined || orders.size < maxOrders) orders.set(kind, order)
+  if (at >= 0) known[at] = order
+  else if (known.length < maxOrdersOfLength) known.push(order)
   return order
+}
+
+const ofLength = <T>(all: T[][], length: number): T[] => {
+  const found = all[length]
+  if (found !== undefined) return found
+  const made: T[] = []
+  all[length] = made
+  return made
 }
 
 const sameTexts = (a: readonly string[], b: readonly string[]): boolean => {
@@ -88,12 +103,70 @@ export const createLeaf = (
   subjects: string | null | readonly string[],
   facts: { readonly [key: string]: LeafValue | undefined },
 ): LeafDraft => {
-  const { at, who, requestId, source } = context
+  const { at } = context
   const [subject = null, ...also] = typeof subjects === 'string' ? [subjects] : (subjects ?? [])
-  const bytes = utf8(
-    canonicalJson({ ...facts, at, event, who, req: requestId, src: source, sub: subject ?? undefined }),
-  )
+  const bytes = utf8(textOf(event, context, subject, facts))
   return also.length === 0 ? { event, at, subject, bytes } : { event, at, subject, also, bytes }
+}
+
+/** What every leaf has beside its facts, and which of these wins over a fact of the same name. */
+const common = ['at', 'event', 'who', 'req', 'src', 'sub'] as const
+type Common = (typeof common)[number]
+
+interface LeafOrder extends Order {
+  /** Which of `sorted` are. */
+  readonly areCommon: readonly boolean[]
+}
+
+/** As canonicalJson of all of them in one object, which would have to be made first. */
+const textOf = (event: string, context: LeafContext, subject: string | null, facts: Members): string => {
+  const { sorted, written, areCommon } = leafOrderOf(Object.keys(facts))
+  let text = ''
+  for (let i = 0; i < sorted.length; i++) {
+    const name = sorted[i]!
+    const value = areCommon[i] === true ? commonValue(name as Common, event, context, subject) : facts[name]
+    text = appended(text, written[i]!, value)
+  }
+  return `{${text}}`
+}
+
+const isCommon = (name: string): boolean => (common as readonly string[]).includes(name)
+
+const commonValue = (
+  name: Common,
+  event: string,
+  { at, who, requestId, source }: LeafContext,
+  subject: string | null,
+): LeafValue | undefined => {
+  switch (name) {
+    case 'at':
+      return at
+    case 'event':
+      return event
+    case 'who':
+      return who
+    case 'req':
+      return requestId
+    case 'src':
+      return source
+    case 'sub':
+      return subject ?? undefined
+  }
+}
+
+// The last order of each number of facts and first one, as above. Owned by this module.
+const leafOrders: LeafOrder[][] = []
+
+const leafOrderOf = (keys: readonly string[]): LeafOrder => {
+  const known = ofLength(leafOrders, keys.length)
+  const at = known.findIndex(order => order.keys[0] === keys[0])
+  const found = known[at]
+  if (found !== undefined && sameTexts(found.keys, keys)) return found
+  const { sorted, written } = orderOf([...keys.filter(key => !isCommon(key)), ...common])
+  const order = { keys, sorted, written, areCommon: sorted.map(isCommon) }
+  if (at >= 0) known[at] = order
+  else if (known.length < maxOrdersOfLength) known.push(order)
+  return order
 }
 
 /** RFC 6962 §2.1: the leaf hash, domain-separated from inner nodes. */

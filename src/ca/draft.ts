@@ -180,8 +180,13 @@ const validityOf = (
   }
 }
 
+const nothing: readonly string[] = []
+
 /** What profiles decide about and requests have no say in: a function of the request, so that a repeated answer says the same. */
-export const notGrantedOf = (csr: CertificationRequest): readonly string[] => [
+export const notGrantedOf = (csr: CertificationRequest): readonly string[] =>
+  csr.subject.rdns.length === 0 && csr.requestedExtensions.length === 0 ? nothing : leftOutOf(csr)
+
+const leftOutOf = (csr: CertificationRequest): readonly string[] => [
   ...(csr.subject.rdns.length > 0 ? ['subject'] : []),
   ...csr.requestedExtensions.filter(({ oid }) => oid !== oidOf.subjectAltName).map(({ oid }) => oidName(oid)),
 ]
@@ -209,8 +214,15 @@ const createTemplate = (issuer: ActiveIssuer, profile: IssuanceProfile, shard: S
 export const createDrafter = (deps: DrafterDeps): Drafter => {
   // One template per (issuer, profile content, shard): all are in the key, so a reload or a rotation makes a new one.
   const templates = new Map<string, LeafTemplate>()
+  // The last one by the objects themselves: a text as the key costs more than the rest of the look-up.
+  let last: {
+    readonly issuer: ActiveIssuer
+    readonly profile: IssuanceProfile
+    readonly template: LeafTemplate
+  } | null = null
   const templateFor = (issuer: ActiveIssuer, profile: IssuanceProfile, serial: Uint8Array): LeafTemplate => {
     const shard = shardFor(issuer, serial)
+    if (shard === null && last?.issuer === issuer && last.profile === profile) return last.template
     const key =
       shard === null ? `${issuer.id}/${profile.hash}` : `${issuer.id}/${profile.hash}/${shard.number}-${shard.of}`
     let template = templates.get(key)
@@ -218,6 +230,7 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
       template = createTemplate(issuer, profile, shard)
       templates.set(key, template)
     }
+    if (shard === null) last = { issuer, profile, template }
     return template
   }
 
@@ -245,12 +258,14 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
       checkListed(registration, terms?.listed)
       const hosts = profile.dnsNames === 'registration' ? hostNamesOf(registration, terms?.hosts) : noHostNames
       checkRequestedNames(csr, spiffeId, hosts)
-      const validity = validityOf(profile, issuer.certificate, { registration, now, terms })
+      const { notBefore, notAfter } = validityOf(profile, issuer.certificate, { registration, now, terms })
       const serial = encodeSerial({ prefix: deps.serialPrefix, nowMs: now, random10: deps.randomBytes(10) })
       const tbs = templateFor(issuer, profile, serial).encode({
         serial,
-        ...validity,
-        ...hosts,
+        notBefore,
+        notAfter,
+        dnsNames: hosts.dnsNames,
+        ipAddresses: hosts.ipAddresses,
         subjectCn: commonNameFor(registration.kind, registration.name),
         spkiDer: csr.spki.der,
         spiffeId,
@@ -260,7 +275,8 @@ export const createDrafter = (deps: DrafterDeps): Drafter => {
         tbs: lintTbs(tbs),
         serial: serialHex(serial),
         spiffeId,
-        ...validity,
+        notBefore,
+        notAfter,
         issuer,
         profile: profile.name,
         profileHash: profile.hash,

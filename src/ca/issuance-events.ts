@@ -15,7 +15,16 @@ const contextOf = (request: IssuanceRequest, at: number): LeafContext => ({
   source: request.context.source,
 })
 
-const subjectOf = ({ kind, name }: Registration): string => `${kind}:${name}`
+// A text made anew would be entered in the engine's table of known strings with each leaf. Dies with its registration.
+const subjects = new WeakMap<Registration, string>()
+
+const subjectOf = (registration: Registration): string => {
+  const known = subjects.get(registration)
+  if (known !== undefined) return known
+  const subject = `${registration.kind}:${registration.name}`
+  subjects.set(registration, subject)
+  return subject
+}
 
 /** An operator's own request is bounded by the operator; whoever asks for itself can ask for ever, and for nothing. */
 const isRepeatable = ({ operation }: IssuanceRequest): boolean => operation !== 'issue'

@@ -34,6 +34,7 @@ import type {
   LintedDraft,
 } from './issuance.ts'
 import type { IssuancePace } from './issuance-pace.ts'
+import { issuedRecord } from './issued-record.ts'
 import type { Maintenance } from './maintenance.ts'
 import type { IssuancePolicy } from './scopes-issuance.ts'
 import { priorityOf } from './sign-priority.ts'
@@ -61,9 +62,6 @@ export interface IssuanceDeps {
   readonly maintenance: Pick<Maintenance, 'check'>
   readonly reached: ReachedStep
 }
-
-/** What a row says right after step 6, beside its intent. */
-const justIssued = { state: 'issued', replaced: false, revokedAt: null, reason: null } as const
 
 /** How long after the signer's own deadline an intent may still be recorded as issued. */
 const recordGraceMs = 30_000
@@ -221,7 +219,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
       supersedes: continued?.supersedes ?? null,
       tokenId: decision.tokenId,
       recovery: continued?.recovery ?? false,
-      ...(request.evidence.kind === 'account' ? { orderId: request.evidence.orderId } : {}),
+      orderId: request.evidence.kind === 'account' ? request.evidence.orderId : undefined,
       keyHash: query.keyHash,
       tbs: draft.tbs,
       profile: draft.profile,
@@ -348,7 +346,7 @@ export const createIssuance = (deps: IssuanceDeps): Issuance => {
         'the registration changed while the certificate was being signed; it was revoked instead',
         { hint: 'ask again: the new request is decided under the present state' },
       )
-    const record = { ...intent, ...justIssued, issuedAt: at }
+    const record = issuedRecord(intent, at)
     const { spiffeId, notGranted } = draft
     return { record, certificate, spiffeId, registration, notGranted, answer: 'new' }
   }

@@ -215,4 +215,14 @@ export const createLeafTemplate = (options: LeafTemplateOptions): LeafTemplate =
 }
 
 const noBytes = new Uint8Array(0)
-const encodeScopes = (version: number): Uint8Array => ext.encodeExtension(ext.scopesVersion(version))
+// Most registrations are of their first few versions. Owned by this module.
+const scopesExtensions: Uint8Array[] = []
+const maxKeptVersion = 256
+
+const encodeScopes = (version: number): Uint8Array => {
+  const known = scopesExtensions[version]
+  if (known !== undefined) return known
+  const encoded = ext.encodeExtension(ext.scopesVersion(version))
+  if (version < maxKeptVersion) scopesExtensions[version] = encoded
+  return encoded
+}

@@ -1,7 +1,7 @@
 // SubjectPublicKeyInfo (RFC 5280 §4.1.2.7): bytes to a key this project is willing to handle, or a refusal that says why.
 // Points are checked here with integers, because making an OpenSSL key for it costs ten times as much; verifying is signature.ts.
 import { createHash, createPublicKey, hash, type KeyObject, type PublicKeyInput } from 'node:crypto'
-import { toHex, toLatin1 } from '../base/bytes.ts'
+import { equalBytes, toHex } from '../base/bytes.ts'
 import type { KeyAlgorithm } from './algorithms.ts'
 import { DerReader } from './der.ts'
 import { PkiError } from './errors.ts'
@@ -34,7 +34,7 @@ interface Curve {
   readonly p: bigint
   readonly b: bigint
   /** Points found on it, which the lints look at again right after the request, at a twentieth of the cost. Owned by this module; bounded. */
-  readonly known: Set<string>
+  readonly known: Map<number, Uint8Array>
 }
 
 // FIPS 186-5 / SP 800-186 §3.2.1; a is -3 for both.
@@ -44,25 +44,27 @@ const curves: Readonly<Record<string, Curve>> = {
     bits: 256,
     p: 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn,
     b: 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn,
-    known: new Set(),
+    known: new Map(),
   },
   [oidOf.p384]: {
     algorithm: 'P-384',
     bits: 384,
     p: 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffffn,
     b: 0xb3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aefn,
-    known: new Set(),
+    known: new Map(),
   },
 }
 
 const maxKnownPoints = 256
 
+// By four octets, which are compared whole: a text of them as the key would be entered in the engine's table of known strings each time.
 const checkPoint = (curve: Curve, point: Uint8Array): void => {
-  const octets = toLatin1(point)
-  if (curve.known.has(octets)) return
+  const name = (point[1]! << 22) ^ (point[2]! << 15) ^ (point[3]! << 8) ^ point[4]!
+  const known = curve.known.get(name)
+  if (known !== undefined && equalBytes(known, point)) return
   checkNewPoint(curve, point)
   if (curve.known.size >= maxKnownPoints) curve.known.clear()
-  curve.known.add(octets)
+  curve.known.set(name, point.slice())
 }
 
 const checkNewPoint = (curve: Curve, point: Uint8Array): void => {

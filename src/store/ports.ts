@@ -81,7 +81,7 @@ export interface IssuanceFacts {
   /** The row of `instance.headSerial`. */
   readonly head: CertificateRecord | null
   /** Of an order: its certificate, or the latest attempt at it. */
-  readonly ordered?: CertificateRecord | null
+  readonly ordered?: CertificateRecord | null | undefined
   /** How often the successor of `presented` was already replaced by another key (0 or 1; voids and orphans do not count). */
   readonly replacements: number
   /** Who the new key has been seen with: an instance (also through void and orphaned rows), an issuer (or an ACME account: no key of a certificate either), or nobody. */
@@ -109,7 +109,7 @@ export interface IntentRecord {
   /** Claim a use of this token for `keyHash`. */
   readonly tokenId: string | null
   /** The order that this certificate is for. */
-  readonly orderId?: string
+  readonly orderId?: string | undefined
   /** Count a recovery of the instance. */
   readonly recovery: boolean
   readonly keyHash: string

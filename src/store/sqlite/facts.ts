@@ -62,34 +62,26 @@ export const readFacts = (
   const head = isHead ? origin.presented : headRow === null ? null : rows.certificateByRow(db, headRow)
   const record = (row: rows.CertificateRow | null | undefined): CertificateRecord | null =>
     row == null ? null : rows.certificateOf(words, row)
-  const registrationId = registration?.id ?? null
   const presented = record(origin.presented)
   const newest = isHead ? presented : record(head)
-  let live: number | null = null
-  let liveBefore: number | null = null
-  const facts: IssuanceFacts = {
-    registration,
-    owner: registered?.owner ?? null,
-    token: origin.token === null ? null : rows.tokenOf(words, origin.token),
-    tokenUse: claim.tokenUse,
-    presented,
-    instance: instance === undefined ? null : rows.instanceOf(instance),
-    head: newest,
-    ...(origin.account === undefined ? {} : { ordered: record(origin.account.ordered) }),
-    replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
-    keySeenWith: seen?.key ?? (key.ofIssuer ? 'issuer' : null),
-    keyRevoked: key.revoked,
-    // Read when asked for: its cost grows with the fleet, and only a profile with a limit looks.
-    get liveInstances() {
-      live ??= registrationId === null ? 0 : liveInstances(db, registrationId, query.now)
-      return live
+  const facts = new ReadFacts(
+    db,
+    query,
+    {
+      registration,
+      owner: registered?.owner ?? null,
+      token: origin.token === null ? null : rows.tokenOf(words, origin.token),
+      tokenUse: claim.tokenUse,
+      presented,
+      instance: instance === undefined ? null : rows.instanceOf(instance),
+      head: newest,
+      ordered: origin.account === undefined ? undefined : record(origin.account.ordered),
+      replacements: origin.presented === null ? 0 : replacementsOf(db, origin.presented.row),
+      keySeenWith: seen?.key ?? (key.ofIssuer ? 'issuer' : null),
+      keyRevoked: key.revoked,
     },
-    get liveInstancesBefore() {
-      const known = registrationId !== null && instance !== undefined
-      liveBefore ??= known ? liveInstances(db, registrationId, query.now, instance.seq) : 0
-      return liveBefore
-    },
-  }
+    instance?.seq ?? null,
+  )
   const found: FoundRows = {
     query,
     token: origin.token,
@@ -99,6 +91,63 @@ export const readFacts = (
     head: placeOf(head, newest),
   }
   return { facts, found }
+}
+
+/** Counts are read when asked for: their cost grows with the fleet, and only a profile with a limit looks. */
+class ReadFacts implements IssuanceFacts {
+  readonly registration: IssuanceFacts['registration']
+  readonly owner: IssuanceFacts['owner']
+  readonly token: IssuanceFacts['token']
+  readonly tokenUse: IssuanceFacts['tokenUse']
+  readonly presented: IssuanceFacts['presented']
+  readonly instance: IssuanceFacts['instance']
+  readonly head: IssuanceFacts['head']
+  readonly ordered: IssuanceFacts['ordered']
+  readonly replacements: number
+  readonly keySeenWith: IssuanceFacts['keySeenWith']
+  readonly keyRevoked: boolean
+  readonly #db: Connection
+  readonly #now: number
+  readonly #lineage: number | null
+  #live: number | null = null
+  #liveBefore: number | null = null
+
+  constructor(
+    db: Connection,
+    { now }: IssuanceQuery,
+    read: Omit<IssuanceFacts, 'liveInstances' | 'liveInstancesBefore'>,
+    lineage: number | null,
+  ) {
+    this.registration = read.registration
+    this.owner = read.owner
+    this.token = read.token
+    this.tokenUse = read.tokenUse
+    this.presented = read.presented
+    this.instance = read.instance
+    this.head = read.head
+    this.ordered = read.ordered
+    this.replacements = read.replacements
+    this.keySeenWith = read.keySeenWith
+    this.keyRevoked = read.keyRevoked
+    this.#db = db
+    this.#now = now
+    this.#lineage = lineage
+  }
+
+  get liveInstances(): number {
+    const { registration } = this
+    this.#live ??= registration === null ? 0 : liveInstances(this.#db, registration.id, this.#now)
+    return this.#live
+  }
+
+  get liveInstancesBefore(): number {
+    const { registration } = this
+    this.#liveBefore ??=
+      registration === null || this.#lineage === null
+        ? 0
+        : liveInstances(this.#db, registration.id, this.#now, this.#lineage)
+    return this.#liveBefore
+  }
 }
 
 const registeredFor = (
