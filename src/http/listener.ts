@@ -19,8 +19,8 @@ export interface Timeouts {
 /** Agents keep connections, so they live longer than the minute that load balancers commonly hold them. */
 export const defaultTimeouts: Timeouts = { headersMs: 10_000, requestMs: 20_000, keepAliveMs: 75_000, checkMs: 5_000 }
 
-/** File descriptors are shared with the ledger and the signer: a flood of connections must not take them. */
-export const maxConnections = 10_000
+/** File descriptors are shared with the ledger and the signer: a flood of connections must not take them. A fleet that starts may have them. */
+export const maxConnections = 12_000
 
 export const serverOptions = (timeouts: Timeouts): ServerOptions => ({
   maxHeaderSize: 16_384,
