@@ -97,7 +97,7 @@ describe('connections that say nothing', () => {
     for (let at = 0; at < count; at += 500)
       await Promise.all(
         Array.from({ length: Math.min(500, count - at) }, async () => {
-          const socket = connect(port, '127.0.0.1')
+          const socket = connect(port, '127.0.0.1').resume()
           socket.on('error', () => {})
           sockets.push(socket)
           await Promise.race([once(socket, 'connect'), once(socket, 'close')])
