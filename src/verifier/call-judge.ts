@@ -13,6 +13,7 @@ import { readForwardedChain } from './forwarded.ts'
 import type { Call, CallRequest, Demand, Judging } from './judgement.ts'
 import type { Keeper } from './keeper.ts'
 import type { VerifierSettings } from './options.ts'
+import { Pass } from './pass.ts'
 import { ruleOf } from './problem.ts'
 import type { Proofs } from './proof.ts'
 import { createStandingCalls, type StandingCall } from './standing-calls.ts'
@@ -66,16 +67,11 @@ const noDemand: Demand = {}
 export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
   const { clock, keeper, connections, judging } = deps
   const deciding = createDeciding(deps)
-  const { decide, callerOf, isTrustedProxy, close, isClosed } = deciding
+  const { decide, callerOf, close } = deciding
 
-  /** A decision of a moment ago on the same connection holds as long as nothing else is known: most requests come in a row. */
-  const standingOf = (connection: Connection | null): VerifiedPeer | null => {
-    const standing = connection?.standing
-    if (standing == null || standing.version !== keeper.version() || isClosed()) return null
-    return clock.monotonic() < standing.until ? standing.verified : null
-  }
-  const isFromProxy = (connection: Connection | null): boolean =>
-    connection !== null && 'peer' in connection.proof && isTrustedProxy(connection.proof.peer)
+  /** Both only grow: with another sum something is known that was not, or others hang on judgements. */
+  const version = (): number => keeper.version() + judging.version()
+  const isFromProxy = (connection: Connection | null): boolean => connection?.isFromProxy === true
   const callOf = (connection: Connection | null, request: CallRequest, demand: Demand): Call =>
     isFromProxy(connection)
       ? {
@@ -85,9 +81,14 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
         }
       : { demand, request }
 
-  const judgeRequest = (connection: Connection | null, call: Call, request: JudgedRequest): VerifiedPeer => {
-    const known = standingOf(connection)
-    if (known !== null)
+  const judgeBy = (
+    pass: Pass | null,
+    connection: Connection | null,
+    call: Call,
+    headers: IncomingHttpHeaders | undefined,
+  ): VerifiedPeer => {
+    const known = pass?.verified
+    if (known !== undefined)
       return judging.judge(
         call,
         () => known,
@@ -96,15 +97,15 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
           return known
         },
       )
-    const version = keeper.version()
+    const before = version()
     return judging.judge(
       call,
-      () => callerOf(connection, request.headers),
+      () => callerOf(connection, headers),
       (peer, wanted) => {
         const verified = decide(peer, wanted)
         // Not of those who come through a proxy: on its connection the next one is somebody else.
         if (connection !== null && 'peer' in connection.proof && connection.proof.peer === peer)
-          connection.standing = { verified, version, until: clock.monotonic() + standingMs }
+          connection.pass = new Pass(verified, before, clock.monotonic() + standingMs)
         return verified
       },
     )
@@ -113,8 +114,16 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
   const stand = createStanding(deciding)
   const verifyRequest: CallJudge['verifyRequest'] = (request, demand = noDemand, lasting) => {
     const connection = connections.of(request.socket as Socket)
+    const at = clock.monotonic()
+    const last = connection?.pass ?? null
+    const pass = last !== null && last.version === version() && at < last.until ? last : null
+    if (pass !== null && lasting === undefined && pass.isLast(request, demand) && judging.repeat(pass.counted, at)) {
+      if (pass.isDemanding) stand(connection!, pass.verified, { demand, request }, null, answerOf(request))
+      return pass.verified
+    }
     const call = callOf(connection, request, demand)
-    const peer = judgeRequest(connection, call, request)
+    const peer = judgeBy(pass, connection, call, request.headers)
+    connection?.pass?.remember(request, demand, judging.counted())
     if (connection !== null) stand(connection, peer, call, lasting ?? null, answerOf(request))
     return peer
   }
@@ -160,6 +169,7 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
     reprove: () => connections.reprove(keeper.now(), watched.lose),
     close: () => {
       close()
+      for (const connection of connections.all()) connection.pass = null
       // Whoever is connected would be cut by nobody any more.
       cutAll()
     },
@@ -194,7 +204,6 @@ const createDeciding = ({ settings, keeper, proofs }: CallJudgeDeps) => {
     decideProxy,
     isTrustedProxy,
     callerOf,
-    isClosed: () => closed,
     close: () => {
       closed = true
     },

@@ -2,18 +2,11 @@
 // their peer may not call any more. A cut socket takes every stream, upgrade and event source on it along.
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { CallRefused, type Peer, type VerifiedPeer } from '../verify/decision.ts'
+import { CallRefused, type Peer } from '../verify/decision.ts'
 import { checkPathAt } from '../verify/path.ts'
 import { type Proof, proveChain, type Trust } from '../verify/verify-peer.ts'
+import type { Pass } from './pass.ts'
 import type { StandingCalls } from './standing-calls.ts'
-
-/** A decision that holds while the keeper's version is the same, and not for long. */
-export interface Standing {
-  readonly verified: VerifiedPeer
-  readonly version: number
-  /** Monotonic. */
-  readonly until: number
-}
 
 /** One connection and what its handshake proved. */
 export interface Connection {
@@ -21,8 +14,10 @@ export interface Connection {
   /** Monotonic. */
   readonly openedAt: number
   proof: Proof | { readonly refused: unknown }
+  /** Whether a trusted proxy is at the other end. */
+  isFromProxy: boolean
   /** What was decided of its peer a moment ago; null: it is to be decided. */
-  standing: Standing | null
+  pass: Pass | null
   /** Calls that are being answered and could be refused while the connection may go on; null: there never was one. */
   calls: StandingCalls | null
 }
@@ -88,18 +83,18 @@ const prove = (socket: TLSSocket, trust: Trust, at: number): Connection['proof']
   }
 }
 
-export const createConnections = (trust: () => Trust): Connections => {
+/** @param isTrustedProxy whose word counts for who its callers are */
+export const createConnections = (
+  trust: () => Trust,
+  isTrustedProxy: (peer: Peer) => boolean = () => false,
+): Connections => {
+  const isProxy = (proof: Connection['proof']): boolean => 'peer' in proof && isTrustedProxy(proof.peer)
   const open = new Set<Connection>()
   const byEnds = new Map<string, readonly Connection[]>()
   return {
     opened: (socket, openedAt, wall) => {
-      const connection: Connection = {
-        socket,
-        openedAt,
-        proof: prove(socket, trust(), wall),
-        standing: null,
-        calls: null,
-      }
+      const proof = prove(socket, trust(), wall)
+      const connection: Connection = { socket, openedAt, proof, isFromProxy: isProxy(proof), pass: null, calls: null }
       ;(socket as Marked).agentcaConnection = connection
       open.add(connection)
       const ends = endsText(socket)
@@ -122,7 +117,8 @@ export const createConnections = (trust: () => Trust): Connections => {
       for (const connection of open) {
         const before = connection.proof
         connection.proof = prove(connection.socket, trust(), wall)
-        connection.standing = null
+        connection.isFromProxy = isProxy(connection.proof)
+        connection.pass = null
         if (!('peer' in before && 'refused' in connection.proof)) continue
         connection.socket.destroy()
         lost(connection, connection.proof.refused)

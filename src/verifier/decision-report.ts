@@ -5,12 +5,12 @@ import { systemTiming, type Timing } from '../agent/backoff.ts'
 import { messageOf } from '../base/errors.ts'
 import { type Log, silentLog } from '../base/log.ts'
 import { type CallClass, classOf, told } from './call-class.ts'
-import { type Call, type Judgement, type JudgementHooks, sourceOf } from './judgement.ts'
+import { type Call, type Judgement, type Judging, type Repeats, sourceOf } from './judgement.ts'
 import type { CallingIdentity } from './outside/calls.ts'
 import { createRepeatedCalls } from './repeated-calls.ts'
 
 export interface DecisionReportOptions {
-  readonly verifier: Pick<JudgementHooks, 'observe'>
+  readonly verifier: Pick<Judging, 'observe'>
   /** The backend's own: the CA counts what it is told as calls to this service. */
   readonly identity: CallingIdentity
   /** What a call is; default: the demanded scopes, and the path with its identifiers left out. Must not throw. */
@@ -59,6 +59,8 @@ interface Digest {
   first: number
   last: number
   maxLatencyMs: number
+  /** It is on its way: nothing counts in it any more. */
+  isTaken: boolean
 }
 
 /**
@@ -127,6 +129,7 @@ const createPending = (): Pending => {
         bytes += 2 * key.length + 200
         if (batch.length === maxBatch || (batch.length > 0 && bytes > maxBatchBytes)) break
         batch.push(digest)
+        digest.isTaken = true
         digests.delete(key)
       }
       return batch
@@ -163,19 +166,21 @@ export const reportDecisions = (
   let batches = 0
   let sent = 0
   let inWindow = 0
+  /** The last judgement, where another one like it may be counted too. */
+  let countedIn: Digest | null = null
   let closed = false
   let unwanted = false
 
   // Not where somebody else says what a call is: it may say so by anything.
   const repeated = classify === classOf ? createRepeatedCalls<Digest>() : null
-  const count = (judgement: Judgement, weight: number): void => {
+  const count = (judgement: Judgement, weight: number): Digest | null => {
     const now = clock.monotonic()
     const again = repeated?.find(judgement) ?? null
     if (again !== null) {
       again.count += weight
       again.last = now
       again.maxLatencyMs = Math.max(again.maxLatencyMs, Math.ceil(judgement.latencyMs))
-      return
+      return again
     }
     const { outcome, rule, peer, call, latencyMs } = judgement
     const digest = pending.add({
@@ -188,15 +193,37 @@ export const reportDecisions = (
       first: now,
       last: now,
       maxLatencyMs: Math.ceil(latencyMs),
+      isTaken: false,
     })
     if (digest !== null) repeated?.keep(judgement, digest)
+    return digest
+  }
+  /** How many the next allowed one counts for. 0: it is left out. */
+  const nextWeight = (): number => {
+    inWindow++
+    if (inWindow <= exactPerWindow) return 1
+    return inWindow % sampleOf === 0 ? sampleOf : 0
   }
   const observe = (judgement: Judgement): void => {
-    inWindow++
-    const isSampled = judgement.outcome === 'allow' && inWindow > exactPerWindow
-    if (isSampled && inWindow % sampleOf !== 0) return
-    count(judgement, isSampled ? sampleOf : 1)
+    const weight = nextWeight()
+    if (judgement.outcome === 'deny') count(judgement, 1)
+    else {
+      const digest = weight === 0 ? repeated?.find(judgement) : count(judgement, weight)
+      countedIn = repeated === null ? null : (digest ?? null)
+      if (weight === 0) return
+    }
     schedule(unwanted ? unwantedMs : windowMs)
+  }
+  // What is not taken yet waits for a time that is set already.
+  const repeats: Repeats = {
+    counted: () => countedIn,
+    again: (counted, at) => {
+      const digest = counted as Digest
+      if (digest.isTaken) return false
+      digest.count += nextWeight()
+      digest.last = at
+      return true
+    },
   }
 
   const schedule = (waitMs: number): void => {
@@ -225,7 +252,7 @@ export const reportDecisions = (
   }
   const post = async ({ id, dropped, digests }: Batch): Promise<number> => {
     const now = clock.monotonic()
-    const decisions = digests.map(({ first, last, ...digest }) => ({
+    const decisions = digests.map(({ first, last, isTaken: _, ...digest }) => ({
       ...digest,
       firstAgoMs: Math.max(0, Math.round(now - first)),
       lastAgoMs: Math.max(0, Math.round(now - last)),
@@ -280,7 +307,7 @@ export const reportDecisions = (
     }
   }
 
-  const unobserve = options.verifier.observe(observe)
+  const unobserve = options.verifier.observe(observe, repeats)
   return {
     status: () => ({ pending: left(), sent, dropped: pending.dropped, failures }),
     [Symbol.asyncDispose]: async () => {

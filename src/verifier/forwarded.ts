@@ -97,25 +97,19 @@ export const stripForwarded = (
   stripRaw(request.rawHeaders, fromProxy)
 }
 
-const requestEvents: ReadonlySet<unknown> = new Set([
-  'request',
-  'upgrade',
-  'connect',
-  'checkContinue',
-  'checkExpectation',
-])
-
-type Emit = (event: string | symbol, ...args: unknown[]) => boolean
-
+/** Of requests that nobody answers by a response. */
+const bareEvents: ReadonlySet<unknown> = new Set(['upgrade', 'connect'])
 /** With a response beside the request. */
 const answeredEvents: ReadonlySet<unknown> = new Set(['request', 'checkContinue', 'checkExpectation'])
+
+type Emit = (event: string | symbol, ...args: unknown[]) => boolean
 
 /**
  * Before every listener of a server, those that never ask the verifier included; and what answers a request is paired with it. Around `emit`, because a listener of our own for
  * `upgrade` or `checkContinue` would tell node:http that somebody answers them.
  */
 export const stripBefore = (server: TlsServer, isProxy: (socket: IncomingMessage['socket']) => boolean): void => {
-  const emit = server.emit.bind(server) as Emit
+  const emit = server.emit as Emit
   const stripRequest = (request: IncomingMessage): void => stripForwarded(request, isProxy(request.socket))
   const stripStream = ({ session }: ServerHttp2Stream, headers: HeaderObject, raw: unknown): void => {
     const fromProxy = session !== undefined && isProxy(session.socket)
@@ -123,9 +117,12 @@ export const stripBefore = (server: TlsServer, isProxy: (socket: IncomingMessage
     if (Array.isArray(raw)) stripRaw(raw, fromProxy)
   }
   server.emit = ((event, ...args) => {
-    if (requestEvents.has(event)) stripRequest(args[0] as IncomingMessage)
-    if (answeredEvents.has(event)) pairAnswer(args[0] as IncomingMessage, args[1] as ServerResponse)
+    // What nearly all of them are comes before everything that has to be looked up.
+    if (event === 'request' || answeredEvents.has(event)) {
+      stripRequest(args[0] as IncomingMessage)
+      pairAnswer(args[0] as IncomingMessage, args[1] as ServerResponse)
+    } else if (bareEvents.has(event)) stripRequest(args[0] as IncomingMessage)
     else if (event === 'stream') stripStream(args[0] as ServerHttp2Stream, args[1] as HeaderObject, args[3])
-    return emit(event, ...args)
+    return emit.call(server, event, ...args)
   }) as Emit as typeof server.emit
 }

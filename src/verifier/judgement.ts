@@ -55,6 +55,14 @@ export interface Judgement {
 /** Must not throw and must not wait: the call is answered after it. */
 export type JudgementObserver = (judgement: Judgement) => void
 
+/** Whoever only counts what was let in, so that calls in a row need no judgement of each. */
+export interface Repeats {
+  /** Where the judgement that was told last is counted; null: nowhere. */
+  counted(): object | null
+  /** One more. @param at monotonic @returns false: that one counts no more, and this call is to be judged and told */
+  again(counted: object, at: number): boolean
+}
+
 /** Runs after everything else allowed the call. @throws CallRefused `condition_failed` */
 export type CallCondition = (peer: VerifiedPeer, call: Call) => void
 
@@ -70,6 +78,19 @@ export interface JudgementHooks {
 }
 
 export interface Judging extends JudgementHooks {
+  /** @param hears not every judgement on its own: only refusals, or of calls in a row the first */
+  observe(observer: JudgementObserver, hears?: 'refusals' | Repeats): () => void
+  /** Asks policies after everything else, and only of calls whose demand is conditional. */
+  decideConditional(condition: CallCondition, again: CallCondition): void
+  /** Grows when others hang on judgements. */
+  version(): number
+  /** Where the last judgement is counted, for `repeat`; null: nowhere. */
+  counted(): object | null
+  /**
+   * A call like one before, by a decision that holds. @param at monotonic
+   * @returns false: somebody has to hear of it, or to be asked
+   */
+  repeat(counted: object | null, at: number): boolean
   /**
    * @param establish who calls @param decide what the state says of it
    * @throws what they and the conditions throw; observers were told then
@@ -93,46 +114,104 @@ const checkKind = ({ kind, name }: Peer, kinds: readonly PrincipalKind[]): void 
     throw new CallRefused('kind_not_accepted', `expected ${kinds.join(' or ')}, got ${kind} ${name}`)
 }
 
-export const createJudging = (clock: { now(): number; monotonic(): number }): Judging => {
-  // Owned by this closure. Arrays, because they are gone through for each call and hardly ever changed.
-  let observers: readonly JudgementObserver[] = []
-  let conditions: readonly CallCondition[] = []
-  let standing: readonly CallCondition[] = []
+type Hears = 'everything' | 'refusals' | Repeats
 
-  const tell = (call: Call, peer: Peer | null, begun: number, error: unknown): void => {
-    const judgement: Judgement = {
+interface Hooks {
+  readonly observers: readonly { readonly observer: JudgementObserver; readonly hears: Hears }[]
+  readonly conditions: readonly CallCondition[]
+  readonly standing: readonly CallCondition[]
+}
+
+/** Who counts calls in a row; null: somebody has to hear of each, or to be asked. */
+const repeatsOf = ({ observers, conditions }: Hooks): Repeats | null => {
+  const hearing = observers.map(({ hears }) => hears).filter(hears => hears !== 'refusals')
+  if (conditions.length > 0 || hearing.length > 1) return null
+  const [only = nobody] = hearing
+  return only === 'everything' ? null : only
+}
+const uncounted = {}
+const nobody: Repeats = { counted: () => uncounted, again: counted => counted === uncounted }
+
+const createHooks = () => {
+  // Owned by this closure. Arrays, because they are gone through for each call and hardly ever changed.
+  let hooks: Hooks = { observers: [], conditions: [], standing: [] }
+  let hearing: readonly JudgementObserver[] = []
+  let repeats: Repeats | null = nobody
+  let version = 0
+  const set = (changes: Partial<Hooks>): void => {
+    hooks = { ...hooks, ...changes }
+    hearing = hooks.observers.filter(({ hears }) => hears !== 'refusals').map(({ observer }) => observer)
+    repeats = repeatsOf(hooks)
+    version++
+  }
+  return {
+    get conditions() {
+      return hooks.conditions
+    },
+    get standing() {
+      return hooks.standing
+    },
+    /** Of calls that were let in. */
+    get hearing() {
+      return hearing
+    },
+    get repeats() {
+      return repeats
+    },
+    version: () => version,
+    tell: (judgement: Judgement): void => {
+      if (judgement.outcome === 'allow') for (const observer of hearing) observer(judgement)
+      else for (const { observer } of hooks.observers) observer(judgement)
+    },
+    observe: (observer: JudgementObserver, hears: Hears = 'everything') => {
+      const own = { observer, hears }
+      set({ observers: [...hooks.observers, own] })
+      return () => set({ observers: hooks.observers.filter(each => each !== own) })
+    },
+    addCondition: (condition: CallCondition, again?: CallCondition) => {
+      set({ conditions: [...hooks.conditions, condition] })
+      if (again !== undefined) set({ standing: [...hooks.standing, again] })
+      return () =>
+        set({
+          conditions: hooks.conditions.filter(each => each !== condition),
+          standing: hooks.standing.filter(each => each !== again),
+        })
+    },
+  }
+}
+
+export const createJudging = (clock: { now(): number; monotonic(): number }): Judging => {
+  const hooks = createHooks()
+  // Owned by this closure.
+  let policies: { readonly check: CallCondition; readonly again: CallCondition } | null = null
+
+  const tell = (call: Call, peer: Peer | null, begun: number, error: unknown): void =>
+    hooks.tell({
       outcome: error === null ? 'allow' : 'deny',
       rule: error === null ? null : ruleOf(error),
       peer,
       call,
       at: clock.now(),
       latencyMs: clock.monotonic() - begun,
-    }
-    for (const observer of observers) observer(judgement)
-  }
+    })
 
   return {
-    observe: observer => {
-      observers = [...observers, observer]
-      return () => {
-        observers = observers.filter(each => each !== observer)
-      }
+    observe: hooks.observe,
+    addCondition: hooks.addCondition,
+    decideConditional: (check, again) => {
+      policies = { check, again }
     },
-    addCondition: (condition, again) => {
-      conditions = [...conditions, condition]
-      if (again !== undefined) standing = [...standing, again]
-      return () => {
-        conditions = conditions.filter(each => each !== condition)
-        standing = standing.filter(each => each !== again)
-      }
-    },
+    version: hooks.version,
+    counted: () => hooks.repeats?.counted() ?? null,
+    repeat: (counted, at) => (counted === null ? false : hooks.repeats?.again(counted, at) === true),
     again: (peer, call) => {
-      for (const condition of standing) condition(peer, call)
+      if (call.demand.conditional !== undefined) policies?.again(peer, call)
+      for (const condition of hooks.standing) condition(peer, call)
     },
     judge: (call, establish, decide) => {
-      const begun = observers.length === 0 ? 0 : clock.monotonic()
+      const begun = clock.monotonic()
       let peer: Peer | null = null
-      const { refused, kinds } = call.demand
+      const { refused, kinds, conditional } = call.demand
       try {
         if (refused !== undefined) {
           peer = established(establish)
@@ -142,8 +221,9 @@ export const createJudging = (clock: { now(): number; monotonic(): number }): Ju
         const verified = decide(peer, call.demand)
         if (kinds !== undefined) checkKind(verified, kinds)
         peer = verified
-        for (const condition of conditions) condition(verified, call)
-        if (observers.length > 0) tell(call, verified, begun, null)
+        if (conditional !== undefined) policies?.check(verified, call)
+        for (const condition of hooks.conditions) condition(verified, call)
+        if (hooks.hearing.length > 0) tell(call, verified, begun, null)
         return verified
       } catch (error) {
         tell(call, peer, begun, error)

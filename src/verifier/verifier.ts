@@ -90,7 +90,7 @@ export interface VerifierSurroundings {
 
 /** Policies are asked last, and only of calls whose demand is conditional. @param conditions null: none are evaluated here */
 const askConditions = (judging: Judging, conditions: Conditions | null): void => {
-  judging.addCondition(
+  judging.decideConditional(
     (peer, call) => {
       const { conditional } = call.demand
       if (conditional === undefined) return
@@ -108,7 +108,7 @@ const tellRefusals = (judging: Judging, { onRefused }: AgentVerifierOptions): vo
   if (onRefused === undefined) return
   judging.observe(({ rule, peer }) => {
     if (rule !== null) onRefused({ rule, peer: peer?.spiffeId ?? null })
-  })
+  }, 'refusals')
 }
 
 /** @throws AgentCaError `option_invalid`; `directory_in_use` where another process keeps its state in `stateDirectory`, `state_unwritable` */
@@ -128,7 +128,7 @@ export const agentVerifier = async (
   const caller = { ...identity, fetch: calling.fetch }
   const takeBack = calling.callCa === null ? () => {} : lendCalls(identity, calling.callCa)
   const trust = followTrust({ identity, log, kept: keeper.bundlePem() })
-  const connections = createConnections(trust.current)
+  const connections = createConnections(trust.current, ({ spiffeId }) => settings.trustedProxies.has(spiffeId))
   const proofs = createProofs(trust.current)
   const judging = createJudging(clock)
   const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging, log })
