@@ -161,7 +161,8 @@ const createIssue = (deps: AgentIssuanceDeps) => {
     const { operation, evidence, attestor, csr, holder, idempotencyKey } = asked
     const possession = isPossessionChecked(response) ? ('checked by a front' as const) : undefined
     const request = { operation, evidence, attestor, csr, possession, context: contextOf(response) }
-    return deps.inFlight.run(() =>
+    const place = operation === 'enrol' ? deps.inFlight.run : deps.inFlight.renew
+    return place(() =>
       idempotency.run(holder, idempotencyKey, csr, () => measured(operation, () => deps.issuance.issue(request))),
     )
   }

@@ -54,21 +54,23 @@ export const createLimits = (clock: Clock, rates: LimitRates, bound: number = ma
 
 /** Issuances in work at once. */
 export interface InFlight {
-  /** Runs `work`, or refuses at once. @throws HttpError `overloaded` */
+  /** What begins a lineage: a start-up storm takes three quarters of the places. @throws HttpError `overloaded` */
   run<T>(work: () => Promise<T>): Promise<T>
+  /** What goes on with one, and has a certificate that ends: takes any place. @throws HttpError `overloaded` */
+  renew<T>(work: () => Promise<T>): Promise<T>
 }
 
 export const createInFlight = (max: number): InFlight => {
   let running = 0
-  return {
-    run: async work => {
-      if (running >= max) throw new HttpError('overloaded', 'too many certificates are in work')
-      running++
-      try {
-        return await work()
-      } finally {
-        running--
-      }
-    },
+  const within = async <T>(places: number, work: () => Promise<T>): Promise<T> => {
+    if (running >= places) throw new HttpError('overloaded', 'too many certificates are in work')
+    running++
+    try {
+      return await work()
+    } finally {
+      running--
+    }
   }
+  const beginnings = Math.ceil(max * 0.75)
+  return { run: work => within(beginnings, work), renew: work => within(max, work) }
 }

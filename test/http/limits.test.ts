@@ -87,6 +87,17 @@ describe('work in flight', () => {
     expect(await codeOf(first)).toBe('failed')
     expect(await inFlight.run(async () => 'third')).toBe('third')
   })
+
+  it('leaves a quarter of the places for renewals', async () => {
+    const inFlight = createInFlight(4)
+    const held = Promise.withResolvers<string>()
+    const enrolments = Array.from({ length: 3 }, () => inFlight.run(() => held.promise))
+    expect(await codeOf(inFlight.run(async () => 'enrolment'))).toBe('overloaded')
+    const renewal = inFlight.renew(() => held.promise)
+    expect(await codeOf(inFlight.renew(async () => 'renewal'))).toBe('overloaded')
+    held.resolve('done')
+    expect(await Promise.all([...enrolments, renewal])).toEqual(['done', 'done', 'done', 'done'])
+  })
 })
 
 describe('an idempotency key', () => {
