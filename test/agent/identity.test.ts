@@ -100,9 +100,11 @@ describe('an identity in memory', () => {
     const { id, timing } = await start(await optionsFor('renews'))
     await using _ = id
     const { renewInSeconds } = id.status()
+    await eventually(() => expect(timing.idling()).toBeGreaterThan(0))
+    const idling = timing.idling()
     timing.moveWall(30 * 24 * hour)
     timing.advance((renewInSeconds - 1) * 1000)
-    await new Promise(resolve => setTimeout(resolve, 50))
+    await eventually(() => expect(timing.idling()).toBe(idling))
     expect(id.current().facts.generation).toBe(1)
     timing.moveWall(-30 * 24 * hour)
     timing.advance(1000)
@@ -169,9 +171,10 @@ describe('an identity in memory', () => {
     ca.fate({ problem: { status: 503, code: 'signer_unavailable', retryAfter: '600' } })
     timing.advance(hour / 1.4)
     await eventually(() => expect(id.status()).toMatchObject({ state: 'retrying', failures: 1 }))
-    const before = ca.seen.length
+    await eventually(() => expect(timing.idling()).toBeGreaterThan(0))
+    const [before, idling] = [ca.seen.length, timing.idling()]
     timing.advance(599_000)
-    await new Promise(resolve => setTimeout(resolve, 50))
+    await eventually(() => expect(timing.idling()).toBe(idling))
     expect(ca.seen.length).toBe(before)
     timing.advance(1000)
     await eventually(() => expect(id.current().facts.generation).toBe(2))

@@ -7,6 +7,8 @@ export interface TestTiming extends Timing {
   readonly waits: number[]
   /** Lets monotonic time pass, and wakes who idled for it. */
   readonly advance: (ms: number) => void
+  /** How many idle: whoever was woken is among them again once it has done what it woke for. */
+  readonly idling: () => number
   /** Moves the wall clock only. */
   readonly moveWall: (ms: number) => void
 }
@@ -36,6 +38,7 @@ export const createTiming = (): TestTiming => {
         })
       }),
     waits,
+    idling: () => idling.size,
     advance: ms => {
       monotonic += ms
       for (const entry of idling)

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 import type { Ledger } from '../../src/store/ports.ts'
 import type { FeedEvent } from '../../src/verify/feed-event.ts'
 import * as w from '../store/make-ledger.ts'
+import { until } from '../story/until.ts'
 import { createTestClock, idAt, listen, openFeed } from './listening.ts'
 import { isType, reaches, readEvents } from './world.ts'
 
@@ -168,7 +169,9 @@ describe('a ledger that cannot be read', () => {
     const ledger = w.makeLedger()
     await w.makeWorld(ledger)
     let failing = false
+    let failures = 0
     const read = (afterN: number, limit: number) => {
+      if (failing) failures++
       if (failing) throw new Error('disk I/O error')
       return ledger.feed.read(afterN, limit)
     }
@@ -181,7 +184,9 @@ describe('a ledger that cannot be read', () => {
     const seen = reader.events.length
     // Whoever comes now is told nothing of the present either.
     const later = listen(feed, { since: idAt(feed, n) })
-    await new Promise(resolve => setTimeout(resolve, 100))
+    // Both were tried, and at the heartbeats that would have been theirs since.
+    const tried = failures
+    await until('it was read in vain again and again', () => failures >= tried + 4)
     expect([reader.events.length, later.events]).toEqual([seen, []])
     failing = false
     for (const each of [reader, later]) {

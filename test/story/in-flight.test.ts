@@ -1,6 +1,5 @@
 // An operator is faster than the HSM: while a certificate is being signed, its agent is held or revoked. The signature comes, and the
 // certificate is not released; also when the CA dies in between, and the signer has counted a signature that the ledger never saw.
-import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { buildPkcs11Shim, type Pkcs11Shim } from '../signer/shim.ts'
 import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
@@ -55,16 +54,18 @@ const intentOf = (): string | null => {
 }
 
 /**
- * What is signed ahead for others is over: held in the middle, it would keep this signature from its turn, until its client asks again.
+ * What is signed ahead for the one before, its OCSP answer, is over: held in the middle, it would keep this signature from its turn, until
+ * its client asks again.
  * @returns how many signatures there were
  */
-const idle = async (): Promise<number> => {
+const idle = async (ahead: string): Promise<number> => {
+  // It is answered from memory, or signed here and now; then nobody signs it any more.
+  expect(await party.ocsp(ahead)).toBe('good')
   let calls = -1
-  await until('nothing else is being signed', async () => {
-    const before = calls
-    await delay(400)
+  await until('nothing is being signed', async () => {
     calls = shim.signCalls()
-    return calls === before
+    const { sessions } = await home.admin.call('hsmStatus')
+    return sessions.busy + sessions.queued === 0 && calls === shim.signCalls()
   })
   return calls
 }
@@ -73,9 +74,10 @@ const idle = async (): Promise<number> => {
 const enrolUpToSigning = async (name: string) => {
   // A signature of over 100 ms moves the signer's calls off its event loop: it stays responsive while one is held.
   shim.set({ sleep_ms: 150 })
-  expect(await (await joining(`${name}-first`)).act()).toBe('answered')
+  const first = await joining(`${name}-first`)
+  expect(await first.act()).toBe('answered')
   const member = await joining(name)
-  const calls = await idle()
+  const calls = await idle(first.current()!.facts.serial)
   shim.set({ hold: 1 })
   const outcome = member.act()
   await until('the certificate is being signed', () => intentOf() !== null && shim.signCalls() > calls)
