@@ -3,6 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Bench, BenchContext } from './bench.ts'
+import { quantile } from './figure.ts'
 import type { BackendJob, BackendPorts } from './cut-backend.ts'
 import { type Kind, kinds, now, openConnections } from './cut-connections.ts'
 import { prepareEnrolments } from './enrolments.ts'
@@ -62,9 +63,6 @@ const revokeOne = async (
   for (const { kind, cutAt } of opened) last.set(kind, Math.max(last.get(kind) ?? 0, (await cutAt) - begun))
   return last
 }
-
-const quantile = (values: readonly number[], share: number): number =>
-  values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1]!
 
 const report = (context: BenchContext, done: readonly ReadonlyMap<Kind, number>[]): void => {
   for (const kind of kinds) {

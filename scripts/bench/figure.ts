@@ -44,6 +44,10 @@ export const medianRun = (runs: readonly Run[]): Run => {
   return middle
 }
 
+/** @param share 0.5: the median; 0.99: what one of a hundred exceeds. NaN of nothing */
+export const quantile = (values: readonly number[], share: number): number =>
+  values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1] ?? Number.NaN
+
 export const figureOf = (bench: string, measured: Measured): Figure => {
   const { value, limitValue } = medianRun(measured.runs)
   const values = measured.runs.map(run => run.value)

@@ -18,13 +18,13 @@ const lifetimeMs = 86_400_000
 /** As a leaf of the profile `agent` has them. */
 const tbsBytes = 560
 const signatureBytes = 71
-const owner = 'filler'
+const filler = 'filler'
 
 const who = 'system'
 const leafOf = (event: string): LeafDraft => createLeaf(event, { at: Date.now(), who }, null, {})
 const events = createIssuanceEvents(() => true)
 
-const createAgent = (ledger: Ledger, name: string): Promise<Registration> =>
+const createAgent = (ledger: Ledger, name: string, owner: string): Promise<Registration> =>
   ledger.registrations.create(
     {
       kind: 'agent',
@@ -124,14 +124,19 @@ const activeIssuer = (ledger: Ledger): Issuer => {
 }
 
 /** @param revoked all of them, for keyCompromise, in one transaction */
-export const fillLedger = async ({ paths }: CaHome, count: number, revoked: 'none' | 'all'): Promise<void> => {
+export const fillLedger = async (
+  { paths }: CaHome,
+  count: number,
+  revoked: 'none' | 'all',
+  owner: string = filler,
+): Promise<void> => {
   await using ledger = openSqliteLedger(paths.database, { clock: systemClock, log: silentLog })
   const issuer = activeIssuer(ledger)
   await ledger.owners.ensure(owner, Date.now(), leafOf('owner_created'))
   for (let made = 0; made < count; ) {
     const size = Math.min(perTransaction, count - made)
     const agents = await Promise.all(
-      Array.from({ length: Math.ceil(size / perAgent) }, (_, i) => createAgent(ledger, `filler-${made}-${i}`)),
+      Array.from({ length: Math.ceil(size / perAgent) }, (_, i) => createAgent(ledger, `${owner}-${made}-${i}`, owner)),
     )
     const fillers = Array.from({ length: size }, (_, i) => {
       const registration = agents[Math.floor(i / perAgent)]!

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { buildPkcs11Shim, type Pkcs11Shim } from '../../test/signer/shim.ts'
 import type { Bench, BenchContext } from './bench.ts'
 import type { Arrival, CrowdJob, CrowdResult } from './crowd.ts'
+import { quantile } from './figure.ts'
 import { type Enrolment, postJson, prepareEnrolments, signedRequest } from './enrolments.ts'
 import { type Program, startProgram } from './programs.ts'
 import { makeHome, type RunningCa, serve } from './world.ts'
@@ -30,9 +31,6 @@ const hsms: readonly Hsm[] = [
 ]
 
 const perSecond = ({ sessions, latencyMs }: Hsm): number => (sessions * 1000) / latencyMs
-
-export const percentile = (values: readonly number[], share: number): number =>
-  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * share))] ?? Number.NaN
 
 const arrivalOf = ({ request }: Enrolment): Arrival => ({ credential: null, request, atMs: 0 })
 
@@ -122,8 +120,8 @@ const measure = async (context: BenchContext, shim: Pkcs11Shim, hsm: Hsm): Promi
   for (const text of [...agents.failures, ...others.failures].slice(0, 3)) context.say(`issue-slow-hsm: ${text}`)
   context.say(
     `issue-slow-hsm, ${name}: ${crowd.length} agents, ${hsm.atOnce} at once, served in ${agents.seconds.toFixed(1)} s, told ${agents.putOff} times to ` +
-      `come back; renewals waited ${percentile(others.waitedMs, 0.5).toFixed(0)} ms (p99 ${percentile(others.waitedMs, 0.99).toFixed(0)}), ` +
-      `a revocation until its list ${percentile(listSeconds, 0.5).toFixed(2)} s (at most ${Math.max(...listSeconds).toFixed(2)})`,
+      `come back; renewals waited ${quantile(others.waitedMs, 0.5).toFixed(0)} ms (p99 ${quantile(others.waitedMs, 0.99).toFixed(0)}), ` +
+      `a revocation until its list ${quantile(listSeconds, 0.5).toFixed(2)} s (at most ${Math.max(...listSeconds).toFixed(2)})`,
   )
   const suffix = hsm.sessions === 1 ? 'OneSession' : ''
   const found = (metric: string, unit: string, limit: string, value: number, limitValue: number): void =>
@@ -133,8 +131,8 @@ const measure = async (context: BenchContext, shim: Pkcs11Shim, hsm: Hsm): Promi
     'renewalMsP99',
     'ms',
     'the p99 of enrolments beside it',
-    percentile(others.waitedMs, 0.99),
-    percentile(agents.waitedMs, 0.99),
+    quantile(others.waitedMs, 0.99),
+    quantile(agents.waitedMs, 0.99),
   )
   found('listSeconds', 's', 'the deadline of a signature: 5 s', Math.max(...listSeconds), 5)
   found('failedRequests', '', 'all requests', failed, crowd.length + renewals.length)

@@ -11,6 +11,7 @@ import { crl } from './crl.ts'
 import { cut } from './cut.ts'
 import { feed } from './feed.ts'
 import { changeOf, type Figure, figureOf, lineOf, readFigures } from './figure.ts'
+import { fleet } from './fleet.ts'
 import { issue } from './issue.ts'
 import { issueSlowHsm } from './issue-slow-hsm.ts'
 import { ledger } from './ledger.ts'
@@ -34,6 +35,7 @@ const benches: readonly Bench[] = [
   refused,
   cut,
   acme,
+  fleet,
 ]
 
 const usage = 'usage: npm run bench [-- NAME…] [--json FILE] [--compare FILE] [--list] [--quick] [--full]'
