@@ -187,6 +187,20 @@ describe('policies for a fleet', () => {
     await ledger.close()
   }, 120_000)
 
+  it('change each registration whole, in one entry, and conditions for everybody after the last of them', async () => {
+    const ledger = w.makeLedger()
+    await fleet(ledger, 120)
+    const first = await activate(ledger, draft('one'), everybody, null)
+    const { n } = ledger.feed.head()
+    const two = await activate(ledger, draft('two'), () => ['orders:write', 'orders:cancel'], first.version.id)
+    const entries = ledger.feed.read(n, 1000)
+    expect(entries.map(({ type }) => type)).toEqual([...Array.from({ length: 121 }, () => 'agent'), 'policy'])
+    expect(entries.at(-1)?.body.version).toBe(two.version.id)
+    const agents = entries.slice(0, -1)
+    expect(new Set(agents.map(({ body }) => body.value)).size).toBe(121)
+    for (const { body } of agents) expect(body.scopes).toEqual(['orders:write', 'orders:cancel'])
+  })
+
   it('leave registrations with those they have reached when they are interrupted, whatever changes then, until they are finished', async () => {
     using file = w.temporaryDatabase()
     let commits: number | null = null
