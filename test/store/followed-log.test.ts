@@ -36,3 +36,20 @@ it('gives the leaves of some events within a range, byte for byte as they were a
   expect(subjects(0, 3, 'token_reuse')).toEqual(['token_reuse agent:a'])
   expect(ledger.audit.ofEvents(1, 2, ['token_reuse'])[0]?.bytes).toEqual(reuse.bytes)
 })
+
+it('gives leaves that are remembered no more as it gives the last ones', async () => {
+  await using ledger = makeLedger()
+  const leaves = Array.from({ length: 2500 }, (_, i) => leaf(i % 5 === 0 ? 'token_reuse' : 'other', `agent:a${i}`))
+  await ledger.audit.append(leaves.slice(0, 1500))
+  await ledger.audit.append(leaves.slice(1500))
+  for (const [from, to] of [
+    [0, 2500],
+    [0, 10],
+    [1490, 1510],
+    [2480, 2600],
+    [2500, 2600],
+  ] as const)
+    expect(ledger.audit.ofEvents(from, to, ['token_reuse'])).toEqual(
+      leaves.slice(from, to).filter(({ event }) => event === 'token_reuse'),
+    )
+})

@@ -72,6 +72,41 @@ describe('a leaf as its row holds it', () => {
     )
   })
 
+  it('gives back a leaf like the one before it, whatever its values are', () => {
+    const values = fc.record({
+      who,
+      requestId: text,
+      source: text,
+      at: fc.maxSafeNat(),
+      facts: fc.tuple(value, value, value),
+    })
+    const events = fc.constantFrom('lineage_locked', 'token_reuse')
+    fc.assert(
+      fc.property(events, fc.array(values, { minLength: 2, maxLength: 4 }), (event, made) => {
+        for (const { facts, ...context } of made) {
+          const [profile, serial, version] = facts
+          const leaf = createLeaf(event, context, 'agent:crawler', { profile, serial, version })
+          expect(roundTrip(leaf)).toEqual(leaf.bytes)
+        }
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+
+  it('has no word for an identifier, whoever came before', () => {
+    const own = makeWords()
+    const stored = (name: string) =>
+      storedLeaf(createLeaf('certificate_void', { at: 5, who: name }, 'agent:a', {}), own)
+    stored('operator:alice')
+    for (let i = 0; i < 20; i++) {
+      const id = i.toString(16).padStart(32, '0')
+      stored(`token:${id}`)
+      stored(`spiffe://example.org/agent/crawler/i/${id}`)
+      stored('system')
+    }
+    expect(own.texts.filter(each => /[0-9a-f]{16}/.test(each))).toEqual([])
+  })
+
   it('gives back bytes that are no leaf', () => {
     const bytes = fc.oneof(
       fc.uint8Array({ maxLength: 60 }),

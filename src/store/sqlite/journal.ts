@@ -10,6 +10,8 @@ import type { Words } from './words.ts'
 export interface Journal {
   leaf(draft: LeafDraft): void
   leaves(drafts: readonly LeafDraft[]): void
+  /** Leaves of [from, to) as they were appended; null where one of them is remembered no more. Outside of transactions. */
+  recent(from: number, to: number): readonly LeafDraft[] | null
   /** @returns the entry's number */
   feed(type: string, at: number, body: Readonly<Record<string, unknown>>): number
   /**
@@ -23,8 +25,11 @@ export interface Journal {
 export const createJournal = (db: Connection, words: Words): Journal => {
   // The last head is kept between calls; any rollback makes it unknown and it is computed again.
   let known: { size: number; head: Uint8Array } | null = null
+  // The last leaves, for who follows the log a little behind. Gone with any rollback, too.
+  let recent: LeafDraft[] = []
   db.onForget(() => {
     known = null
+    recent = []
   })
   const head = (): { size: number; head: Uint8Array } => {
     if (known === null) {
@@ -48,6 +53,8 @@ export const createJournal = (db: Connection, words: Words): Journal => {
     for (const each of draft.also ?? [])
       db.run('INSERT OR IGNORE INTO audit_leaf_also(subject, idx) VALUES (?, ?)', words.id(each), before.size)
     known = { size: before.size + 1, head: next }
+    if (recent.length >= 2 * keptLeaves) recent = recent.slice(keptLeaves)
+    recent.push(draft)
   }
   const feed: Journal['feed'] = (type, at, body) => {
     const { value } = db.get<{ value: number }>(
@@ -75,6 +82,10 @@ export const createJournal = (db: Connection, words: Words): Journal => {
   return {
     head,
     leaf,
+    recent: (from, to) => {
+      const first = head().size - recent.length
+      return from < first ? null : recent.slice(from - first, Math.max(0, to - first))
+    },
     leaves: drafts => {
       for (const draft of drafts) leaf(draft)
     },
@@ -82,6 +93,9 @@ export const createJournal = (db: Connection, words: Words): Journal => {
     statusFeed,
   }
 }
+
+/** What a second appends under load, or less. */
+const keptLeaves = 1_000
 
 interface HitRow {
   readonly row: number

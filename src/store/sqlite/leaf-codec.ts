@@ -3,82 +3,41 @@
 // octets. It works on the text alone: the same octets come back whatever they say, and what does not fit is kept as it is. Nothing else
 // sees this form: the chain, exports and checkpoints are over the canonical bytes.
 import type { LeafDraft } from '../records.ts'
+import { framesOf, knownFrame, maxFramesOfEvent, putAlong } from './leaf-along.ts'
+import {
+  atColumn,
+  eventColumn,
+  hexPlaces,
+  holder,
+  ipv4Place,
+  isIpv4,
+  isPlain,
+  isWhole,
+  type LeafColumns,
+  maxFramed,
+  maxWord,
+  numberPlace,
+  numberRoom,
+  placeOfHex,
+  places,
+  putHex,
+  putNumber,
+  putText,
+  putWord,
+  quote,
+  repeated,
+  room,
+  subjectColumn,
+  textPlace,
+  type Writing,
+  wordPlace,
+} from './leaf-values.ts'
 import type { Words } from './words.ts'
-
-/** What the row says beside the bytes: a leaf repeats it. */
-export type LeafColumns = Pick<LeafDraft, 'event' | 'at' | 'subject'>
 
 /** The first octet of a framed leaf. JSON begins with none of these two. */
 const framed = 1
 /** The first octet before a whole leaf that would be taken for another form. */
 const whole = 2
-
-// Places in a frame, one letter each. Everything else in a frame is ASCII.
-const atColumn = 'τ'
-const eventColumn = 'ε'
-const subjectColumn = 'σ'
-const wordPlace = 'ω'
-const textPlace = 'λ'
-const numberPlace = 'ν'
-const ipv4Place = 'ι'
-const hexPlaces: readonly (readonly [place: string, octets: number])[] = [
-  ['α', 8],
-  ['β', 16],
-  ['γ', 20],
-  ['δ', 32],
-]
-const places = /[αβγδειλνστω]/
-
-/** Values of these are the same ones again and again: the profile's hash too. */
-const repeated = new Set(['attestor', 'audience', 'code', 'op', 'profile', 'profileHash', 'reason', 'type', 'what'])
-/** A dictionary is for what repeats: what people write at length does not. */
-const maxWord = 160
-/** Longer leaves are rare, and of those that list things. */
-const maxFramed = 4_000
-
-const isHex = /^[0-9a-f]+$/
-const isPlain = /^[ !#-[\]-~]*$/
-const isWhole = /^(?:0|[1-9][0-9]{0,14})$/
-const isIpv4 = /^(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!$)|$)){4}$/
-const holder = /^[a-z]{1,16}:(?=[0-9a-f]+$)/
-
-// Owned by this module, used by one call at a time.
-const room = Buffer.alloc(maxFramed + 16)
-
-interface Writing {
-  frame: string
-  end: number
-}
-
-const putNumber = (writing: Writing, value: number): void => {
-  let rest = value
-  while (rest >= 128) {
-    room[writing.end++] = (rest % 128) + 128
-    rest = Math.floor(rest / 128)
-  }
-  room[writing.end++] = rest
-}
-
-const placeOfHex = (text: string): string | null => {
-  const found = hexPlaces.find(([, octets]) => text.length === 2 * octets)
-  return found !== undefined && isHex.test(text) ? found[0] : null
-}
-
-const putHex = (writing: Writing, place: string, text: string): void => {
-  writing.frame += place
-  writing.end += room.write(text, writing.end, 'hex')
-}
-
-const putText = (writing: Writing, text: string): void => {
-  writing.frame += textPlace
-  putNumber(writing, text.length)
-  writing.end += room.write(text, writing.end, 'latin1')
-}
-
-const putWord = (writing: Writing, text: string, words: Pick<Words, 'id'>): void => {
-  writing.frame += wordPlace
-  putNumber(writing, words.id(text))
-}
 
 /** Who: `token:<id>`, an instance by its SPIFFE ID, whose beginning is its registration's, or one of the few. */
 const putHolder = (writing: Writing, text: string, words: Pick<Words, 'id'>): void => {
@@ -127,8 +86,6 @@ const putScalar = (writing: Writing, member: string, text: string, columns: Leaf
   } else if (text === 'null' || text === 'true' || text === 'false') writing.frame += text
   else putText(writing, text)
 }
-
-const quote = 0x22
 
 /** Where the text that begins here ends; -1: not in this one. */
 const endOfString = (json: string, from: number): number => {
@@ -187,20 +144,30 @@ export const storedLeaf = (draft: LeafColumns & Pick<LeafDraft, 'bytes'>, words:
   const { bytes } = draft
   if (bytes.length > maxFramed || bytes[0] !== 0x7b) return storeWhole(bytes)
   const json = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
+  const frames = framesOf(draft.event)
+  for (const frame of frames) {
+    const end = putAlong(frame, json, draft, words)
+    if (end >= 0) return storedIn(frame.text, end, words)
+  }
   // Values first, at a place that leaves room for the frame's number before them.
   const writing = { frame: '', end: numberRoom }
   if (!putMembers(writing, json, draft, words)) return storeWhole(bytes)
-  const frame = words.id(writing.frame)
-  const head = { frame: '', end: 0 }
-  room[head.end++] = framed
-  putNumber(head, frame)
-  const stored = new Uint8Array(head.end + writing.end - numberRoom)
-  stored.set(room.subarray(0, head.end))
-  stored.set(room.subarray(numberRoom, writing.end), head.end)
-  return stored
+  frames.unshift(knownFrame(writing.frame))
+  if (frames.length > maxFramesOfEvent) frames.pop()
+  return storedIn(writing.frame, writing.end, words)
 }
 
-const numberRoom = 10
+/** What stands in `room` up to here, behind the number of its frame. */
+const storedIn = (frame: string, end: number, words: Pick<Words, 'id'>): Uint8Array => {
+  const head = { frame: '', end: 0 }
+  const number = words.id(frame)
+  room[head.end++] = framed
+  putNumber(head, number)
+  const stored = new Uint8Array(head.end + end - numberRoom)
+  stored.set(room.subarray(0, head.end))
+  stored.set(room.subarray(numberRoom, end), head.end)
+  return stored
+}
 
 interface Reading {
   readonly stored: Buffer
