@@ -87,6 +87,7 @@ interface SeenCrl {
   readonly issuer: OutsideIssuer
   readonly complete: boolean
   readonly number: bigint
+  readonly thisUpdate: number
   readonly der: Uint8Array
 }
 
@@ -101,13 +102,16 @@ const takeCrl = (der: Uint8Array, trust: OutsideTrust, { crls }: Gathered): void
   const crl = parseCrl(der)
   const issuer = trust.issuers.find(({ certificate }) => toHex(certificate.subjectDer) === toHex(crl.issuerName))
   if (issuer === undefined) throw new Error('a list of no CA that the backup knows')
-  const { number } = readPublishedCrl({ ...issuer, ca: issuer.certificate, shard: null, distributionPoint: 'any' }, der)
+  const { number, thisUpdate } = readPublishedCrl(
+    { ...issuer, ca: issuer.certificate, shard: null, distributionPoint: 'any' },
+    der,
+  )
   // Each scope has numbers of its own; what a shard shows as revoked is revoked.
   const scope = crl.extensions.find(({ oid }) => oid === oidOf.issuingDistributionPoint)
   const key = `${issuer.id}/${scope === undefined ? '' : toHex(scope.value)}`
   const known = crls.get(key)
   if (known === undefined || known.number < number)
-    crls.set(key, { issuer, number, der, complete: crl.distributionPoint === null })
+    crls.set(key, { issuer, number, thisUpdate, der, complete: crl.distributionPoint === null })
 }
 
 /** @returns whether it is one of those that are looked for @throws why it is not to be believed */
@@ -145,6 +149,18 @@ const revocationsOf = (issuer: OutsideIssuer, der: Uint8Array): readonly SeenRev
     until: issuer.certificate.notAfter,
   }))
 
+/** Each serial once. What an older shard shows and a newer complete list does not has been released, or has ended. */
+const revocationsIn = (lists: readonly SeenCrl[]): readonly SeenRevocation[] => {
+  const complete = new Map(lists.filter(list => list.complete).map(list => [list.issuer.id, list]))
+  const seen = new Map<string, SeenRevocation>()
+  for (const list of lists) {
+    const whole = complete.get(list.issuer.id)
+    if (whole !== undefined && list.thisUpdate < whole.thisUpdate) continue
+    for (const each of revocationsOf(list.issuer, list.der)) seen.set(`${each.issuerId}/${each.serial}`, each)
+  }
+  return [...seen.values()]
+}
+
 /**
  * @param paths files, or directories to look through: `*.crl`, `*.pem`, `head` with `head.json`, `checkpoints*`
  * @throws the error of the file system for a path that is not there
@@ -165,7 +181,7 @@ export const lookOutside = (paths: readonly string[], trust: OutsideTrust): Seen
   const lists = [...gathered.crls.values()]
   const state = gathered.heads.toSorted((a, b) => b.head.at - a.head.at)[0] ?? null
   return {
-    revocations: lists.flatMap(({ issuer, der }) => revocationsOf(issuer, der)),
+    revocations: revocationsIn(lists),
     crlNumbers: lists
       .filter(({ complete }) => complete)
       .map(({ issuer: { id, name }, number }) => ({ issuerId: id, name, number })),

@@ -1,10 +1,11 @@
 // Sharded lists over the real parts: keys in SoftHSM2, a signer process, the SQLite ledger, files. OpenSSL and our own verifier judge.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Clock } from '../../src/base/clock.ts'
 import type { CrlPublisher } from '../../src/ca/crl-publisher.ts'
 import { createIssuers, statusUrls } from '../../src/ca/issuers.ts'
+import { lookOutside } from '../../src/ca/outside.ts'
 import { parseCertificate } from '../../src/pki/certificate.ts'
 import { parseCrl } from '../../src/pki/crl.ts'
 import { type Shard, shardName, shardOf } from '../../src/pki/crl-shards.ts'
@@ -222,6 +223,31 @@ describe('another count of shards', () => {
     })
     expect(publisher.shardsOf('issuing-1')).toEqual([])
     expect(readdirSync(join(directory, 'crl'))).not.toContain('issuing-1')
+  })
+})
+
+describe('what a restore finds outside', () => {
+  it('is every revocation of the shards and the complete list once, and the number of the complete list alone', async () => {
+    useShards(2)
+    const directory = world.newDirectory()
+    for (const serial of await world.enrolled('outside', 6)) await world.revoke(serial)
+    const publisher = await sharded(2, directory)
+    const listed = serialsOf(issuingCrl(publisher).der)
+    const { number } = issuingCrl(publisher)
+    await publisher.close()
+    const { id, name } = world.ca.issuer
+    const issuers = [{ id, name, certificate: world.ca.issuing }]
+    const look = () =>
+      lookOutside([join(directory, 'crl')], { caId: 'ca', logOrigin: 'ca/log', logKeySpki: new Uint8Array(), issuers })
+    const both = look()
+    expect(both.ignored).toEqual([])
+    expect(both.revocations.map(({ serial }) => serial).toSorted()).toEqual(listed)
+    expect(both.crlNumbers).toEqual([{ issuerId: id, name, number }])
+    // Where the complete list is lost, each shard still says its own.
+    for (const file of ['issuing-1.crl', 'bundle.pem']) rmSync(join(directory, 'crl', file))
+    const shardsAlone = look()
+    expect(shardsAlone.revocations.map(({ serial }) => serial).toSorted()).toEqual(listed)
+    expect(shardsAlone.crlNumbers).toEqual([])
   })
 })
 
