@@ -3,7 +3,7 @@ import { createHash, createPublicKey } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { LeafAnswer } from '../../src/schema/admin-answers.ts'
 import type { Reply } from '../http/harness.ts'
-import { type AcmeStory, startAcmeStory, urn } from './acme-refusals.ts'
+import { type AcmeStory, startIssuedStory, urn } from './acme-refusals.ts'
 import {
   type Account,
   type AccountKey,
@@ -32,11 +32,7 @@ let issued: OrderedCertificate
 let ready: Reply
 
 beforeAll(async () => {
-  story = await startAcmeStory()
-  acme = story.acme
-  account = await story.account([name])
-  issued = await acme.certificate(account, [name])
-  ready = must(await acme.newOrder(account, [name]), 201)
+  ;({ story, acme, account, issued, ready } = await startIssuedStory(name))
 }, 120_000)
 afterAll(async () => {
   await story?.[Symbol.asyncDispose]()

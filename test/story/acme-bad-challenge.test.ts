@@ -4,18 +4,18 @@
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { root } from '../../scripts/bootstrap.mjs'
 import { parseCertificate } from '../../src/pki/certificate.ts'
 import type { LeafAnswer } from '../../src/schema/admin-answers.ts'
-import type { RunningServer } from '../../src/server/serve.ts'
 import { type DnsAnswer, type DnsServer, hosts, startDnsServer } from '../acme/validation/dns-server.ts'
 import { type Listening, listening } from '../acme/validation/probe-world.ts'
 import type { Reply } from '../http/harness.ts'
+import { type AcmeStory, startAcmeStory, urn } from './acme-refusals.ts'
 import {
   type Account,
-  AcmeRequests,
+  type AcmeRequests,
   type Binding,
   createAccountKey,
   derOf,
@@ -24,15 +24,11 @@ import {
   requestFor,
   thumbprintOf,
 } from './acme-requests.ts'
-import { createStoryHome, type StoryHome } from './ca-process.ts'
-import { createOperator, type Operator } from './operator.ts'
-import { serveHere } from './served-here.ts'
+import type { Operator } from './operator.ts'
 
-const urn = 'urn:ietf:params:acme:error:'
 const closing: (() => unknown)[] = []
 
-let home: StoryHome
-let server: RunningServer
+let story: AcmeStory
 let operator: Operator
 let acme: AcmeRequests
 let account: Account
@@ -60,8 +56,7 @@ beforeAll(async () => {
     join(profiles, 'acme-probing.yaml'),
     'kind: service\nlifetime: 1d\nextendedKeyUsage: [clientAuth, serverAuth]\ndnsNames: registration\nacme:\n  description: names that are probed\n  challenges: [http-01, dns-01, tls-alpn-01]\n',
   )
-  home = await createStoryHome({
-    AGENTCA_AUDIT_CHECKPOINTEVERY: '1h',
+  story = await startAcmeStory({
     AGENTCA_PROFILES: profiles,
     AGENTCA_ACME_REQUIREEXTERNALACCOUNT: 'false',
     AGENTCA_ACME_UNBOUNDSERVICE: 'prober',
@@ -70,18 +65,14 @@ beforeAll(async () => {
     AGENTCA_ACME_VALIDATION_RESOLVERS: resolver.address,
     AGENTCA_ACME_VALIDATION_HTTPPORT: String(responder.port),
   })
-  server = await serveHere(home, { aheadMs: 0 })
-  operator = createOperator(home.env, dirname(home.paths.home))
-  acme = await AcmeRequests.at(server.line.api)
+  ;({ operator, acme } = story)
   await operator.json('service create prober')
   account = await acme.account(await operator.json<Binding>('acme eab create --service prober'))
 }, 180_000)
 afterAll(async () => {
-  acme?.close()
-  await server?.close(0)
+  await story?.[Symbol.asyncDispose]()
   await responder?.[Symbol.asyncDispose]()
   await resolver?.[Symbol.asyncDispose]()
-  home?.remove()
   for (const close of closing) await close()
 })
 beforeEach(() => {

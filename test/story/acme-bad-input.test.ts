@@ -4,7 +4,7 @@ import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { dnsName } from '../../src/pki/general-names.ts'
 import { createKey, type Reply } from '../http/harness.ts'
-import { type AcmeStory, startAcmeStory } from './acme-refusals.ts'
+import { type AcmeStory, startIssuedStory } from './acme-refusals.ts'
 import {
   type Account,
   type AccountKey,
@@ -34,11 +34,7 @@ let issued: OrderedCertificate
 let ready: Reply
 
 beforeAll(async () => {
-  story = await startAcmeStory()
-  acme = story.acme
-  account = await story.account([name])
-  issued = await acme.certificate(account, [name])
-  ready = must(await acme.newOrder(account, [name]), 201)
+  ;({ story, acme, account, issued, ready } = await startIssuedStory(name))
 }, 120_000)
 afterAll(async () => {
   await story?.[Symbol.asyncDispose]()

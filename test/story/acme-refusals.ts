@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import { expect } from 'vitest'
 import type { LeafAnswer } from '../../src/schema/admin-answers.ts'
 import type { Reply } from '../http/harness.ts'
-import { type Account, AcmeRequests, type Binding } from './acme-requests.ts'
+import { type Account, AcmeRequests, type Binding, must, type OrderedCertificate } from './acme-requests.ts'
 import { createStoryHome } from './ca-process.ts'
 import { createOperator, type Operator } from './operator.ts'
 import { serveHere } from './served-here.ts'
@@ -25,8 +25,9 @@ export interface AcmeStory extends AsyncDisposable {
   account(names?: readonly string[]): Promise<Account & { readonly agent: string }>
 }
 
-export const startAcmeStory = async (): Promise<AcmeStory> => {
-  const home = await createStoryHome({ AGENTCA_AUDIT_CHECKPOINTEVERY: '1h' })
+/** @param settings of this CA beside those of every story */
+export const startAcmeStory = async (settings: Readonly<Record<string, string>> = {}): Promise<AcmeStory> => {
+  const home = await createStoryHome({ AGENTCA_AUDIT_CHECKPOINTEVERY: '1h', ...settings })
   // A leaf of its own has each refusal that does not come in a flood of them: in this story they come eleven seconds apart.
   const time = { aheadMs: 0 }
   const server = await serveHere(home, time)
@@ -70,4 +71,21 @@ export const startAcmeStory = async (): Promise<AcmeStory> => {
       home.remove()
     },
   }
+}
+
+/** And somebody who has a certificate for this name, and an order for it that is granted and not yet finalized. */
+export const startIssuedStory = async (
+  name: string,
+): Promise<{
+  readonly story: AcmeStory
+  readonly acme: AcmeRequests
+  readonly account: Account
+  readonly issued: OrderedCertificate
+  readonly ready: Reply
+}> => {
+  const story = await startAcmeStory()
+  const { acme } = story
+  const account = await story.account([name])
+  const issued = await acme.certificate(account, [name])
+  return { story, acme, account, issued, ready: must(await acme.newOrder(account, [name]), 201) }
 }

@@ -3,48 +3,28 @@
 import { readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { AgentError } from '../../src/agent/errors.ts'
 import { softHsmPaths } from '../../src/signer/softhsm-token.ts'
-import { type CaProcess, createStoryHome, type StoryHome, startCa } from './ca-process.ts'
-import { createMember, createToken, type FleetDeps, type Member, registerAgent } from './fleet.ts'
-import { checkInvariants, noEvidence, readLedger } from './invariants.ts'
-import { createRelyingParty, type RelyingParty } from './relying-party.ts'
+import type { Member } from './fleet.ts'
+import { type FleetStory, serialOf, startFleetStory } from './fleet-story.ts'
+import { readLedger } from './invariants.ts'
 import { until } from './until.ts'
 
-let home: StoryHome
-let ca: CaProcess
-let party: RelyingParty
-let deps: FleetDeps
+let story: FleetStory
 let resident: Member
-const evidence = noEvidence()
-const ending = new AbortController()
-const turnedAway: AgentError[] = []
-
 beforeAll(async () => {
-  home = await createStoryHome()
-  party = createRelyingParty(home)
-  deps = { home, evidence, signal: ending.signal, retryMs: 200, onRetry: error => turnedAway.push(error) }
-  ca = await startCa(home, 'serve')
-  await registerAgent(deps, 'resident')
-  resident = createMember(deps, 'resident')
-  resident.join(await createToken(deps, 'resident'))
-  expect(await resident.act()).toBe('answered')
+  story = await startFleetStory()
+  resident = await story.joined('resident')
 })
 beforeEach(() => {
-  turnedAway.length = 0
+  story.turnedAway.length = 0
 })
-afterAll(async () => {
-  ending.abort()
-  await ca?.stop()
-  await party?.close()
-  home?.remove()
-})
+afterAll(() => story?.[Symbol.asyncDispose]())
 
 const events = (event: string): number =>
-  readLedger(home.paths.database).leaves.filter(leaf => leaf.event === event).length
+  readLedger(story.home.paths.database).leaves.filter(leaf => leaf.event === event).length
 
 const ops = async (path: string): Promise<{ readonly status: number; readonly text: string }> => {
-  const answer = await fetch(`${ca.line.ops}${path}`)
+  const answer = await fetch(`${story.ca.line.ops}${path}`)
   return { status: answer.status, text: await answer.text() }
 }
 
@@ -55,38 +35,38 @@ interface Death {
   revive(): Promise<void>
 }
 
-const away = (): string => join(home.paths.home, 'away')
+const away = (): string => join(story.home.paths.home, 'away')
 
 const deaths: Readonly<Record<string, Death>> = {
   'whose token is gone': {
     state: 'down',
     kill: () => {
-      renameSync(softHsmPaths(home.paths.tokens).tokenDirectory, away())
+      renameSync(softHsmPaths(story.home.paths.tokens).tokenDirectory, away())
       return {}
     },
-    revive: async () => renameSync(away(), softHsmPaths(home.paths.tokens).tokenDirectory),
+    revive: async () => renameSync(away(), softHsmPaths(story.home.paths.tokens).tokenDirectory),
   },
   'whose PIN is gone': {
     state: 'locked',
     kill: () => {
-      renameSync(softHsmPaths(home.paths.tokens).pinFile, away())
+      renameSync(softHsmPaths(story.home.paths.tokens).pinFile, away())
       return {}
     },
     revive: async () => {
-      renameSync(away(), softHsmPaths(home.paths.tokens).pinFile)
-      expect((await home.admin.call('hsmUnlock', { body: {} })).state).toBe('ready')
+      renameSync(away(), softHsmPaths(story.home.paths.tokens).pinFile)
+      expect((await story.home.admin.call('hsmUnlock', { body: {} })).state).toBe('ready')
     },
   },
   'whose module cannot be loaded': {
     state: 'down',
     kill: () => ({
-      AGENTCA_HSM_URI: home.report.tokenUri.replace(/module-path=[^&]+/, 'module-path=/nonexistent/pkcs11.so'),
-      AGENTCA_HSM_SOFTHSMCONF: home.report.confPath ?? '',
+      AGENTCA_HSM_URI: story.home.report.tokenUri.replace(/module-path=[^&]+/, 'module-path=/nonexistent/pkcs11.so'),
+      AGENTCA_HSM_SOFTHSMCONF: story.home.report.confPath ?? '',
     }),
     // A module path is configuration: only a start with another one can put it right.
     revive: async () => {
-      expect(await ca.stop()).toEqual({ code: 0, signal: null })
-      ca = await startCa(home, 'serve')
+      expect(await story.ca.stop()).toEqual({ code: 0, signal: null })
+      await story.start()
     },
   },
 }
@@ -94,33 +74,31 @@ const deaths: Readonly<Record<string, Death>> = {
 describe.each(Object.entries(deaths))('an HSM %s', (what, { state, kill, revive }) => {
   it('keeps nothing but signing from work, and everything works again with it', { timeout: 180_000 }, async () => {
     const name = `newcomer-${Object.keys(deaths).indexOf(what)}`
-    await registerAgent(deps, name)
-    const newcomer = createMember(deps, name)
-    newcomer.join(await createToken(deps, name))
-    expect(await ca.stop()).toEqual({ code: 0, signal: null })
+    const newcomer = await story.newcomer(name)
+    expect(await story.ca.stop()).toEqual({ code: 0, signal: null })
     // Read now: the last thing that a CA which ends may do is publish.
-    const list = readFileSync(join(home.paths.status, 'crl/issuing-1.crl'))
-    const starting = startCa(home, 'serve', kill())
+    const list = readFileSync(join(story.home.paths.status, 'crl/issuing-1.crl'))
+    const starting = story.start(kill())
     // Before the server says that it is ready, which may take the time that the signer is waited for.
     await until('lists are served', () =>
-      party.crl().then(
+      story.party.crl().then(
         () => true,
         () => false,
       ),
     )
-    ca = await starting
-    expect(Buffer.from(await party.crl())).toEqual(list)
-    expect(['good', 'unavailable']).toContain(await party.ocsp(resident.current()!.facts.serial))
+    await starting
+    expect(Buffer.from(await story.party.crl())).toEqual(list)
+    expect(['good', 'unavailable']).toContain(await story.party.ocsp(serialOf(resident)))
     expect((await ops('/livez')).status).toBe(200)
     const ready = await ops('/readyz?verbose')
     expect([ready.status, ready.text]).toEqual([503, expect.stringContaining('[-] signer failed')])
-    expect((await home.admin.call('status')).signer.state).toBe(state)
+    expect((await story.home.admin.call('status')).signer.state).toBe(state)
 
     // Both ask again and again until there is an answer; it can only come after the HSM is back.
     const recorded = events('intent_recorded')
     const asking = Promise.all([newcomer.act(), resident.act()])
-    await until('both were turned away', () => turnedAway.length >= 6)
-    for (const error of turnedAway) {
+    await until('both were turned away', () => story.turnedAway.length >= 6)
+    for (const error of story.turnedAway) {
       expect([error.code, error.status]).toEqual(['signer_unavailable', 503])
       expect(error.retryAfterSeconds).toBeGreaterThan(0)
     }
@@ -129,7 +107,7 @@ describe.each(Object.entries(deaths))('an HSM %s', (what, { state, kill, revive 
     await revive()
     expect(await asking).toEqual(['answered', 'answered'])
     await until('the signer is ready', async () => (await ops('/readyz')).status === 200)
-    expect(await party.ocsp(resident.current()!.facts.serial)).toBe('good')
-    expect(await checkInvariants(home.paths.database, evidence, home.trusted)).toEqual([])
+    expect(await story.party.ocsp(serialOf(resident))).toBe('good')
+    await story.checkLedger()
   })
 })
