@@ -10,6 +10,7 @@ import {
 import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { encodeFrame } from '../base/frames.ts'
+import { maxDiscardedBytes } from '../http/body.ts'
 import type { SeenPeer } from '../http/seen-peer.ts'
 import { type CorePlace, helloOf } from './core-channel.ts'
 import { encodeSeen } from './protocol.ts'
@@ -96,6 +97,12 @@ export const createStream = (place: CorePlace, seen: SeenPeer): Stream => {
       request.once('close', () => {
         if (!request.complete) asked.destroy()
       })
+      if (Number(request.headers['content-length'] ?? 0) > maxDiscardedBytes) {
+        // Refused by its head; a core that hangs up in the middle of it could not be heard any more.
+        response.once('close', () => asked.destroy())
+        asked.flushHeaders()
+        return
+      }
       for (const chunk of begun) asked.write(chunk)
       request.pipe(asked)
     },

@@ -73,6 +73,11 @@ const routes: Readonly<Record<string, RequestListener>> = {
     response.setHeader('X-Had', request.headers['content-length'] ?? request.headers['transfer-encoding'] ?? 'neither')
     request.pipe(response)
   },
+  '/refused': (_request, response) => {
+    response.statusCode = 413
+    response.setHeader('Connection', 'close')
+    response.end('too long')
+  },
   '/open': (request, response) => {
     const open = { request, response, ended: false }
     opened.push(open)
@@ -195,6 +200,21 @@ describe('a caller gets', () => {
     expect((await call('/echo')).headers['x-had']).toBe('neither')
     expect((await call('/echo', { method: 'HEAD' })).status).toBe(200)
     expect((await call('/nothing')).status).toBe(404)
+  })
+
+  it('the refusal of a body that is too long to be read, each time', async () => {
+    for (let i = 0; i < 20; i++) {
+      const size = 4_194_305
+      const refused = await new Promise<number>((resolve, reject) => {
+        const request = httpsRequest({
+          ...{ host: '127.0.0.1', port, path: '/refused', method: 'POST', rejectUnauthorized: false, agent: false },
+          headers: { 'Content-Type': 'application/json', 'Content-Length': size },
+        })
+        request.once('response', answer => resolve(answer.resume().statusCode ?? 0)).once('error', reject)
+        request.write(Buffer.alloc(1_000_000))
+      })
+      expect(refused).toBe(413)
+    }
   })
 
   it('one answer after the other on a kept connection, hot or not', async () => {

@@ -142,6 +142,17 @@ unknown: 1
   })
 })
 
+test('workers is a number of processes, or auto', () => {
+  for (const [text, value] of [
+    ['0', 0],
+    ['2', 2],
+    ['auto', 'auto'],
+  ] as const)
+    expect(parse(`workers: ${text}`).workers).toBe(value)
+  expect(parse('workers: 1', { AGENTCA_WORKERS: 'auto' }).workers).toBe('auto')
+  for (const wrong of ['-1', '65', '1.5', 'all']) expect(() => parse(`workers: ${wrong}`)).toThrow(/workers: /)
+})
+
 describe('addresses', () => {
   test.each([
     ['127.0.0.1:8443', { host: '127.0.0.1', port: 8443 }],

@@ -21,10 +21,7 @@ let slowBody: ReturnType<typeof heard>
 let slowHeaders: ReturnType<typeof heard>
 
 beforeAll(async () => {
-  home = await createStoryHome({
-    AGENTCA_AUDIT_CHECKPOINTEVERY: '1h',
-    AGENTCA_WORKERS: process.env.STORY_WORKERS ?? '0',
-  })
+  home = await createStoryHome({ AGENTCA_AUDIT_CHECKPOINTEVERY: '1h' })
   server = await serveHere(home, time)
   operator = createOperator(home.env, dirname(home.paths.home))
   // The server's patience is ten seconds and more: it runs out while the others are tested.

@@ -72,6 +72,8 @@ export const createStoryHome = async (more: Environment = {}): Promise<StoryHome
     AGENTCA_OCSP_UNKNOWNBUDGET: '100000',
     AGENTCA_AUDIT_CHECKPOINTEVERY: '1s',
     NODE_COMPILE_CACHE: join(directory, 'compiled'),
+    // Any story, behind so many fronts.
+    AGENTCA_WORKERS: process.env.AGENTCA_STORY_WORKERS ?? '0',
     ...more,
   }
   const { code, out, err } = await runCommand(['init', '-o', 'json'], { env, cwd: directory })
