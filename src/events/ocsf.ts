@@ -51,6 +51,7 @@ const byKind: Readonly<Record<string, Mapping>> = {
   acme_binding_revoked: entity(4),
   acme_account_created: account(1),
   acme_account_changed: account(other),
+  acme_accounts_pruned: account(6),
   token_reuse: finding,
   lineage_locked: finding,
   clock_jump: finding,
