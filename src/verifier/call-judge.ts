@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { CallRefused, checkDemand, decideCall, type Peer, type VerifiedPeer } from '../verify/decision.ts'
 import type { PrincipalKind } from '../verify/feed-event.ts'
+import type { Proof } from '../verify/verify-peer.ts'
 import { type Answer, type Answered, answerOf, ofSocket } from './answers.ts'
 import { forwardedSource } from './call-source.ts'
 import { type Connection, type Connections, peerOf } from './connections.ts'
@@ -52,15 +53,15 @@ export interface CallJudge {
 export interface CallJudgeDeps {
   readonly settings: Pick<VerifierSettings, 'kinds' | 'trustedProxies' | 'forwardedFor' | 'maxConnectionAgeMs'>
   readonly clock: Pick<Clock, 'monotonic'>
-  readonly keeper: Pick<Keeper, 'state' | 'freshness' | 'now' | 'version'>
+  readonly keeper: Pick<Keeper, 'state' | 'freshness' | 'trustedForMs' | 'now' | 'version'>
   readonly connections: Connections
   readonly proofs: Proofs
   readonly judging: Judging
   readonly log: Log
 }
 
-/** Ends of certificates and of what vouches for the state are noticed so late at most. */
-const standingMs = 50
+/** A clock that is stepped is noticed so late at most; every other end that is known of is an end of what was decided too. */
+const passMs = 500
 const none: readonly string[] = []
 const noDemand: Demand = {}
 
@@ -105,7 +106,7 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
         const verified = decide(peer, wanted)
         // Not of those who come through a proxy: on its connection the next one is somebody else.
         if (connection !== null && 'peer' in connection.proof && connection.proof.peer === peer)
-          connection.pass = new Pass(verified, before, clock.monotonic() + standingMs)
+          connection.pass = new Pass(verified, before, clock.monotonic() + holdsForMs(connection.proof, keeper))
         return verified
       },
     )
@@ -175,6 +176,12 @@ export const createCallJudge = (deps: CallJudgeDeps): CallJudge => {
     },
   }
 }
+
+/** RFC 5280 §4.1.2.5: the second that a certificate ends in is included. */
+const holdsForMs = (
+  { path: { notAfter, currentUntil } }: Proof,
+  { now, trustedForMs }: Pick<Keeper, 'now' | 'trustedForMs'>,
+): number => Math.min(passMs, notAfter + 1000 - now(), currentUntil - now(), trustedForMs())
 
 const createDeciding = ({ settings, keeper, proofs }: CallJudgeDeps) => {
   let closed = false

@@ -84,12 +84,13 @@ const stripRaw = (raw: string[], keepCanonical: boolean): void => {
   for (let i = raw.length - 2; i >= 0; i -= 2) if (isStripped(raw[i] as string, keepCanonical)) raw.splice(i, 2)
 }
 
-/** Takes off what only a trusted proxy may say. @param fromProxy its own canonical fields stay */
+/** Takes off what only a trusted proxy may say. @param isFromProxy asked where there is such a thing: its own canonical fields stay */
 export const stripForwarded = (
   request: Pick<IncomingMessage, 'rawHeaders' | 'headers' | 'headersDistinct'>,
-  fromProxy: boolean,
+  isFromProxy: () => boolean,
 ): void => {
-  if (!hasStripped(request.rawHeaders, fromProxy)) return
+  if (!hasStripped(request.rawHeaders, false)) return
+  const fromProxy = isFromProxy()
   // Both are made from the raw ones when they are first asked for: before those are fewer. Http2's requests have no distinct ones.
   const { headers, headersDistinct } = request
   stripObject(headers, fromProxy)
@@ -110,7 +111,7 @@ type Emit = (event: string | symbol, ...args: unknown[]) => boolean
  */
 export const stripBefore = (server: TlsServer, isProxy: (socket: IncomingMessage['socket']) => boolean): void => {
   const emit = server.emit as Emit
-  const stripRequest = (request: IncomingMessage): void => stripForwarded(request, isProxy(request.socket))
+  const stripRequest = (request: IncomingMessage): void => stripForwarded(request, () => isProxy(request.socket))
   const stripStream = ({ session }: ServerHttp2Stream, headers: HeaderObject, raw: unknown): void => {
     const fromProxy = session !== undefined && isProxy(session.socket)
     stripObject(headers, fromProxy)

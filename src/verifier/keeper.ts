@@ -4,7 +4,13 @@ import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { encodePosition, type FeedEvent, type FeedPosition } from '../verify/feed-event.ts'
-import { type Freshness, freshnessAt, type StalenessPolicy } from '../verify/freshness.ts'
+import {
+  type Confirmations,
+  type Freshness,
+  freshnessAt,
+  type StalenessPolicy,
+  trustedForMs,
+} from '../verify/freshness.ts'
 import { type Applied, createRevocationState, type RevocationState } from '../verify/revocation-state.ts'
 import { createSaidAt } from '../verify/said-at.ts'
 import type { StateHead } from '../verify/signed-state.ts'
@@ -26,6 +32,8 @@ export interface Keeper {
   /** Another number means that something is known that was not, or vouched for: what was decided before may not hold. */
   version(): number
   freshness(): Freshness
+  /** Milliseconds for which it stays trusted by what is known; 0: it is not. */
+  trustedForMs(): number
   /** The trust bundle as the feed last said it, PEM; null where it never did. Published states say nothing of whom to trust. */
   bundlePem(): string | null
   /** The time by which certificates are judged; milliseconds since the epoch. */
@@ -148,6 +156,11 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
     caTime: ground.caTime,
   })
 
+  const groundAt = (monotonic: number): Confirmations => ({
+    ...ground,
+    publishedUntil: monotonic < ground.publishedDeadline ? ground.publishedUntil : null,
+  })
+
   return {
     get state() {
       return state
@@ -156,8 +169,13 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
     version: () => version,
     freshness: () => {
       const now = { wall: voted.now(), monotonic: clock.monotonic() }
-      const publishedUntil = now.monotonic < ground.publishedDeadline ? ground.publishedUntil : null
-      return freshnessAt({ ...ground, publishedUntil }, policy, now)
+      return freshnessAt(groundAt(now.monotonic), policy, now)
+    },
+    trustedForMs: () => {
+      const now = { wall: voted.now(), monotonic: clock.monotonic() }
+      const known = groundAt(now.monotonic)
+      if (policy.onStale === 'allow' && known.confirmedAt !== null) return Number.POSITIVE_INFINITY
+      return trustedForMs(known, policy, now)
     },
     now: voted.now,
     bundlePem: () => bundlePem,

@@ -74,14 +74,15 @@ type SignalOf = (request: IncomingMessage, peer: VerifiedPeer, demand: Demand) =
 
 /** One for each request: a class, because an object with a getter of its own costs as much as the judgement. */
 class Caller implements RequestAgent {
-  readonly spiffeId: string
-  readonly kind: string
-  readonly agent: string
-  readonly instance: string | null
-  readonly serial: string
-  readonly roles: readonly string[]
-  readonly scopes: readonly string[]
-  readonly attributes: Readonly<Record<string, string>>
+  // Not defined before they are set: that would be done for each request too.
+  declare readonly spiffeId: string
+  declare readonly kind: string
+  declare readonly agent: string
+  declare readonly instance: string | null
+  declare readonly serial: string
+  declare readonly roles: readonly string[]
+  declare readonly scopes: readonly string[]
+  declare readonly attributes: Readonly<Record<string, string>>
   readonly #peer: VerifiedPeer
   readonly #request: IncomingMessage
   readonly #demand: Demand

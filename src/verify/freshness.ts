@@ -44,3 +44,11 @@ export const freshnessAt = (known: Confirmations, policy: StalenessPolicy, now: 
   if (ageMs <= policy.maxStalenessMs) return { rung: 'aging', trusted: true, ageMs }
   return { rung: 'stale', trusted: policy.onStale === 'allow', ageMs }
 }
+
+/** For how long it stays trusted while nobody says anything more, whatever `onStale` says of what comes then. 0: it is not now. */
+export const trustedForMs = (known: Confirmations, policy: StalenessPolicy, now: Instant): number => {
+  if (known.confirmedAt === null) return 0
+  const lease = (known.leaseUntil ?? now.monotonic) - now.monotonic
+  const published = (known.publishedUntil ?? now.wall) - now.wall
+  return Math.max(0, lease, published, known.confirmedAt + policy.maxStalenessMs - now.monotonic)
+}
