@@ -105,6 +105,15 @@ export const createBackup = async (order: BackupOrder): Promise<MadeBackup> => {
     throw new BackupError('backup_in_the_way', `there is no directory ${dirname(to)}`, {
       hint: 'make it, or name another',
     })
+  // One that says it has the keys, and has none, would be missed on the day that it is needed.
+  if (order.keys && !existsSync(paths.tokens))
+    throw new BackupError(
+      'backup_in_the_way',
+      `there is no token in ${paths.tokens}: it is an HSM's, or the signer's`,
+      {
+        hint: 'leave --with-tokens out, and keep a copy of the token as its own user',
+      },
+    )
   using scratch = makeScratch(paths.home)
   const copy = join(scratch.directory, ledgerName)
   const createdAt = new Date(clock.now()).toISOString()

@@ -150,6 +150,11 @@ describe.skipIf(whyNot !== null)(`a signer under a user of its own${whyNot === n
 
   it('shows the user of the core neither PIN nor token nor counts, and takes no configuration from it', async () => {
     expect(existsSync(home.paths.tokens) || existsSync(home.paths.signer)).toBe(false)
+    const passphrase = join(directory, 'passphrase')
+    writeFileSync(passphrase, 'a passphrase of some length\n', { mode: 0o644 })
+    const to = join(directory, 'keys.backup')
+    const backup = await agentca('backup', 'create', to, '--with-tokens', '--passphrase-file', passphrase)
+    expect([backup.code, backup.err]).toEqual([6, expect.stringContaining('there is no token')])
     for (const path of ['tokens/user.pin', 'tokens/so.pin', 'signer.json', 'state/counters.json'].map(each =>
       join(signerDirectory, each),
     )) {
@@ -179,6 +184,39 @@ describe.skipIf(whyNot !== null)(`a signer under a user of its own${whyNot === n
     writeFileSync(file, '1234\n', { mode: 0o644 })
     const { code, err } = await agentca('hsm', 'unlock', '--pin-file', file)
     expect([code === 0, err]).toEqual([false, expect.stringContaining('takes its PIN from its own file only')])
+  })
+
+  it('is told by root of the key of another issuing CA, and the core issues under it', async () => {
+    const input = join(directory, 'issuing-2.yaml')
+    const lines = [
+      'ceremony: issuing',
+      'name: issuing-2',
+      'issuer: { name: root-1 }',
+      'subject: { organization: agentca.local, commonName: agentca issuing 2 }',
+      'key: { algorithm: P-256 }',
+      'lifetime: 365d',
+      'pathLength: 0',
+      'trustDomain: agentca.local',
+      `statusUrl: ${home.report.urls.status}`,
+    ]
+    writeFileSync(input, `${lines.join('\n')}\n`)
+    const tokens = join(signerDirectory, 'tokens')
+    const certificate = join(home.paths.issuers, 'issuing-2.pem')
+    const made = await agentcaAsRoot('ceremony', 'issuing', '--input', input, '--token-dir', tokens)
+    expect([made.code, made.err]).toEqual([0, expect.any(String)])
+    giveTo(tokens, signerUser)
+    giveTo(home.paths.home, core)
+    const told = ['signer', 'add-key', 'issuing-2', '--certificate', certificate, '--directory', signerDirectory]
+    expect((await agentca(...told)).code).not.toBe(0)
+    expect(await agentcaAsRoot(...told)).toMatchObject({ code: 0 })
+    separate.child.kill('SIGHUP')
+    await until('the core sees the key', async () => (await agentca('hsm', 'status')).out.includes('issuing-2'))
+    for (const verb of [
+      ['prepare', 'issuing-2', '--certificate', certificate],
+      ['activate', 'issuing-2'],
+    ])
+      expect(await agentca('ca', ...verb, '--confirm', 'issuing-2')).toMatchObject({ code: 0 })
+    await enrolOne('under-the-next')
   })
 
   it('that dies comes back by itself, and the core goes on with it', async () => {
