@@ -1,6 +1,6 @@
 // A crowd of agents, a process of its own: each comes at its time over a connection of its own, asks once, and where it is told to come back
 // it does, when it was told to. Unlike load.ts it takes a refusal for an answer, and tells how long everybody had to wait in the end.
-import { type ClientCredential, type Line, openLine, type Target } from './exchange.ts'
+import { type ClientCredential, type Line, openLine, requestBytes, type Target } from './exchange.ts'
 import { answerJobs } from './programs.ts'
 
 export interface Arrival {
@@ -43,12 +43,18 @@ const isPutOff = (status: number): boolean => status === 503 || status === 429
 const patienceMs = 600_000
 
 const handshakesAtOnce = 64
+/** Whoever says nothing after its handshake is cut off; after an answer a connection may rest for a minute. */
+const greeting = requestBytes('GET', '/v1/capabilities', null)
 
 const opened = async (target: Target, count: number): Promise<readonly Line[]> => {
   const lines: Line[] = []
   let begun = 0
   const worker = async (): Promise<void> => {
-    while (begun++ < count) lines.push(await openLine(target, null, true))
+    while (begun++ < count) {
+      const line = await openLine(target, null, true)
+      await line.send(greeting)
+      lines.push(line)
+    }
   }
   await Promise.all(Array.from({ length: Math.min(handshakesAtOnce, count) }, worker))
   return lines
