@@ -123,6 +123,14 @@ const activeIssuer = (ledger: Ledger): Issuer => {
   return issuer
 }
 
+/** @returns what issues one certificate after the other to an agent that is registered for it, by the ledger alone */
+export const createIssuer = async (ledger: Ledger): Promise<() => Promise<void>> => {
+  const issuer = activeIssuer(ledger)
+  await ledger.owners.ensure(filler, Date.now(), leafOf('owner_created'))
+  const registration = await createAgent(ledger, `issuer-${toHex(randomBytes(8))}`, filler)
+  return async () => issueMany(ledger, [{ command: intentOf(registration, issuer), registration }])
+}
+
 /** @param revoked all of them, for keyCompromise, in one transaction */
 export const fillLedger = async (
   { paths }: CaHome,

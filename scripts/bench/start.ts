@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { Bench } from './bench.ts'
 import type { Run } from './figure.ts'
-import { fillLedger } from './fill.ts'
+import { makeFullHome } from './ledger.ts'
 import { type CaHome, makeHome, serve } from './world.ts'
 
 const readySeconds = async (home: CaHome): Promise<number> => {
@@ -16,10 +16,9 @@ export const start: Bench = {
   run: async context => {
     const { rounds, certificates } = context.quick
       ? { rounds: 3, certificates: 5_000 }
-      : { rounds: 7, certificates: 100_000 }
+      : { rounds: 7, certificates: context.full ? 10_000_000 : 1_000_000 }
     const empty = await makeHome(join(context.directory, 'start-empty'))
-    const full = await makeHome(join(context.directory, 'start-full'))
-    await fillLedger(full, certificates, 'none')
+    const full = await makeFullHome(context, 'start-full', certificates)
     for (const home of [empty, full]) await readySeconds(home)
     const runs: Run[] = []
     for (let round = 0; round < rounds; round++)
