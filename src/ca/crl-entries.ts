@@ -12,7 +12,7 @@ import { CaError } from './errors.ts'
 
 export interface CrlEntriesDeps {
   readonly log: Log
-  readonly revocations: Pick<RevocationsPort, 'rows' | 'revision'>
+  readonly revocations: Pick<RevocationsPort, 'readRows' | 'rowsSince' | 'revision'>
   /** More rows than that are not kept, and lists of them not written, in the event loop. */
   readonly inlineRows?: number
   /** What the thread runs; a test gives another one. null: there is no thread. */
@@ -110,19 +110,17 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
     rows += page.length
     if (page.length > 0) press.apply(issuerId, packed(page))
   }
-  /** By serials, in the order that costs a table least. What changes meanwhile has a later revision, and is read again. */
+  /** By serials, in the order that costs a table least, and past the ledger's page cache. What changes meanwhile comes after it. */
   const readAll = async (issuerId: number, position: Position): Promise<void> => {
-    const using = press
-    const revision = revocations.revision(issuerId)
-    let after: Uint8Array | null = null
+    const begunWith = press
+    using rows = revocations.readRows(issuerId)
     for (;;) {
-      const page = revocations.rows({ issuerId, by: 'serial', after, limit: pageRows })
+      const page = rows.next(pageRows)
       send(issuerId, position, page)
-      if (page.length < pageRows || press !== using || outgrown()) break
-      after = page.at(-1)?.serial ?? null
+      if (page.length < pageRows || press !== begunWith || outgrown()) break
       await pause()
     }
-    if (press === using && !outgrown()) position.revision = revision
+    if (press === begunWith && !outgrown()) position.revision = rows.revision
   }
   const outgrown = (): boolean => !inThread && thread !== null && rows > inlineRows
 
@@ -137,7 +135,7 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
       }
       const reached = revocations.revision(issuerId)
       if (reached === position.revision) return { issuerId, revision: reached, press }
-      const page = revocations.rows({ issuerId, by: 'revision', after: position.revision, limit: pageRows })
+      const page = revocations.rowsSince(issuerId, position.revision, pageRows)
       send(issuerId, position, page)
       // Rows of changes may have been pruned: the last page is the end, whatever revision it has.
       position.revision = page.length < pageRows ? reached : page.at(-1)!.revision

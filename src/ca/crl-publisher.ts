@@ -31,7 +31,7 @@ export interface CrlPublisherDeps {
   readonly log: Log
   readonly metrics: Metrics
   readonly issuers: Pick<Issuers, 'all' | 'byName'>
-  readonly revocations: Pick<RevocationsPort, 'rows' | 'revision' | 'onChange'>
+  readonly revocations: Pick<RevocationsPort, 'readRows' | 'rowsSince' | 'revision' | 'onChange'>
   readonly status: Pick<StatusPort, 'reserveCrlNumber' | 'recordCrl' | 'latestCrl'>
   readonly shards: ShardsPort
   readonly signer: SignerPort

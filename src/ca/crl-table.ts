@@ -121,11 +121,11 @@ const endSecondOf = (ms: number): number => secondsOf(ms + 999)
 
 /** Columns of one length; grown together. */
 interface Columns {
-  readonly serials: Uint8Array
-  readonly revokedAt: Uint32Array
+  readonly serials: Uint8Array<ArrayBuffer>
+  readonly revokedAt: Uint32Array<ArrayBuffer>
   /** Second of the end; 0: the row is gone. */
-  readonly notAfter: Uint32Array
-  readonly reasons: Uint8Array
+  readonly notAfter: Uint32Array<ArrayBuffer>
+  readonly reasons: Uint8Array<ArrayBuffer>
 }
 
 const columnsOf = (capacity: number): Columns => ({
@@ -133,6 +133,14 @@ const columnsOf = (capacity: number): Columns => ({
   revokedAt: new Uint32Array(capacity),
   notAfter: new Uint32Array(capacity),
   reasons: new Uint8Array(capacity),
+})
+
+/** The old ones are gone at once, not when somebody collects them. */
+const widened = (columns: Columns, capacity: number): Columns => ({
+  serials: new Uint8Array(columns.serials.buffer.transfer(capacity * serialOctets)),
+  revokedAt: new Uint32Array(columns.revokedAt.buffer.transfer(capacity * 4)),
+  notAfter: new Uint32Array(columns.notAfter.buffer.transfer(capacity * 4)),
+  reasons: new Uint8Array(columns.reasons.buffer.transfer(capacity)),
 })
 
 /** @returns below 0, 0, above 0 */
@@ -164,13 +172,8 @@ export const createCrlTable = (): CrlTable => {
   const grow = (needed: number): void => {
     const capacity = columns.revokedAt.length
     if (needed <= capacity) return
-    // What is not written yet costs address space alone; a smaller step would leave more copies behind.
-    const wider = columnsOf(Math.max(needed, capacity * 2))
-    wider.serials.set(columns.serials)
-    wider.revokedAt.set(columns.revokedAt)
-    wider.notAfter.set(columns.notAfter)
-    wider.reasons.set(columns.reasons)
-    columns = wider
+    // What is not written yet costs address space alone.
+    columns = widened(columns, Math.max(needed, capacity * 2))
   }
   const put = (at: number, { page, row }: Arrival): void => {
     columns.serials.set(page.serials.subarray(row * serialOctets, (row + 1) * serialOctets), at * serialOctets)

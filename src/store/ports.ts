@@ -254,6 +254,13 @@ export type RevocationSelector =
   | { readonly by: 'serial' | 'instance' | 'owner' | 'token' | 'key' | 'issuer'; readonly value: string }
   | { readonly by: 'agent' | 'service' | 'operator'; readonly value: string }
 
+export interface RevocationRows extends Disposable {
+  /** At which all of them are read. */
+  readonly revision: number
+  /** The next ones, `limit` at most; fewer: there are no more. */
+  next(limit: number): readonly RevocationRow[]
+}
+
 export interface RevocationsPort {
   /** @throws StoreError `not_found` when nothing of that name exists */
   blastRadius(selector: RevocationSelector, now: number): BlastRadius
@@ -285,16 +292,10 @@ export interface RevocationsPort {
     readonly after: string | null
     readonly limit: number
   }): readonly RevokedEntry[]
-  /**
-   * Rows as they are, ended ones and released ones too: by their serials, beginning after one, or those that changed after a revision.
-   * A row that is pruned is in neither.
-   */
-  rows(
-    page: { readonly issuerId: number; readonly limit: number } & (
-      | { readonly by: 'serial'; readonly after: Uint8Array | null }
-      | { readonly by: 'revision'; readonly after: number }
-    ),
-  ): readonly RevocationRow[]
+  /** Every row as it is now, ended ones and released ones too, by their serials, while writing goes on. A row that was pruned is gone. */
+  readRows(issuerId: number): RevocationRows
+  /** The same of those that changed after this revision, in the order of their changes. */
+  rowsSince(issuerId: number, revision: number, limit: number): readonly RevocationRow[]
   /** Serials whose answer changed after this revision, for caches. Empty page when nothing did. */
   changedSince(
     issuerId: number,

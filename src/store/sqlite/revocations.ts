@@ -57,18 +57,32 @@ export const createRevocations = (parts: Parts): RevocationsPort => {
           page.limit,
         )
         .map(entryOf),
-    rows: page => {
-      const [where, order] = page.by === 'serial' ? ['serial > ?', 'serial'] : ['revision > ?', 'revision']
-      return db
-        .all<Row>(
-          `SELECT serial, listed, reason, revoked_at, not_after, revision FROM revocation
-           WHERE issuer_id = ? AND ${where} ORDER BY ${order} LIMIT ?`,
-          page.issuerId,
-          page.by === 'serial' ? (page.after ?? new Uint8Array(0)) : page.after,
-          page.limit,
-        )
-        .map(rowOf)
+    readRows: issuerId => {
+      const read = db.beginRead()
+      const rows = read.rows<Row>(`${selectRows} WHERE issuer_id = ? ORDER BY serial`, issuerId)
+      return {
+        revision: read.get<{ revision: number }>('SELECT revision FROM issuer WHERE id = ?', issuerId)?.revision ?? 0,
+        next: limit => {
+          const page: RevocationRow[] = []
+          while (page.length < limit) {
+            const { done, value } = rows.next()
+            if (done === true) break
+            page.push(rowOf(value))
+          }
+          return page
+        },
+        [Symbol.dispose]: () => read[Symbol.dispose](),
+      }
     },
+    rowsSince: (issuerId, revision, limit) =>
+      db
+        .all<Row>(
+          `${selectRows} WHERE issuer_id = ? AND revision > ? ORDER BY revision LIMIT ?`,
+          issuerId,
+          revision,
+          limit,
+        )
+        .map(rowOf),
     changedSince: (issuerId, revision, limit) =>
       db
         .all<{ serial: Uint8Array; revision: number }>(
@@ -114,6 +128,8 @@ const entryOf = (row: EntryRow): RevokedEntry => ({
   reason: codes.reasons.name(row.reason),
   notAfter: row.not_after,
 })
+
+const selectRows = 'SELECT serial, listed, reason, revoked_at, not_after, revision FROM revocation'
 
 interface Row extends EntryRow {
   listed: number
