@@ -15,6 +15,7 @@ const startProcesses = [
   'test/front/processes.test.ts',
   'test/events/rsyslog.test.ts',
   'test/testing/**',
+  'test/fuzz/**',
 ]
 /** Each takes longer than a folder of others: what is waited for, and every route with every kind of caller. */
 const long = [

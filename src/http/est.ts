@@ -54,7 +54,7 @@ const unreadable = (): PkiError =>
   })
 
 /** Base64 of DER, with or without line breaks, whatever a Content-Transfer-Encoding says (RFC 8951 §3). */
-const csrOf = (body: Uint8Array): Uint8Array => {
+export const csrOf = (body: Uint8Array): Uint8Array => {
   const text = Buffer.from(body)
     .toString('latin1')
     .replace(/[\r\n\t ]+/g, '')

@@ -107,10 +107,11 @@ export const parseDigestAlgorithm = (der: Uint8Array): DigestName => {
   const body = input.readSequence()
   input.end()
   const dotted = body.readOid()
+  const parameters = body.atEnd ? null : toHex(body.readTlv().raw)
+  body.end()
   const digest = (Object.keys(digestOids) as DigestName[]).find(name => digestOids[name] === dotted)
   if (digest === undefined) throw new PkiError('algorithm_not_allowed', `digest not allowed: ${oidName(dotted)}`)
-  if (body.atEnd) return digest
-  if (toHex(body.readTlv().raw) !== '0500' || !body.atEnd)
+  if (parameters !== null && parameters !== '0500')
     throw new PkiError('algorithm_malformed', `wrong parameters for ${digest}`)
   return digest
 }

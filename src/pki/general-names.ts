@@ -53,6 +53,13 @@ export const encodeGeneralName = (name: GeneralName): Uint8Array => {
 export const encodeGeneralNames = (names: readonly GeneralName[], tag: number = Tag.sequence): Uint8Array =>
   derElement(tag, names.map(encodeGeneralName))
 
+/** RFC 3986 §2: no URI has controls or spaces in it, and what shows or compares one need not look for them. */
+const parseUri = (content: Uint8Array): string => {
+  const uri = decodeAscii(content)
+  if (/[^!-~]/.test(uri)) throw new PkiError('extension_malformed', 'a URI with characters that no URI has')
+  return uri
+}
+
 /** @throws PkiError der_malformed, extension_malformed */
 export const parseGeneralName = (element: DerElement): GeneralName => {
   switch (element.tag) {
@@ -61,7 +68,7 @@ export const parseGeneralName = (element: DerElement): GeneralName => {
     case 0x82:
       return { kind: 'dns', value: decodeAscii(element.content) }
     case 0x86:
-      return { kind: 'uri', value: decodeAscii(element.content) }
+      return { kind: 'uri', value: parseUri(element.content) }
     case 0x87:
       return { kind: 'ip', bytes: element.content }
     case 0x88:

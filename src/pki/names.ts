@@ -83,6 +83,9 @@ const decodeValue = (value: {
       if (value.content.length % 2 !== 0) throw new PkiError('name_malformed', 'BMPString of odd length')
       return Buffer.from(value.content).swap16().toString('utf16le')
     default:
+      // RFC 4514 §2.4. What OpenSSL takes for a value beside these; SET, times and numbers it refuses, and so does this reader.
+      if (![0x03, 0x12, 0x1c, 0x30].includes(value.tag))
+        throw new PkiError('name_malformed', `no value of a name has tag 0x${value.tag.toString(16)}`)
       return `#${toHex(value.raw)}`
   }
 }

@@ -32,6 +32,7 @@ export const parseYaml = <T extends z.ZodType>(schema: T, text: string, source: 
     // zod leaves it out without a word, and what is left out would be a misspelt key like any other.
     Pair: (_, { key }) => {
       if (isScalar(key) && key.value === '__proto__') faults.push({ path: '__proto__', problem: 'unknown key' })
+      if (!isScalar(key)) faults.push({ path: '', problem: 'expected keys to be texts' })
     },
   })
   if (faults.length === 0 && document.contents !== null && !isMap(document.contents) && !isSeq(document.contents))

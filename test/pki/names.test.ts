@@ -40,7 +40,8 @@ describe('names', () => {
       ]),
     )
     expect(nameToString(name)).toBe('CN=\\ #x\\;\\<\\>\\\\\\ ,O=A\\, \\"B\\" \\+ C,DC=org')
-    expect(nameToString(parseName(commonName(Uint8Array.of(5, 0))))).toBe('CN=#0500')
+    expect(nameToString(parseName(commonName(Uint8Array.of(3, 2, 0, 1))))).toBe('CN=#03020001')
+    expect(() => parseName(commonName(Uint8Array.of(5, 0)))).toThrow('no value of a name has tag 0x5')
   })
 
   it('the last common name is the one that counts', () => {

@@ -34,6 +34,9 @@ export const parseRequirement = (text: string): Requirement => {
   }
 }
 
+/** A file of something else is one fault a line. */
+const maxFaults = 100
+
 /** One rule a line; `#` begins a comment, empty lines are skipped. @throws SidecarError `usage` naming each faulty line */
 export const parseRequirementFile = (text: string, name: string): readonly Requirement[] => {
   const faults: string[] = []
@@ -48,6 +51,8 @@ export const parseRequirementFile = (text: string, name: string): readonly Requi
       faults.push(`${name}:${at + 1}: ${error.message}`)
     }
   }
+  if (faults.length > maxFaults)
+    throw usage([...faults.slice(0, maxFaults), `${faults.length - maxFaults} more`].join('\n'))
   if (faults.length > 0) throw usage(faults.join('\n'))
   return rules
 }

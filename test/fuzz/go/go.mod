@@ -1,0 +1,3 @@
+module agentca.test/fuzz
+
+go 1.21
