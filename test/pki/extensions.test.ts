@@ -21,7 +21,8 @@ import { codeOf } from './refusal.ts'
 const ascii = fc.string({ unit: 'binary-ascii', maxLength: 20 })
 const generalName: fc.Arbitrary<GeneralName> = fc.oneof(
   ascii.map((value): GeneralName => ({ kind: 'dns', value })),
-  ascii.map((value): GeneralName => ({ kind: 'uri', value })),
+  // RFC 3986 §2: no controls and no spaces.
+  ascii.map((value): GeneralName => ({ kind: 'uri', value: value.replaceAll(/[^!-~]/g, '') })),
   ascii.map((value): GeneralName => ({ kind: 'email', value })),
   fc.uint8Array({ minLength: 4, maxLength: 4 }).map((bytes): GeneralName => ({ kind: 'ip', bytes })),
   fc.constant<GeneralName>({ kind: 'registeredId', oid: '1.2.3.4' }),
@@ -38,6 +39,13 @@ describe('what is encoded is parsed again', () => {
         expect(ext.parseSubjectAltName(ext.subjectAltName(names).value)).toEqual(names)
       }),
     )
+  })
+
+  it('a URI with a control character or a space in it is refused', () => {
+    for (const value of ['spiffe://x/\u0000', 'http://a b', 'http://a\n'])
+      expect(codeOf(() => ext.parseSubjectAltName(ext.subjectAltName([{ kind: 'uri', value }]).value))).toBe(
+        'extension_malformed',
+      )
   })
 
   it('basic constraints', () => {
