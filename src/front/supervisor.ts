@@ -2,6 +2,7 @@
 // ends, with backoff, and kills one that does not answer. How requests get from a front to the application is front-socket.ts.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { dirname, join, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
@@ -56,13 +57,40 @@ const endMs = 3_000
 const entryPoint = (): string =>
   fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url))
 
+/** This package's code and what it imports, wherever it is installed; not its directory in a checkout, where a home may lie. */
+const codeOf = (entry: string): readonly string[] => {
+  const root = dirname(dirname(dirname(entry)))
+  const packages = `${sep}node_modules${sep}`
+  const at = root.lastIndexOf(packages)
+  if (at >= 0) return [root.slice(0, at + packages.length - 1)]
+  return ['src', 'dist', 'node_modules', 'package.json'].map(name => join(root, name))
+}
+
+/**
+ * Node's permission model: whoever takes over a front by what it parses reads no PIN, no token and no ledger of the same user, writes
+ * nothing and starts nothing. A front has no native module, which would not be bound by it, and needs no fsync, which it takes away.
+ */
+export const confinementOf = (entry: string): readonly string[] => [
+  '--permission',
+  ...codeOf(entry).map(path => `--allow-fs-read=${path}`),
+  // Before Node 25 the network is not among what it closes.
+  ...(process.allowedNodeEnvironmentFlags.has('--allow-net') ? ['--allow-net'] : []),
+  '--disable-warning=ExperimentalWarning',
+]
+
 const spawnFront = (): ChildProcess => {
   const { NODE_OPTIONS: _, ...inherited } = process.env
   // Settings are the core's: it tells a front what it has to know.
   const env = Object.fromEntries(Object.entries(inherited).filter(([name]) => !name.startsWith('AGENTCA_')))
-  const flags = ['--disable-sigusr1', '--disallow-code-generation-from-strings', '--report-exclude-env']
+  const entry = entryPoint()
+  const flags = [
+    '--disable-sigusr1',
+    '--disallow-code-generation-from-strings',
+    '--report-exclude-env',
+    ...confinementOf(entry),
+  ]
   // Through a shell for one thing only: no core dumps, which would hold the server's key. exec keeps the pid.
-  return spawn('/bin/sh', ['-c', 'ulimit -c 0; umask 077; exec "$@"', 'sh', process.execPath, ...flags, entryPoint()], {
+  return spawn('/bin/sh', ['-c', 'ulimit -c 0; umask 077; exec "$@"', 'sh', process.execPath, ...flags, entry], {
     stdio: ['pipe', 'ignore', 'pipe'],
     env,
   })
