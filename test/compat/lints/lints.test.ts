@@ -17,7 +17,7 @@ const pkilintPackage: PythonPackage = { name: 'pkilint', folder: import.meta.dir
 const zlint = goSubject(zlintProgram)
 const pkilint = pythonSubject(pkilintPackage)
 
-const lists = ['issuing-list', 'root-list'] as const
+const lists = ['issuing-list', 'issuing-shard', 'root-list'] as const
 const certificates = [...leaves, ...authorities, 'responder'] as const
 
 const check = (subject: Subject, what: string, run: (found: FoundSubject) => Promise<void>): void =>
@@ -38,7 +38,7 @@ const pemIn = (text: string): string =>
   /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\n/.exec(text)?.[0] ?? ''
 
 const makeAll = async (): Promise<ServedCa> => {
-  const ca = await startServedCa()
+  const ca = await startServedCa({ env: { ...process.env, AGENTCA_CRL_SHARDS: '2' } })
   const cwd = ca.directory
   const write = (name: string, der: Uint8Array): void => writeFileSync(join(cwd, `${name}.der`), der)
   const env = Object.fromEntries(
@@ -74,9 +74,14 @@ const makeAll = async (): Promise<ServedCa> => {
   const [, issuing] = parsePem(readFileSync(join(cwd, 'agent/tls.crt'), 'utf8'), 'CERTIFICATE')
   write('issuing', issuing!)
   write('root', parseOnePem(readFileSync(join(cwd, 'agent/ca.crt'), 'utf8'), 'CERTIFICATE'))
+  const listAt: Readonly<Record<(typeof lists)[number], string>> = {
+    'issuing-list': 'issuing-1',
+    'issuing-shard': 'issuing-1/1-of-2',
+    'root-list': 'root-1',
+  }
   for (const name of lists) {
-    const url = `${ca.urls.status}/crl/${name === 'root-list' ? 'root-1' : 'issuing-1'}.crl`
-    write(name, new Uint8Array(await (await fetch(url)).arrayBuffer()))
+    const answer = await fetch(`${ca.urls.status}/crl/${listAt[name]}.crl`)
+    write(name, new Uint8Array(await answer.arrayBuffer()))
   }
   const ask = ['-issuer', 'issuing.der', '-cert', 'agent.der', '-no_nonce', '-noverify', '-respout', 'response.der']
   await mustRun('openssl', ['ocsp', ...ask, '-url', `${ca.urls.status}/ocsp`], { cwd })
