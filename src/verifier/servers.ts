@@ -21,11 +21,15 @@ export interface ServersDeps {
   readonly isFromProxy: (socket: IncomingMessage['socket']) => boolean
 }
 
-export interface Servers {
+export interface OurServers {
   createServer(listener: RequestListener): HttpsServer
   createSecureServer(listener: (request: never, response: never) => void): Http2SecureServer
   attach(server: TlsServer): void
   tlsOptions(): SecureServerOptions
+}
+
+export interface Servers {
+  readonly ours: OurServers
   /** Identity or anchors are others now: the next handshakes are made with them. */
   renew(): void
 }
@@ -55,11 +59,13 @@ export const createServers = (deps: ServersDeps): Servers => {
     return server
   }
   return {
-    createServer: listener => attached(createServer(tlsOptions(), listener)),
-    createSecureServer: listener =>
-      attached(createSecureServer({ ...tlsOptions(), allowHTTP1: true }, listener as never)),
-    attach,
-    tlsOptions,
+    ours: {
+      createServer: listener => attached(createServer(tlsOptions(), listener)),
+      createSecureServer: listener =>
+        attached(createSecureServer({ ...tlsOptions(), allowHTTP1: true }, listener as never)),
+      attach,
+      tlsOptions,
+    },
     renew: () => {
       for (const server of servers) server.setSecureContext(tlsOptions())
     },

@@ -12,7 +12,7 @@ import { encodePosition } from '../verify/feed-event.ts'
 import type { Freshness } from '../verify/freshness.ts'
 import type { PeerState } from '../verify/verify-peer.ts'
 import { type CallJudge, createCallJudge, type JudgedRequest } from './call-judge.ts'
-import { type Conditions, createConditions } from './conditions.ts'
+import { type Conditions, type ConditionsDeps, createConditions } from './conditions.ts'
 import { type Connections, createConnections } from './connections.ts'
 import { reportDecisions } from './decision-report.ts'
 import { followTrust } from './followed-trust.ts'
@@ -88,8 +88,21 @@ export interface VerifierSurroundings {
   readonly outside?: (deps: OutsideDeps) => Outside
 }
 
-/** Policies are asked last, and only of calls whose demand is conditional. @param conditions null: none are evaluated here */
-const askConditions = (judging: Judging, conditions: Conditions | null): void => {
+/** What nothing but time asks for. @returns the function that ends it */
+const keepUp = (calls: CallJudge, keeper: Keeper): (() => void) => {
+  const timers = [
+    setInterval(calls.cutAll, sweepMs),
+    setInterval(() => void keeper.save(), saveMs),
+    setInterval(keeper.expire, expireMs),
+  ].map(timer => timer.unref())
+  return () => {
+    for (const timer of timers) clearInterval(timer)
+  }
+}
+
+/** Policies are asked last, and only of calls whose demand is conditional. @param asking null: none are evaluated here */
+const askConditions = async (judging: Judging, asking: ConditionsDeps | null): Promise<Conditions | null> => {
+  const conditions = asking === null ? null : await createConditions(asking)
   judging.decideConditional(
     (peer, call) => {
       const { conditional } = call.demand
@@ -102,6 +115,7 @@ const askConditions = (judging: Judging, conditions: Conditions | null): void =>
       if (conditional !== undefined) conditions?.checkAgain(peer, conditional)
     },
   )
+  return conditions
 }
 
 const tellRefusals = (judging: Judging, { onRefused }: AgentVerifierOptions): void => {
@@ -132,12 +146,9 @@ export const agentVerifier = async (
   const proofs = createProofs(trust.current)
   const judging = createJudging(clock)
   const calls = createCallJudge({ settings, clock, keeper, connections, proofs, judging, log })
-  const conditions =
-    options.conditions === true
-      ? // Calls that are being answered are asked the new ones.
-        await createConditions({ identity: caller, timing, now: keeper.now, log, directory, changed: calls.cutAll })
-      : null
-  askConditions(judging, conditions)
+  // Calls that are being answered are asked the new ones.
+  const asking = { identity: caller, timing, now: keeper.now, log, directory, changed: calls.cutAll }
+  const conditions = await askConditions(judging, options.conditions === true ? asking : null)
   const report =
     options.report === 'nothing' ? null : reportDecisions({ verifier: judging, identity: caller, log }, timing)
   tellRefusals(judging, options)
@@ -166,20 +177,13 @@ export const agentVerifier = async (
     changed: calls.cutAll,
   })
   const unfollow = identity.onChange(() => (trust.renewed() ? anchorsChanged() : servers.renew()))
-  const timers = [
-    setInterval(calls.cutAll, sweepMs),
-    setInterval(() => void keeper.save(), saveMs),
-    setInterval(keeper.expire, expireMs),
-  ].map(timer => timer.unref())
+  const rest = keepUp(calls, keeper)
 
   const held = locks.move()
   return {
     ...createMiddleware(calls.verifyRequest, calls.signalOf),
-    ...createGrpc({ ...servers, find: connections.between, verify: calls.verifyOver }),
-    createServer: servers.createServer,
-    createSecureServer: servers.createSecureServer,
-    attach: servers.attach,
-    tlsOptions: servers.tlsOptions,
+    ...createGrpc({ ...servers.ours, find: connections.between, verify: calls.verifyOver }),
+    ...servers.ours,
     verifyRequest: calls.verifyRequest,
     verifyChain: calls.verifyChain,
     peerState: () => ({ trust: trust.current(), revocation: keeper.state, freshness: keeper.freshness() }),
@@ -191,7 +195,7 @@ export const agentVerifier = async (
     },
     status: () => statusOf({ keeper, news, connections, calls }),
     [Symbol.asyncDispose]: async () => {
-      for (const timer of timers) clearInterval(timer)
+      rest()
       unfollow()
       takeBack()
       calls.close()
