@@ -61,18 +61,25 @@ const separateCommand = (io: CommandIo): Command =>
     io.err(dry === true ? 'dry run, nothing was moved\n' : nextSteps(separated))
   })
 
+interface AddKeyFlags {
+  readonly directory: string
+  readonly certificate: string
+  readonly dryRun?: true
+}
+
 const addKeyCommand = (io: CommandIo): Command =>
-  new Command('add-key')
-    .description('let the signer use the key of another issuing CA, as its user or root')
-    .argument('<label>', 'of the key in the token: the name of the CA')
-    .requiredOption('--certificate <file>', "the CA's certificate, PEM, or - for standard input")
-    .option(...inDirectory)
-    .action((label: string, { directory, certificate }: { directory: string; certificate: string }) => {
-      const certificatePem = Buffer.from(readInput(io, certificate)).toString('utf8')
-      const keys = addSignerKey({ directory, label, certificatePem })
-      io.out(`${JSON.stringify({ keys })}\n`)
-      io.err('known; next: systemctl reload agentca-signer\n')
-    })
+  withDryRun(
+    new Command('add-key')
+      .description('let the signer use the key of another issuing CA, as its user or root')
+      .argument('<label>', 'of the key in the token: the name of the CA')
+      .requiredOption('--certificate <file>', "the CA's certificate, PEM, or - for standard input")
+      .option(...inDirectory),
+  ).action((label: string, { directory, certificate, dryRun }: AddKeyFlags) => {
+    const certificatePem = Buffer.from(readInput(io, certificate)).toString('utf8')
+    const keys = addSignerKey({ directory, label, certificatePem, dryRun: dryRun === true })
+    io.out(`${JSON.stringify({ keys })}\n`)
+    io.err(dryRun === true ? 'dry run, nothing was added\n' : 'known; next: systemctl reload agentca-signer\n')
+  })
 
 const serveCommand = (io: CommandIo): Command =>
   new Command('serve')

@@ -149,6 +149,7 @@ export const addSignerKey = (options: {
   readonly directory: string
   readonly label: string
   readonly certificatePem: string
+  readonly dryRun: boolean
 }): readonly string[] => {
   const file = signerConfigFile(options.directory)
   if (!existsSync(file))
@@ -158,8 +159,10 @@ export const addSignerKey = (options: {
   const key = { label: options.label, purposes: issuingPurposes, certificate: encodePem('CERTIFICATE', der) }
   const next = `${JSON.stringify({ ...config, keys: [...config.keys, key] }, null, 2)}\n`
   parseSignerConfig(next)
-  const { uid, gid } = statSync(file)
-  writeDurably(file, next)
-  chownSync(file, uid, gid)
+  if (!options.dryRun) {
+    const { uid, gid } = statSync(file)
+    writeDurably(file, next)
+    chownSync(file, uid, gid)
+  }
   return [...config.keys.map(({ label }) => label), options.label]
 }
