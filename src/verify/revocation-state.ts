@@ -80,6 +80,8 @@ export const createRevocationState = (): RevocationState => {
       gathering = null
       return 'resync'
     }
+    // Parts are alike but for the last one.
+    gathering.table.reserve((event.parts - event.part + 1) * (event.revoked.length + event.held.length))
     setAll(gathering.table, event.revoked, 'revoked')
     setAll(gathering.table, event.held, 'held')
     for (const principal of event.principals)

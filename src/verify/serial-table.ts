@@ -42,6 +42,8 @@ const statusOf: Readonly<Record<number, ListedStatus | null>> = {
 export interface SerialTable {
   /** Milliseconds since the epoch; an entry is kept until it has passed. */
   set(key: SerialKey, status: ListedStatus, notAfter: number): void
+  /** So many more will be set: room is made for them at once, since a table that grows while it is full stands still for long. */
+  reserve(count: number): void
   /** Only what is held; revoked is for ever. */
   release(key: SerialKey): void
   get(key: SerialKey): ListedStatus | null
@@ -60,6 +62,8 @@ const hexOf = (keys: Uint32Array, slot: number): string => {
 }
 
 const minCapacity = 1024
+/** 44 MB: whoever says that more will come has to send them first. */
+const maxReserved = 2 ** 21
 /** More than two thirds full, and chains grow long. */
 const isCrowded = (used: number, capacity: number): boolean => used * 3 > capacity * 2
 
@@ -104,13 +108,13 @@ export const createSerialTable = (): SerialTable => {
     ends[slot] = Math.max(ends[slot] as number, end)
   }
 
-  /** Into a table that fits what is left after `keep`. */
-  const rebuild = (keep: (end: number) => boolean): void => {
+  /** Into a table that fits what is left after `keep`, and has at least so many slots. */
+  const rebuild = (keep: (end: number) => boolean, least = minCapacity): void => {
     const [oldKeys, oldEnds, oldMarks] = [keys, ends, marks]
     let left = 0
     for (let slot = 0; slot < oldMarks.length; slot++)
       if (statusOf[oldMarks[slot] as number] !== null && keep(oldEnds[slot] as number)) left++
-    capacity = minCapacity
+    capacity = least
     while (isCrowded(left * 1.5, capacity)) capacity *= 2
     keys = new Uint32Array(capacity * words)
     ends = new Uint32Array(capacity)
@@ -136,6 +140,11 @@ export const createSerialTable = (): SerialTable => {
       }
       if (isCrowded(used + 1, capacity)) rebuild(() => true)
       put(key, 0, status === 'revoked' ? revoked : held, Math.ceil(notAfter / 1000))
+    },
+    reserve: count => {
+      let needed = capacity
+      while (isCrowded(used + count, needed) && needed < maxReserved) needed *= 2
+      if (needed > capacity) rebuild(() => true, needed)
     },
     release: key => {
       if (typeof key === 'string') {

@@ -163,6 +163,20 @@ test('entries end with their certificates, and serials of other lengths are know
   expect(table.get(serialKeyOf('0a'))).toBe(null)
 })
 
+test('room that is made beforehand changes nothing of what is known, and has a bound', () => {
+  const table = createSerialTable()
+  table.set(serialKeyOf(serialOf(1)), 'revoked', end)
+  table.set(serialKeyOf(serialOf(2)), 'held', end)
+  table.reserve(Number.MAX_SAFE_INTEGER)
+  table.release(serialKeyOf(serialOf(2)))
+  table.reserve(0)
+  for (let i = 3; i < 5000; i++) table.set(serialKeyOf(serialOf(i)), 'revoked', end)
+  expect(table.get(serialKeyOf(serialOf(1)))).toBe('revoked')
+  expect(table.get(serialKeyOf(serialOf(2)))).toBe(null)
+  expect(table.get(serialKeyOf(serialOf(4999)))).toBe('revoked')
+  expect(table.size).toBe(4998)
+})
+
 test('a million entries take less than 100 MB', () => {
   const before = process.memoryUsage()
   const table = createSerialTable()
