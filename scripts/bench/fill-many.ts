@@ -149,6 +149,8 @@ export const fillMany = (
 ): void => {
   const db = new Database(paths.database)
   try {
+    // Out of the write-ahead log first: from there it cannot be switched off.
+    db.pragma('journal_mode = DELETE')
     db.pragma('journal_mode = OFF')
     db.pragma('synchronous = OFF')
     db.pragma('foreign_keys = OFF')
