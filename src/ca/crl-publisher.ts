@@ -45,6 +45,8 @@ export interface CrlPublisherDeps {
 }
 
 export interface CrlPublisher extends CrlSource {
+  /** When the first of this CA's lists ends, of those that are kept new; null: there is none. */
+  freshUntil(issuer: string): number | null
   /**
    * A new list now: of this issuing CA, or of all of them; without a name roots' files that a ceremony replaced are read again too.
    * Also what makes a CA known that was added since.
@@ -156,8 +158,8 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
     regularIntervalSeconds: laneDeps.issue.regularIntervalSeconds,
   })
   const nextUpdateOf = (name: string): number | null => {
-    const ends = [byIssuer(name)?.nextUpdate ?? null, shards.nextUpdate(name)].filter(each => each !== null)
-    return ends.length === 0 ? null : Math.min(...ends)
+    const complete = byIssuer(name)
+    return complete === null ? null : Math.min(complete.nextUpdate, shards.nextUpdate(name) ?? complete.nextUpdate)
   }
 
   await roots.read()
@@ -173,6 +175,7 @@ export const createCrlPublisher = async (deps: CrlPublisherDeps): Promise<CrlPub
 
   return {
     byIssuer,
+    freshUntil: nextUpdateOf,
     shardOf: shards.shardOf,
     shardsOf: shards.shardsOf,
     bundle: () => bundle,

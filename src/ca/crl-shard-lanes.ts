@@ -46,7 +46,9 @@ const atOnce = 8
 interface Family {
   readonly issuer: OnlineIssuer
   readonly lanes: Map<string, CrlLane>
-  readonly ready: Promise<void>
+  /** Resolves when its lanes are there, or could not be opened. */
+  ready: Promise<void>
+  state: 'opening' | 'open' | 'failed'
 }
 
 /** At most `limit` of these at a time; the others wait in order. */
@@ -121,28 +123,46 @@ export const createShardLanes = async (deps: ShardLanesDeps): Promise<ShardLanes
     const { of: inUse, url } = issuer.crlShards
     await shards.use(issuer.id, inUse)
     const sets = shards.sets(issuer.id)
+    // All or, when the ledger or the disk fails in between, none.
+    const opened = new Map<string, CrlLane>()
     if (sets.length > 0) await preparePublicDirectory(join(directory, issuer.name))
     for (const set of sets) {
       if (await dropEnded(issuer, set)) continue
       for (const shard of shardsOf(set.of))
-        lanes.set(shardName(shard), laneOf(issuer, set, scopeOf(shards, issuer, shard, url(shard)), shard))
+        opened.set(shardName(shard), laneOf(issuer, set, scopeOf(shards, issuer, shard, url(shard)), shard))
     }
-    for (const lane of lanes.values()) lane.wake()
+    for (const [name, lane] of opened) {
+      lanes.set(name, lane)
+      lane.wake()
+    }
+  }
+  /** Never rejects: without the ledger it is tried again with the next change. */
+  const begin = (family: Family): void => {
+    const { issuer, lanes } = family
+    family.state = 'opening'
+    family.ready = open(issuer, lanes).then(
+      () => {
+        family.state = 'open'
+      },
+      error => {
+        family.state = 'failed'
+        log.error({ issuer: issuer.name, reason: messageOf(error) }, 'the shards of its lists are not published')
+      },
+    )
   }
   const lanesOf = (name: string): readonly CrlLane[] => [...(families.get(name)?.lanes.values() ?? [])]
   const ready = (): Promise<unknown> => Promise.all([...families.values()].map(family => family.ready))
 
   return {
     add: issuer => {
-      const lanes = new Map<string, CrlLane>()
-      const family: Family = { issuer, lanes, ready: open(issuer, lanes) }
+      const family: Family = { issuer, lanes: new Map(), ready: Promise.resolve(), state: 'opening' }
       families.set(issuer.name, family)
-      family.ready.catch(error =>
-        log.error({ issuer: issuer.name, reason: messageOf(error) }, 'the shards of its lists are not published'),
-      )
+      begin(family)
     },
     wake: () => {
-      for (const { issuer, lanes } of families.values()) {
+      for (const family of families.values()) {
+        const { issuer, lanes } = family
+        if (family.state === 'failed' && !closing) begin(family)
         if (lanes.size === 0) continue
         entries.follow(issuer.id).then(
           () => {
@@ -170,7 +190,7 @@ export const createShardLanes = async (deps: ShardLanesDeps): Promise<ShardLanes
     },
     close: async () => {
       closing = true
-      await ready().catch(() => {})
+      await ready()
       await Promise.all([...families.keys()].flatMap(lanesOf).map(lane => lane.close()))
     },
   }

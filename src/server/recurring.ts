@@ -123,9 +123,9 @@ export const checksOf = (core: Core, clock: Clock): readonly Check[] => {
     { name: 'ledger', ok: problem === null, detail: problem ?? 'it can be written' },
     { name: 'clock', ok: guard.state !== 'refused', detail: guard.detail },
     ...core.issuers.online().map(({ name }) => {
-      const crl = core.crls.byIssuer(name)
-      const left = crl === null ? 0 : Math.floor((crl.nextUpdate - now) / 1000)
-      return { name: `crl ${name}`, ok: left > 0, detail: crl === null ? 'no list yet' : `fresh for ${left} s` }
+      const end = core.crls.freshUntil(name)
+      const left = end === null ? 0 : Math.floor((end - now) / 1000)
+      return { name: `crl ${name}`, ok: left > 0, detail: end === null ? 'no list yet' : `fresh for ${left} s` }
     }),
   ]
 }
