@@ -149,9 +149,9 @@ export const fillMany = (
 ): void => {
   const db = new Database(paths.database)
   try {
-    // Out of the write-ahead log first: from there it cannot be switched off.
+    // Out of the write-ahead log first: from there SQLite goes to no other journal than a file. The driver does not let it go without one.
     db.pragma('journal_mode = DELETE')
-    db.pragma('journal_mode = OFF')
+    db.pragma('journal_mode = MEMORY')
     db.pragma('synchronous = OFF')
     db.pragma('foreign_keys = OFF')
     db.pragma('locking_mode = EXCLUSIVE')
