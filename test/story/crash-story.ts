@@ -168,7 +168,6 @@ export const createCrashStory = async (random: Random): Promise<CrashStory> => {
     const surviving = survive(home, ca, ambush).then(next => {
       ca = next
     })
-    const othersBegin = ordersFirst ? surviving : Promise.resolve()
     const held = [...members.map(heldBy), ...clients.map(heldByClient)]
     let answers = 0
     const answered = async (count: number): Promise<void> => {
@@ -176,6 +175,8 @@ export const createCrashStory = async (random: Random): Promise<CrashStory> => {
     }
     const count = () => answers++
     const ordering = clients.map(client => client.act(ordersPerClient))
+    // Orders that are refused, after a revocation, do not reach the step: then the others do.
+    const othersBegin = ordersFirst ? Promise.race([surviving, Promise.allSettled(ordering)]) : Promise.resolve()
     const acting = [...members, ...rivals].map(async member => {
       await othersBegin
       return member.act().finally(count)
