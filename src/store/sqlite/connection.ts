@@ -10,8 +10,6 @@ export type SqlValue = number | bigint | string | Uint8Array | null
 export interface Connection {
   readonly memory: boolean
   readonly inTransaction: boolean
-  /** The transaction that the reads of this turn share, each time another object; null in between. What was read in it is still so. */
-  readonly reading: object | null
   get<Row>(sql: string, ...values: SqlValue[]): Row | undefined
   all<Row>(sql: string, ...values: SqlValue[]): Row[]
   /** @returns rows changed and the last rowid */
@@ -142,16 +140,16 @@ export const openConnection = (path: string): Connection => {
   }
   // Reads of one turn of the event loop share a transaction: to take and release SQLite's lock costs as much as several look-ups. It
   // never hides a commit: all are made on this connection, and whatever writes ends it first.
-  let reading: object | null = null
+  let reading = false
   const endReading = (): void => {
-    if (reading === null) return
-    reading = null
+    if (!reading) return
+    reading = false
     if (db.open && db.inTransaction) statement('COMMIT').run()
   }
   const reader = (sql: string): Database.Statement => {
-    if (reading === null && !db.inTransaction) {
+    if (!reading && !db.inTransaction) {
       statement('BEGIN').run()
-      reading = {}
+      reading = true
       setImmediate(endReading)
     }
     return statement(sql)
@@ -159,10 +157,7 @@ export const openConnection = (path: string): Connection => {
   const connection: Connection = {
     memory,
     get inTransaction() {
-      return reading === null && db.inTransaction
-    },
-    get reading() {
-      return reading
+      return !reading && db.inTransaction
     },
     get: <Row>(sql: string, ...values: SqlValue[]) => reader(sql).get(...values) as Row | undefined,
     all: <Row>(sql: string, ...values: SqlValue[]) => reader(sql).all(...values) as Row[],
