@@ -16,6 +16,9 @@ export interface Timeouts {
   readonly checkMs: number
 }
 
+/** Connections that the kernel keeps until they are taken: of a fleet that starts at once, more than the 511 that Node asks for. */
+const backlog = 4_096
+
 /** Agents keep connections, so they live longer than the minute that load balancers commonly hold them. */
 export const defaultTimeouts: Timeouts = { headersMs: 10_000, requestMs: 20_000, keepAliveMs: 75_000, checkMs: 5_000 }
 
@@ -99,7 +102,7 @@ export const createListener = (server: Server, most: number = maxConnections): L
   })
   return {
     listen: async address => {
-      await started(server, () => server.listen(address))
+      await started(server, () => server.listen({ ...address, backlog }))
       return (server.address() as AddressInfo).port
     },
     listenOn: path => listenOnSocket(server, path),
