@@ -20,6 +20,7 @@ const startProcesses = [
 /** Each takes longer than a folder of others: what is waited for, and every route with every kind of caller. */
 const long = [
   'test/agent/{clients,identity,renew}.test.ts',
+  'test/attack/{http2,units}.test.ts',
   'test/acme/validation/http-01.test.ts',
   'test/enrol/jwt.test.ts',
   'test/feed/ends.test.ts',

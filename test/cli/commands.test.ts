@@ -67,6 +67,10 @@ const elsewhere: ReadonlySet<string> = new Set([
   'backup create',
   'backup restore',
   'backup verify',
+  // test/attack/served/two-users.test.ts
+  'signer serve',
+  'signer separate',
+  'signer add-key',
   'init',
   'serve',
   'enroll',
