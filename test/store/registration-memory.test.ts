@@ -1,6 +1,10 @@
 // A registration that is kept in memory is never older than the ledger.
+
 import { expect, test } from 'vitest'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
 import type { IssuanceFacts } from '../../src/store/ports.ts'
+import { openSqliteLedger } from '../../src/store/sqlite/open.ts'
 import {
   addAgent,
   addToken,
@@ -37,9 +41,14 @@ test('what was read is read anew after the registration changed, by whatever par
 test('a change that was rolled back is forgotten, and what was read of it', async () => {
   using database = temporaryDatabase()
   let failing = false
-  await using ledger = makeLedger(database.path, {
-    before: point => {
-      if (failing && point === 'commit') throw new Error('no room')
+  await using ledger = openSqliteLedger(database.path, {
+    // Time stands still, so that no transaction ends for taking long.
+    clock: { ...systemClock, monotonic: () => 0 },
+    log: silentLog,
+    faults: {
+      before: point => {
+        if (failing && point === 'commit') throw new Error('no room')
+      },
     },
   })
   const world = await makeWorld(ledger)
