@@ -150,7 +150,11 @@ const checkRootCeremony = (paths: HomePaths): Check => {
 /** What this user could read of it would be no use to keep apart. */
 const checkSeparateSigner = (socket: string, paths: HomePaths): Check => {
   if (existsSync(paths.tokens))
-    return failed('hsm', `${paths.tokens} is still there, readable by this user`, 'agentca signer separate')
+    return failed(
+      'hsm',
+      `${paths.tokens} is still there, readable by this user`,
+      `rm -r ${paths.tokens}, once the signer has its own copy: agentca hsm status`,
+    )
   if (!existsSync(socket)) return failed('hsm', `no signer listens on ${socket}`, 'systemctl start agentca-signer')
   return ok('hsm', `a signer under a user of its own, on ${socket}`)
 }

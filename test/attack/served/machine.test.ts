@@ -1,7 +1,7 @@
 // Attacks from the machine that a CA runs on, by a user that is not its own: sockets, files, what /proc shows, what a crash leaves.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { chmodSync, existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type AttackedCa, childrenOf, startAttackedCa } from './attacked.ts'
@@ -16,6 +16,7 @@ afterAll(async () => attacked?.[Symbol.asyncDispose]())
 
 const isRoot = process.getuid?.() === 0
 const nobody = 65_534
+const python = '/usr/bin/python3'
 
 const asNobody = async (
   program: string,
@@ -37,9 +38,11 @@ const filesOf = (directory: string): readonly string[] =>
   readdirSync(directory, { recursive: true, encoding: 'utf8' }).map(name => join(directory, name))
 
 describe('another user of the machine', () => {
-  it.skipIf(!isRoot)('opens neither the admin socket nor the signer’s (as root only: it becomes nobody)', async () => {
-    const { adminSocket, signerSocket } = attacked.home.paths
-    const connects = `import socket, sys
+  it.skipIf(!isRoot || !existsSync(python))(
+    'opens neither the admin socket nor the signer’s (as root only: it becomes nobody)',
+    async () => {
+      const { adminSocket, signerSocket } = attacked.home.paths
+      const connects = `import socket, sys
 for path in sys.argv[1:]:
     s = socket.socket(socket.AF_UNIX)
     try:
@@ -47,9 +50,10 @@ for path in sys.argv[1:]:
         print('connected')
     except PermissionError:
         print('refused')`
-    const { out, err } = await asNobody('/usr/bin/python3', ['-c', connects, adminSocket, signerSocket])
-    expect([out, err]).toEqual(['refused\nrefused\n', ''])
-  })
+      const { out, err } = await asNobody(python, ['-c', connects, adminSocket, signerSocket])
+      expect([out, err]).toEqual(['refused\nrefused\n', ''])
+    },
+  )
 
   it.skipIf(!isRoot)('reads and changes nothing of the home (as root only: it becomes nobody)', async () => {
     const { home } = attacked.home.paths
