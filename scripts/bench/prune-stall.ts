@@ -36,7 +36,7 @@ export const measurePruneStall = async (
     let going = true
     let [longestMs, certificates, pruned] = [0, 0, 0]
     const prune = async (): Promise<void> => {
-      for (let idle = 0; turn !== null && going && idle < 2; ) {
+      for (let idle = 0; turn !== null && going && idle < 100; ) {
         const gone = await turn()
         pruned += gone
         idle = gone === 0 ? idle + 1 : 0

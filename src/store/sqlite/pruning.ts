@@ -150,7 +150,15 @@ const pruneTokens = (
   return { removed, next: old.length < limit ? null : (old.at(-1)?.seq ?? null) }
 }
 
-export const createPruning = (parts: Parts): PruningPort => ({
-  certificates: step => parts.commit.write(() => pruneCertificates(parts, step)),
-  tokens: step => parts.commit.write(() => pruneTokens(parts, step)),
-})
+export const createPruning = (parts: Parts): PruningPort => {
+  // What goes stands on pages all over the file. Left to the write-ahead log's own measure, thousands of them would be copied back at once.
+  const write = async <T>(work: () => T): Promise<T> => {
+    const result = await parts.commit.write(work)
+    parts.db.exec('PRAGMA wal_checkpoint(PASSIVE)')
+    return result
+  }
+  return {
+    certificates: step => write(() => pruneCertificates(parts, step)),
+    tokens: step => write(() => pruneTokens(parts, step)),
+  }
+}
