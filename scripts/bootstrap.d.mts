@@ -18,6 +18,8 @@ export interface SetupFacts {
   readonly proxies: readonly string[]
   /** Debian packages of `foreignPackages` whose programs are all here. */
   readonly foreign: readonly string[]
+  /** `node_modules` is a symbolic link. */
+  readonly modulesLinked: boolean
   readonly installed: boolean
 }
 export type SetupPlan =

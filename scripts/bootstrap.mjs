@@ -4,7 +4,7 @@
 // `planSetup` decides from facts and is pure; `bootstrap` gathers the facts and carries the plan out. Idempotent.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -68,6 +68,11 @@ export const planSetup = (facts, purpose) => {
     }
   if (!facts.hasNpm)
     return { problem: 'npm is missing: install it (Debian: apt-get install npm), then run the same command again' }
+  if (facts.modulesLinked && !facts.installed)
+    return {
+      problem:
+        'node_modules is a link, and npm ci would empty the folder that it points to: remove the link, then run the same command again',
+    }
   const missing = []
   if (!facts.softhsm) missing.push('softhsm2')
   if (!facts.openssl) missing.push('openssl')
@@ -134,6 +139,7 @@ export const gatherFacts = () => ({
   get pythonRequests() {
     return spawnSync('python3', ['-c', 'import requests'], { stdio: 'ignore' }).status === 0
   },
+  modulesLinked: lstatSync(join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink() === true,
   installed:
     existsSync(stampFile) &&
     readFileSync(stampFile, 'utf8') === lockHash() &&

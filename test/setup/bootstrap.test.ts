@@ -30,6 +30,7 @@ const ready: SetupFacts = {
   pythonRequests: true,
   rsyslog: true,
   foreign: Object.keys(foreignPackages),
+  modulesLinked: false,
   installed: true,
 }
 const bare: SetupFacts = {
@@ -94,6 +95,7 @@ describe('the plan of the set-up', () => {
       { installed: false, compiler: false, isRoot: false },
       /apt-get install -y g\+\+$/,
     ],
+    ['packages of another checkout', { installed: false, modulesLinked: true }, /remove the link/],
     ['a system without apt', { openssl: false, hasApt: false }, /package manager/],
   ])('answers %s with one line that names the cure', (_, facts, cure) => {
     const plan = planSetup({ ...ready, ...facts }, 'run')
