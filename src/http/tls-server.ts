@@ -3,7 +3,6 @@
 import { constants } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import { createServer } from 'node:https'
-import { admitInTurns } from './admission.ts'
 import { createListener, defaultTimeouts, type Listener, ofVersion1, serverOptions, type Timeouts } from './listener.ts'
 
 /** The server's own key and certificates, PEM. */
@@ -52,7 +51,6 @@ export const createTlsServer = (options: TlsServerOptions): TlsServer => {
     },
     ofVersion1(options.handler),
   )
-  admitInTurns(server)
   return {
     ...createListener(server, options.maxConnections),
     setCredentials: credentials => server.setSecureContext(context(credentials)),
