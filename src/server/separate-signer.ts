@@ -2,17 +2,18 @@
 // From then on the core cannot read PIN, token or counts, and says no more what may be signed: the signer's configuration is its own.
 import { randomBytes } from 'node:crypto'
 import {
-  chownSync,
+  closeSync,
+  constants,
   cpSync,
   existsSync,
   lchownSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
 } from 'node:fs'
 import { createConnection } from 'node:net'
 import { join, resolve } from 'node:path'
@@ -142,8 +143,40 @@ export const separateSigner = async ({
 }
 
 /**
+ * Whose the directory is. A link may have been put there by anybody.
+ * @throws ServerError `not_initialised`, `directory_unusable`
+ */
+const ownerOf = (directory: string): { readonly uid: number; readonly gid: number } => {
+  const found = lstatSync(directory, { throwIfNoEntry: false })
+  if (found === undefined)
+    throw new ServerError('not_initialised', `there is no ${directory}`, { hint: 'agentca signer separate' })
+  if (!found.isDirectory())
+    throw new ServerError('directory_unusable', `${directory} is no directory`, {
+      hint: 'name the directory itself with --directory, no link to it',
+    })
+  return found
+}
+
+/** In a directory whose owner may have put anything there. @throws ServerError `not_initialised`, `directory_unusable` */
+const readPlainFile = (file: string): string => {
+  const found = lstatSync(file, { throwIfNoEntry: false })
+  if (found === undefined)
+    throw new ServerError('not_initialised', `there is no ${file}`, { hint: 'agentca signer separate' })
+  if (!found.isFile())
+    throw new ServerError('directory_unusable', `${file} is no regular file`, {
+      hint: 'look who put it there, then put the file itself in its place',
+    })
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  try {
+    return readFileSync(fd, 'utf8')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/**
  * Another issuing CA, whose key a ceremony made in the signer's token.
- * @throws ServerError `not_initialised`; TokenError `signer_config_invalid`; PkiError
+ * @throws ServerError `not_initialised`, `directory_unusable`; TokenError `signer_config_invalid`; PkiError
  */
 export const addSignerKey = (options: {
   readonly directory: string
@@ -151,18 +184,15 @@ export const addSignerKey = (options: {
   readonly certificatePem: string
   readonly dryRun: boolean
 }): readonly string[] => {
+  const { uid, gid } = ownerOf(resolve(options.directory))
   const file = signerConfigFile(options.directory)
-  if (!existsSync(file))
-    throw new ServerError('not_initialised', `there is no ${file}`, { hint: 'agentca signer separate' })
-  const config = JSON.parse(readFileSync(file, 'utf8')) as OwnConfig
+  const text = readPlainFile(file)
+  parseSignerConfig(text)
+  const config = JSON.parse(text) as OwnConfig
   const { der } = parseCertificate(parseOnePem(options.certificatePem, 'CERTIFICATE'))
   const key = { label: options.label, purposes: issuingPurposes, certificate: encodePem('CERTIFICATE', der) }
   const next = `${JSON.stringify({ ...config, keys: [...config.keys, key] }, null, 2)}\n`
   parseSignerConfig(next)
-  if (!options.dryRun) {
-    const { uid, gid } = statSync(file)
-    writeDurably(file, next)
-    chownSync(file, uid, gid)
-  }
+  if (!options.dryRun) writeDurably(file, next, { uid, gid })
   return [...config.keys.map(({ label }) => label), options.label]
 }

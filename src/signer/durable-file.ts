@@ -1,10 +1,24 @@
 // Small state files that must survive a power cut: written beside, fsynced, renamed, directory fsynced. Synchronous on purpose:
 // the caller must not go on before the bytes are down.
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import {
+  closeSync,
+  constants,
+  fchownSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname } from 'node:path'
 
-const syncDirectory = (path: string): void => {
-  const fd = openSync(dirname(path), 'r')
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants
+
+/** A file or a directory: what it holds now outlives a power cut. */
+export const syncPath = (path: string): void => {
+  const fd = openSync(path, 'r')
   try {
     fsyncSync(fd)
   } finally {
@@ -12,17 +26,33 @@ const syncDirectory = (path: string): void => {
   }
 }
 
-/** Mode 0600. Atomic: a reader sees the old or the new content. */
-export const writeDurably = (path: string, content: string): void => {
-  const beside = `${path}.${process.pid}.tmp`
-  const fd = openSync(beside, 'w', 0o600)
+const syncDirectory = (path: string): void => syncPath(dirname(path))
+
+/**
+ * Mode 0600. Atomic: a reader sees the old or the new content.
+ * @param owner of the file, where root writes for somebody else. Whoever owns the directory may put links there: the name cannot be
+ *   known beforehand, no link is followed, and the file is theirs before it has its name.
+ */
+export const writeDurably = (
+  path: string,
+  content: string,
+  owner: { readonly uid: number; readonly gid: number } | null = null,
+): void => {
+  const beside = `${path}.${randomBytes(8).toString('hex')}.tmp`
+  const fd = openSync(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
   try {
-    writeSync(fd, content)
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
+    try {
+      if (owner !== null) fchownSync(fd, owner.uid, owner.gid)
+      writeFileSync(fd, content)
+      fsyncSync(fd)
+    } finally {
+      closeSync(fd)
+    }
+    renameSync(beside, path)
+  } catch (error) {
+    rmSync(beside, { force: true })
+    throw error
   }
-  renameSync(beside, path)
   syncDirectory(path)
 }
 
