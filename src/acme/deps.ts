@@ -26,7 +26,7 @@ export interface AcmeProfile {
 export interface AcmeSettings {
   /** null: every account needs an external account binding. Else the service whose instances accounts without one become. */
   readonly unboundService: string | null
-  /** Of those without a binding and without a certificate, at once. */
+  /** Of those without a binding and without a certificate, at once; and of their open orders. */
   readonly maxUnboundAccounts: number
   readonly orderLifetimeSeconds: number
   /** Orders of one account: at once, and a minute; and those that wait for their end. */

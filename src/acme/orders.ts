@@ -1,8 +1,7 @@
-// Orders as accounts make, read and list them (RFC 8555 §7.4, §7.1.2.1, §7.5): which names are granted, which have to be proved, and the
-// bounds of what one account may have. Issuing is finalize.ts's, probing challenges.ts's.
+// Orders as accounts make, read and list them (RFC 8555 §7.4, §7.1.2.1, §7.5): which names are granted, which have to be proved. How many
+// there may be is order-limits.ts's, issuing finalize.ts's, probing challenges.ts's.
 import { acmeOrderChanged, acmeOrderCreated } from '../audit/acme-events.ts'
 import { toBase64url } from '../base/bytes.ts'
-import { createRateBuckets } from '../base/rate-buckets.ts'
 import { leafContextOf } from '../ca/leaf-context.ts'
 import type { AcmeAuthorization, AcmeIdentifier, AcmeOrder, AcmeProblem } from '../store/acme-port.ts'
 import { StoreError } from '../store/errors.ts'
@@ -10,6 +9,7 @@ import type { AcmeDeps, AcmeProfile } from './deps.ts'
 import { AcmeError, malformed } from './errors.ts'
 import { errorOf, grantedNames, grantedUnbound, parseIdentifiers, textOf } from './identifiers.ts'
 import { deactivateAuthorization, failOrder, type OrderStatus } from './order.ts'
+import { createOrderLimits } from './order-limits.ts'
 import { optionalText, optionalTime, type Payload, readPayload } from './payload.ts'
 import { isNow, profileOf } from './profiles.ts'
 import { replacedCertificate } from './renewal-info.ts'
@@ -38,8 +38,6 @@ export interface AuthorizationOf {
 }
 
 const pageSize = 50
-/** Accounts whose pace is remembered at once. */
-const maxPaced = 20_000
 const nothingHere = (what: string): AcmeError => new AcmeError('notFound', `this account has no such ${what}`)
 
 /** RFC 8555 §7.1.4, RFC 8738 §7: a wildcard is proved by DNS only, an address never. */
@@ -90,7 +88,7 @@ const validityOf = (payload: Payload, profile: AcmeProfile, now: number) => {
 export const createOrders = (deps: AcmeDeps, statusOf: (order: AcmeOrder) => OrderStatus): Orders => {
   const { orders } = deps.ports
   const { settings } = deps
-  const pace = createRateBuckets<string>(deps.clock, settings.orders, maxPaced)
+  const limits = createOrderLimits(deps)
   const authorizationFor = createAuthorizer(deps)
 
   const authorizationsOf = (
@@ -113,21 +111,6 @@ export const createOrders = (deps: AcmeDeps, statusOf: (order: AcmeOrder) => Ord
     })
   }
 
-  /** Counted before anything is looked up, so that refused ones are counted too. */
-  const checkLimits = (account: string, now: number): void => {
-    const waitMs = pace.take(account)
-    if (waitMs > 0)
-      throw new AcmeError('rateLimited', 'this account makes too many orders', {
-        facts: { retryAfterSeconds: Math.ceil(waitMs / 1000) },
-        hint: 'raise acme.orders if it is no error',
-      })
-    if (orders.open(account, now) < settings.maxOpenOrders) return
-    throw new AcmeError('rateLimited', `${settings.maxOpenOrders} orders of this account wait for their end`, {
-      facts: { retryAfterSeconds: 60 },
-      hint: 'finalize them, or let them expire',
-    })
-  }
-
   /** An order that came to nothing replaced nothing. */
   const freeReplaced = async (serial: string | null): Promise<void> => {
     const before = serial === null ? null : orders.replacing(serial)
@@ -143,9 +126,10 @@ export const createOrders = (deps: AcmeDeps, statusOf: (order: AcmeOrder) => Ord
   const create: Orders['create'] = async request => {
     const { account, registration, call } = request
     const now = deps.clock.now()
-    checkLimits(account.id, now)
+    limits.check(account, now)
     const payload = readPayload(request.payload)
     const identifiers = parseIdentifiers(payload.identifiers)
+    limits.checkNames(account, identifiers.length)
     const profile = profileOf(deps.profiles(), registration, optionalText(payload, 'profile'))
     if (account.kid === null && profile.challenges.length === 0)
       throw new AcmeError('unauthorized', 'an account without a binding orders only under profiles with challenges')
@@ -172,7 +156,7 @@ export const createOrders = (deps: AcmeDeps, statusOf: (order: AcmeOrder) => Ord
     })
     await freeReplaced(replaces)
     try {
-      const created = await orders.create(order, leaf)
+      const created = await limits.within(account, now, () => orders.create(order, leaf))
       deps.reached('acme 2')
       return created
     } catch (error) {

@@ -1,4 +1,5 @@
 // The audit events of ACME: bindings, accounts, orders. Certificates have those of issuance, revocations theirs, refusals the HTTP layer's.
+import { hash } from 'node:crypto'
 import type { LeafDraft } from '../store/records.ts'
 import { createLeaf, type LeafContext } from './leaf.ts'
 import type { Subject } from './subject.ts'
@@ -44,6 +45,15 @@ export const acmeAccountChanged = (
   },
 ): LeafDraft => createLeaf('acme_account_changed', context, accountOf(subject, facts.account), facts)
 
+/** So many names of an order are in its leaf. */
+const maxNamesInLeaf = 10
+
+/** More are as many as `nameCount` says, and `namesHash` is the SHA-256 of them in their order, with a line feed after each. */
+const namesOf = (names: readonly string[]) =>
+  names.length <= maxNamesInLeaf
+    ? { names }
+    : { nameCount: names.length, namesHash: hash('sha256', names.map(name => `${name}\n`).join(''), 'hex') }
+
 export const acmeOrderCreated = (
   context: LeafContext,
   subject: Subject,
@@ -54,7 +64,10 @@ export const acmeOrderCreated = (
     readonly names: readonly string[]
     readonly replaces?: string | undefined
   },
-): LeafDraft => createLeaf('acme_order_created', context, accountOf(subject, facts.account), facts)
+): LeafDraft => {
+  const { names, ...others } = facts
+  return createLeaf('acme_order_created', context, accountOf(subject, facts.account), { ...others, ...namesOf(names) })
+}
 
 /** What came of a probe, or of an order that came to nothing. */
 export const acmeOrderChanged = (

@@ -64,7 +64,7 @@ export const acmeSchema = z
     /** false: accounts without a binding are instances of `unboundService`, and prove every name they order. */
     requireExternalAccount: flag.default(true),
     unboundService: z.string().min(1).max(64).optional(),
-    /** Accounts without a binding that have no certificate yet: more are refused. They go after `orderLifetime`. */
+    /** Accounts without a binding that have no certificate yet, and their open orders: more are refused. They go after `orderLifetime`. */
     maxUnboundAccounts: whole(1, 1_000_000).default(10_000),
     /** How long an order waits for its challenges and its request. */
     orderLifetime: duration.prefault('1d'),

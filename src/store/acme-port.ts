@@ -120,6 +120,8 @@ export type AcmeAccountChange =
 export interface AcmeAccountsPort {
   get(id: string): AcmeAccount | null
   byThumbprint(thumbprint: string): AcmeAccount | null
+  /** Whether it is a waiting one. */
+  waits(id: string): boolean
   /**
    * One transaction: the decision over facts read under the ledger's lock, the instance, the account, the binding's one use, the leaf.
    * @throws StoreError `conflict` where key or binding are taken already
@@ -157,6 +159,8 @@ export interface AcmeOrdersPort {
   list(filter: { readonly account: string; readonly before?: string; readonly limit: number }): readonly AcmeOrder[]
   /** Orders of this account without a certificate that have not expired. */
   open(account: string, now: number): number
+  /** The same of all waiting accounts together, counted up to `limit`. */
+  openOfWaiting(now: number, limit: number): number
   /** `change` sees the order as it is and returns it as it shall be; the same object: nothing changes, and no leaf is written. */
   change(
     id: string,

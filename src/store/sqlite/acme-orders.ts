@@ -98,6 +98,13 @@ export const createAcmeOrders = ({ db, commit, journal }: Parts): AcmeOrdersPort
         rows.instanceSeq(db, account),
         now,
       )!.n,
+    openOfWaiting: (now, limit) =>
+      db.get<{ n: number }>(
+        `SELECT count(*) AS n FROM (SELECT 1 FROM acme_account a JOIN acme_order o ON o.account = a.instance
+           WHERE a.waiting_of IS NOT NULL AND o.certificate IS NULL AND o.error IS NULL AND o.expires_at > ? LIMIT ?)`,
+        now,
+        limit,
+      )!.n,
     change: (id, change, leaf) =>
       commit.write(() => {
         const before = get(id)

@@ -209,6 +209,9 @@ const createAccounts = (parts: Parts, bindings: AcmeBindingsPort): AcmeAccountsP
       const row = db.get<AccountRow>(`${selectAccount} WHERE a.thumbprint = ?`, thumbprint)
       return row === undefined ? null : accountOf(row)
     },
+    waits: id =>
+      db.get('SELECT 1 FROM acme_account WHERE instance = ? AND waiting_of IS NOT NULL', rows.instanceSeq(db, id)) !==
+      undefined,
     create: ({ account, keyHash, decide }) =>
       commit.write(() => {
         const binding = account.kid === null ? null : bindings.get(account.kid)
