@@ -3,7 +3,7 @@
 import { acmeOrderChanged } from '../audit/acme-events.ts'
 import { messageOf } from '../base/errors.ts'
 import { leafContextOf } from '../ca/leaf-context.ts'
-import type { AcmeAuthorization, AcmeChallenge, AcmeIdentifier, AcmeProblem } from '../store/acme-port.ts'
+import type { AcmeAccount, AcmeAuthorization, AcmeChallenge, AcmeIdentifier, AcmeProblem } from '../store/acme-port.ts'
 import type { AcmeDeps, ProbeResult } from './deps.ts'
 import { AcmeError } from './errors.ts'
 import { textOf } from './identifiers.ts'
@@ -23,9 +23,13 @@ export interface Challenges {
   close(): Promise<void>
 }
 
-/** Probes at once, of everybody, and of one account: each can last for half a minute, and the others' are to go on. */
+/**
+ * Probes at once, of everybody, of one account, and of all accounts without a binding, for anybody can make many: each can last for half a
+ * minute, and the others' are to go on.
+ */
 const maxProbes = 64
 const maxProbesOfAccount = 16
+const maxProbesUnbound = 16
 const tries = 3
 const betweenTriesMs = 2000
 /** Of the other side's making now, and perhaps not in a moment. */
@@ -53,7 +57,7 @@ const find = (of: AuthorizationOf, type: string): ChallengeOf => {
 
 export const createChallenges = (deps: AcmeDeps, orders: Orders): Challenges => {
   // By the token of the challenge, from before the ledger says that it is begun to after it says how it ended. Owned by this closure.
-  const running = new Map<string, { readonly account: string; readonly work: Promise<void> }>()
+  const running = new Map<string, { readonly account: AcmeAccount; readonly work: Promise<void> }>()
   const ending = new AbortController()
 
   const pause = (): Promise<void> =>
@@ -130,20 +134,22 @@ export const createChallenges = (deps: AcmeDeps, orders: Orders): Challenges => 
     return begun
   }
 
-  const checkRoom = (account: string): void => {
-    const own = [...running.values()].filter(each => each.account === account).length
-    if (running.size < maxProbes && own < maxProbesOfAccount) return
+  const checkRoom = ({ id, kid }: AcmeAccount): void => {
+    const accounts = [...running.values()].map(({ account }) => account)
+    const own = accounts.filter(each => each.id === id).length
+    const unbound = kid === null ? accounts.filter(each => each.kid === null).length : 0
+    if (running.size < maxProbes && own < maxProbesOfAccount && unbound < maxProbesUnbound) return
     throw new AcmeError('rateLimited', 'too many challenges are being probed', { facts: { retryAfterSeconds: 10 } })
   }
 
   const begin = async (request: AccountRequest, present: ChallengeOf): Promise<void> => {
     const { order, index, challenge } = present
-    checkRoom(request.account.id)
+    checkRoom(request.account)
     const probe = { request, order: order.id, index, authorization: present.authorization, challenge }
     const begun = markBegun(probe)
     const work = begun.then(yes => (yes ? run(probe) : undefined)).finally(() => running.delete(challenge.token))
     // Its place is taken before the ledger is waited for: others that come in the same commit have to see it.
-    running.set(challenge.token, { account: request.account.id, work })
+    running.set(challenge.token, { account: request.account, work })
     work.catch(() => {})
     await begun
   }

@@ -49,8 +49,20 @@ const authorization = (index: number, status: 'pending' | 'processing' = 'pendin
 })
 
 /** An account with one order. */
-const accountWith = async (authorizations: readonly AcmeAuthorization[], id = 'ab'.repeat(16)) => {
-  const account = { id, registrationId, kid: null, thumbprint: id, jwk: '{}', contacts: [], names: [], createdAt: 0 }
+const accountWith = async (
+  authorizations: readonly AcmeAuthorization[],
+  id = 'ab'.repeat(16),
+  kid: string | null = `kid of ${id}`,
+) => {
+  if (kid !== null)
+    await ledger.acme.bindings.create(
+      {
+        ...{ kid, registrationId, sealedKey: new Uint8Array([1]), names: [], createdBy: 'operator:alice' },
+        ...{ createdAt: 0, expiresAt: 1 },
+      },
+      leaf('acme_binding_created'),
+    )
+  const account = { id, registrationId, kid, thumbprint: id, jwk: '{}', contacts: [], names: [], createdAt: 0 }
   await ledger.acme.accounts.create({
     account,
     keyHash: randomBytes(32).toString('hex'),
@@ -94,6 +106,24 @@ describe('challenges that are asked for at once', () => {
     await other.respond(0)
     expect(other.statuses()).toEqual([['pending', 'processing']])
     expect(probing.size).toBe(17)
+  })
+
+  it('of accounts without a binding share a few places, and those with one have the rest', async () => {
+    const add = (account: number, kid?: null) =>
+      accountWith(
+        Array.from({ length: 10 }, (_, index) => authorization(account * 10 + index)),
+        `${account}`.repeat(32),
+        kid,
+      )
+    const ask = async (each: Awaited<ReturnType<typeof add>>) =>
+      (await Promise.allSettled(Array.from({ length: 10 }, (_, index) => each.respond(index))))
+        .flatMap(settled => (settled.status === 'fulfilled' ? [] : [settled.reason.code]))
+        .join(' ')
+    expect(await ask(await add(0, null))).toBe('')
+    expect(await ask(await add(1, null))).toBe(Array(4).fill('rateLimited').join(' '))
+    for (const index of [2, 3, 4, 5]) expect(await ask(await add(index))).toBe('')
+    expect(await ask(await add(6))).toBe(Array(2).fill('rateLimited').join(' '))
+    expect(probing.size).toBe(64)
   })
 
   it('begin anew where a process left them in the middle, while the order’s others are probed', async () => {
