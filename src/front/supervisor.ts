@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { dirname, join, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { createAttention } from '../base/attention.ts'
 import { utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
@@ -119,12 +120,14 @@ const followLog = (stream: NodeJS.ReadableStream | null, log: Log): void => {
 
 export const createSupervised = (deps: SupervisedDeps): Supervised => {
   const { clock, log, silentMs = defaultSilentMs } = deps
+  const attention = createAttention(clock)
   let child: ChildProcess | null = null
   let secret = ''
   let channel: FrontChannel | null = null
   let closed = false
   let failures = 0
   let startedAt = 0
+  /** By `attention`. */
   let heardAt = 0
   let restartTimer: NodeJS.Timeout | null = null
   let current: FrontReport = { pid: null, listening: false, starts: 0, connections: 0, rssBytes: 0 }
@@ -138,7 +141,7 @@ export const createSupervised = (deps: SupervisedDeps): Supervised => {
     secret = randomBytes(32).toString('hex')
     deps.announce(secret, front)
     startedAt = clock.monotonic()
-    heardAt = startedAt
+    heardAt = attention.now()
     let started: ChildProcess
     try {
       started = spawnFront()
@@ -185,7 +188,7 @@ export const createSupervised = (deps: SupervisedDeps): Supervised => {
     () => {
       if (channel?.isOpen()) channel.tell({ t: 'ping' })
       const patience = current.listening ? silentMs : startMs
-      if (child === null || clock.monotonic() - heardAt < patience) return
+      if (child === null || attention.now() - heardAt < patience) return
       log.error({ pid: child.pid }, 'killing a front that does not answer')
       child.kill('SIGKILL')
     },
@@ -206,7 +209,7 @@ export const createSupervised = (deps: SupervisedDeps): Supervised => {
       channel.tell({ t: 'start' }, utf8(JSON.stringify(deps.facts())))
     },
     onMessage: (message: FromFront) => {
-      heardAt = clock.monotonic()
+      heardAt = attention.now()
       if (message.t === 'pong') {
         const { connections, rssBytes } = message
         current = { ...current, connections, rssBytes }
@@ -226,6 +229,7 @@ export const createSupervised = (deps: SupervisedDeps): Supervised => {
     drain: async graceMs => {
       closed = true
       clearInterval(watch)
+      attention.close()
       if (restartTimer !== null) clearTimeout(restartTimer)
       const ending = child
       if (ending === null || ending.pid === undefined) return

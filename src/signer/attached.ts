@@ -1,5 +1,6 @@
 // A signer that somebody else keeps alive: a unit of its own, under a user of its own. Here it is only watched, through its socket; what
 // supervisor.ts does about a signer that hangs is done where it was started.
+import { createAttention } from '../base/attention.ts'
 import type { Clock } from '../base/clock.ts'
 import { AgentCaError } from '../base/errors.ts'
 import type { SignerClient } from './client.ts'
@@ -13,6 +14,9 @@ export interface AttachedDeps {
   readonly probeMs?: number
 }
 
+/** It answers nothing for so long before it is said to be down. */
+const silentMs = 1000
+
 export const attachSigner = ({ socket, client, clock, probeMs = 500 }: AttachedDeps): SignerSupervisor => {
   let current: SupervisorState = {
     state: 'starting',
@@ -22,9 +26,17 @@ export const attachSigner = ({ socket, client, clock, probeMs = 500 }: AttachedD
     sinceMs: clock.now(),
     detail: `looking for the signer on ${socket}`,
   }
+  const attention = createAttention(clock)
+  let silentSince: number | null = null
   const probe = async (): Promise<void> => {
+    const askedAt = attention.now()
     const { state, detail } = await client.health()
     if (current.state === 'stopped') return
+    if (client.isConnected() && detail === 'the signer did not answer in time') {
+      silentSince ??= askedAt
+      // Its answer may be there, and unread: what stood still was this process.
+      if (attention.now() - silentSince < silentMs) return
+    } else silentSince = null
     const told = client.isConnected() ? detail : `no signer answers on ${socket}: ${detail}`
     current = { ...current, state, detail: told, sinceMs: state === current.state ? current.sinceMs : clock.now() }
   }
@@ -54,6 +66,7 @@ export const attachSigner = ({ socket, client, clock, probeMs = 500 }: AttachedD
     restart: async () => {},
     async close() {
       clearInterval(timer)
+      attention.close()
       current = { ...current, state: 'stopped', detail: 'stopped' }
     },
   }

@@ -2,6 +2,7 @@
 // cure for everything PKCS#11 does badly is a new process. No PKCS#11 in here.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { createAttention } from '../base/attention.ts'
 import type { Clock } from '../base/clock.ts'
 import { AgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
@@ -51,9 +52,6 @@ export interface SignerSupervisor {
 /** As long as a signature may take that is asked for now; what takes longer has passed its deadline. */
 const drainMs = 5000
 
-/** How often it is seen whether this process's own event loop turns. */
-const turnMs = 100
-
 const backoffMs = [50, 100, 250, 500, 1000, 2000, 5000]
 
 /** The compiled form when this file is compiled, the source when it is not. */
@@ -96,6 +94,7 @@ const relog = (log: Log, line: string): void => {
 export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor => {
   const { clock, log, client } = deps
   const { maxStartsPerMinute = 10, probeMs = 500, hangMs = 2000 } = deps
+  const attention = createAttention(clock)
   let child: ChildProcess | null = null
   let current: SupervisorState = {
     state: 'starting',
@@ -129,7 +128,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     restartTimer = null
     if (closed) return
     startTimes.push(clock.monotonic())
-    silentSince = attention()
+    silentSince = attention.now()
     let started: ChildProcess
     try {
       started = spawnSigner(deps)
@@ -183,25 +182,13 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     child?.kill('SIGKILL')
   }
 
-  // While this event loop stood still, nobody here could hear an answer: that time is no silence of the signer's.
-  let stalledMs = 0
-  let turnedAt = clock.monotonic()
-  const pulse = setInterval(() => {
-    const now = clock.monotonic()
-    stalledMs += Math.max(0, now - turnedAt - 2 * turnMs)
-    turnedAt = now
-  }, turnMs)
-  pulse.unref()
-  /** Goes on only while this event loop turns. */
-  const attention = (): number => clock.monotonic() - stalledMs
-
   /** A hang shows in two ways: calls past their deadline while the process answers, or no answer at all. */
   const probe = async (): Promise<void> => {
     const probed = child
     if (probed === null || probed.pid === undefined) return
     const health = await client.health()
     if (closed || restarting || probed !== child) return
-    const now = attention()
+    const now = attention.now()
     const reachable = client.isConnected() && health.detail !== 'the signer did not answer in time'
     if (reachable && health.sessions.stuck === 0) {
       silentSince = null
@@ -269,7 +256,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     async close() {
       closed = true
       clearInterval(timer)
-      clearInterval(pulse)
+      attention.close()
       if (restartTimer !== null) clearTimeout(restartTimer)
       await stopChild()
       enter('stopped', 'stopped')

@@ -8,6 +8,7 @@ import { Agent, request as httpsRequest } from 'node:https'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { connect, type TLSSocket } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
@@ -302,6 +303,21 @@ describe('a front', () => {
       const pid = one.reports()[0]?.pid as number
       process.kill(pid, 'SIGSTOP')
       await expect.poll(() => one.reports()[0]?.pid !== pid && one.reports()[0]?.listening).toBe(true)
+    } finally {
+      await one.close(0)
+    }
+  })
+
+  it('is not taken for silent while the core stands still', async () => {
+    const one = make('patient.sock', { count: 1, silentMs: 4_000 })
+    try {
+      const at = await one.listen({ host: '127.0.0.1', port: 0 })
+      const pid = one.reports()[0]?.pid
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5_000)
+      // What is due runs before this goes on: a front that was killed answers nothing.
+      await delay(20)
+      expect((await ask(at, '/who')).status).toBe(200)
+      expect(one.reports()).toMatchObject([{ pid, starts: 1 }])
     } finally {
       await one.close(0)
     }

@@ -7,9 +7,14 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { utf8 } from '../../src/base/bytes.ts'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { attachSigner } from '../../src/signer/attached.ts'
+import { createSignerClient } from '../../src/signer/client.ts'
 import { importSpki } from '../../src/signer/ec-key.ts'
 import { SignerError } from '../../src/signer/errors.ts'
 import { hsmTestSign } from '../../src/signer/inspect.ts'
+import type { SignerHealth } from '../../src/signer/port.ts'
 import { testSignPrefix } from '../../src/signer/purpose-checks.ts'
 import {
   createTokenFixture,
@@ -231,6 +236,44 @@ describe('a module that misbehaves', () => {
       await delay(20)
     }
     expect(signer.supervisor.state()).toMatchObject({ kills: 0, starts: 1 })
+  })
+
+  test('that somebody else keeps alive is not down while this process has no time to listen, and is when it hangs', async () => {
+    await using signer = startSigner(signerConfig(fixture, { name: 'attached' }), { hangMs: 60_000 })
+    await signer.supervisor.ready(20_000)
+    const { socket } = signer.config
+    const client = createSignerClient({ socket, clock: systemClock, log: silentLog })
+    const late = 'the signer did not answer in time'
+    // What was answered, and what had become of the answer before.
+    const said: { detail: string; before: string }[] = []
+    let stall = false
+    const health = async (): Promise<SignerHealth> => {
+      const before = attached.state().state
+      const answer = client.health()
+      // Longer than an answer may take, from the moment when it was asked for.
+      if (stall) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500)
+      stall = false
+      const heard = await answer
+      said.push({ detail: heard.detail, before })
+      return heard
+    }
+    const attached = attachSigner({ socket, client: { ...client, health }, clock: systemClock, probeMs: 50 })
+    try {
+      await attached.ready(20_000)
+      stall = true
+      const next = () => said.slice(said.findIndex(({ detail }) => detail === late)).slice(1)
+      await eventually(
+        'a late answer and the next',
+        () => said.some(({ detail }) => detail === late) && next().length > 0,
+      )
+      expect(next()[0]?.before).toBe('ready')
+      process.kill(signer.supervisor.state().pid!, 'SIGSTOP')
+      await eventually('down', () => attached.state().state === 'down')
+    } finally {
+      process.kill(signer.supervisor.state().pid!, 'SIGCONT')
+      await attached.close()
+      await client.close()
+    }
   })
 
   test('a signature that does not verify is never released', async () => {
