@@ -1,6 +1,8 @@
 // The signer's directory made and written by root, who must be misled by nothing that lies there, and must lose nothing on the way.
 import {
+  appendFileSync,
   chownSync,
+  cpSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -13,9 +15,36 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { addSignerKey } from '../../src/server/separate-signer.ts'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { homePaths } from '../../src/server/home.ts'
+import { addSignerKey, separateSigner } from '../../src/server/separate-signer.ts'
+import { softHsmPaths } from '../../src/signer/softhsm-token.ts'
 import { createTokenFixture, signerConfig, type TokenFixture } from '../signer/harness.ts'
+
+/** What was asked of the file system, in order; `cut`: the power goes when this is asked. */
+const disk = vi.hoisted(() => ({ done: [] as string[], cut: null as ((call: string) => boolean) | null }))
+vi.mock('node:fs', async original => {
+  const fs = await original<typeof import('node:fs')>()
+  const did = (call: string): void => {
+    if (disk.cut?.(call) === true) throw new Error('power cut')
+    disk.done.push(call)
+  }
+  return {
+    ...fs,
+    fsyncSync: (fd: number) => {
+      did(`fsync ${fs.readlinkSync(`/proc/self/fd/${fd}`)}`)
+      fs.fsyncSync(fd)
+    },
+    renameSync: (from: string, to: string) => {
+      did(`rename ${from} ${to}`)
+      fs.renameSync(from, to)
+    },
+    rmSync: (path: string, options: object) => {
+      did(`rm ${path}`)
+      fs.rmSync(path, options)
+    },
+  }
+})
 
 let fixture: TokenFixture
 let directory: string
@@ -24,6 +53,7 @@ beforeAll(async () => {
 })
 afterAll(() => fixture.remove())
 beforeEach(() => {
+  disk.cut = null
   directory = mkdtempSync(join(tmpdir(), 'agentca-separate-'))
   return () => rmSync(directory, { recursive: true, force: true })
 })
@@ -77,5 +107,76 @@ describe('a key is added', () => {
     rmSync(own(), { recursive: true })
     expect(add).toThrow(code('not_initialised'))
     expect(existsSync(own())).toBe(false)
+  })
+})
+
+describe('a signer is separated', () => {
+  const paths = () => homePaths(join(directory, 'home'))
+  const own = () => join(directory, 'own', 'signer')
+  const separate = () =>
+    separateSigner({ paths: paths(), directory: own(), socket: '/nowhere/signer.sock', owner: null, dryRun: false })
+  const filesIn = (root: string) => readdirSync(root, { recursive: true }).map(String).sort()
+  const cutAtRemoval = async () => {
+    disk.cut = call => call === `rm ${paths().tokens}`
+    await expect(separate()).rejects.toThrow('power cut')
+    disk.cut = null
+  }
+  beforeEach(() => {
+    const { tokens, signer } = paths()
+    cpSync(fixture.token.confPath.replace(/\/[^/]*$/, ''), tokens, { recursive: true })
+    mkdirSync(signer, { mode: 0o700 })
+    const config = signerConfig(fixture)
+    const { confPath, pinFile } = softHsmPaths(tokens)
+    const module = { ...config.module, softhsmConf: confPath, pinSource: pinFile }
+    writeFileSync(join(signer, 'signer.json'), JSON.stringify({ ...config, module }))
+    writeFileSync(join(signer, 'counters.json'), '{"counted":1}')
+    disk.done = []
+  })
+
+  test('with every file and directory on disk before it has its name, and its name before an original goes', async () => {
+    const before = filesIn(paths().tokens)
+    await separate()
+    const { done } = disk
+    const named = done.findIndex(call => call.endsWith(` ${own()}`))
+    const making = done[named]!.split(' ')[1]!
+    const copied = filesIn(own()).map(path => `fsync ${join(making, path)}`)
+    expect(copied.length).toBeGreaterThan(before.length)
+    for (const call of [...copied, `fsync ${making}`]) expect(done.slice(0, named)).toContain(call)
+    const removed = done.indexOf(`rm ${paths().tokens}`)
+    for (const parent of [join(directory, 'own'), directory])
+      expect(done.slice(named, removed)).toContain(`fsync ${parent}`)
+    expect(filesIn(join(own(), 'tokens'))).toEqual(before)
+    expect([existsSync(paths().tokens), existsSync(paths().signer)]).toEqual([false, false])
+    expect(filesIn(own())).not.toContain('originals.json')
+  })
+
+  test('by a second run, where the first ended before the originals were gone', async () => {
+    await cutAtRemoval()
+    expect([existsSync(own()), existsSync(paths().tokens)]).toEqual([true, true])
+    // Some were gone, and the new signer has counted.
+    rmSync(join(paths().tokens, 'user.pin'))
+    writeFileSync(join(own(), 'state', 'counters.json'), '{"counted":2}')
+    expect(await separate()).toMatchObject({ directory: own(), tokens: join(own(), 'tokens') })
+    expect([existsSync(paths().tokens), existsSync(paths().signer)]).toEqual([false, false])
+    expect(readFileSync(join(own(), 'state', 'counters.json'), 'utf8')).toBe('{"counted":2}')
+    await expect(separate()).rejects.toThrow(code('signer_directory_taken'))
+  })
+
+  test('and no original is removed that has changed since it was copied', async () => {
+    await cutAtRemoval()
+    appendFileSync(join(paths().signer, 'counters.json'), ' ')
+    await expect(separate()).rejects.toThrow(/counters\.json .* has changed/)
+    expect(existsSync(join(paths().tokens, 'user.pin'))).toBe(true)
+  })
+
+  test('and nothing is removed when the copy is not what was copied', async () => {
+    disk.cut = call => {
+      // A disk that loses what it was given.
+      if (/fsync .*\.tmp\/state\/counters\.json$/.test(call)) writeFileSync(call.slice('fsync '.length), '')
+      return false
+    }
+    await expect(separate()).rejects.toThrow(/copy of counters\.json/)
+    expect([existsSync(own()), existsSync(join(paths().signer, 'counters.json'))]).toEqual([false, true])
+    expect(filesIn(join(directory, 'own'))).toEqual([])
   })
 })
