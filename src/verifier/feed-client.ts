@@ -46,10 +46,15 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
   const ended = new AbortController()
   let stream = new AbortController()
   let connected = false
-  let fromSnapshot = false
+  /** The position that a stream did not follow: from there only a snapshot helps, unless something else has led on since. */
+  let unfollowed: string | null = null
   let failures = 0
 
   const peer = (): string => `spiffe://${identity.current().trustDomain}/service/agentca`
+  const known = (): string | null => {
+    const position = deps.position()
+    return position === null ? null : encodePosition(position)
+  }
   const url = (path: string): string => `${identity.current().url}${path}`
 
   const post = async (body: object, signal: AbortSignal): Promise<void> => {
@@ -102,12 +107,12 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
       const applied = deps.take(parsed, asked)
       if (applied === 'resync') {
         // Once from the position that is known; when that does not help, everything.
-        fromSnapshot = parsed.type !== 'heartbeat' || fromSnapshot
+        if (parsed.type !== 'heartbeat' || unfollowed !== null) unfollowed = known()
         throw new AgentCaError('feed_ended', `event ${id} does not follow what is known`)
       }
       if (applied === 'applied') {
         failures = 0
-        fromSnapshot = false
+        unfollowed = null
         heard = parsed.position
         if (parsed.type !== 'heartbeat') acknowledge(parsed.position)
       }
@@ -117,7 +122,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
   const readStream = async (): Promise<void> => {
     stream = new AbortController()
     const signal = AbortSignal.any([ended.signal, stream.signal])
-    const position = fromSnapshot ? null : deps.position()
+    const position = known()
     const asked = timing.clock.monotonic()
     const query = new URLSearchParams({
       subscriber: deps.subscriber,
@@ -127,7 +132,7 @@ export const startFeedClient = (deps: FeedClientDeps): FeedClient => {
       peer: peer(),
       headers: {
         accept: 'text/event-stream',
-        ...(position === null ? {} : { 'last-event-id': encodePosition(position) }),
+        ...(position === null || position === unfollowed ? {} : { 'last-event-id': position }),
       },
       signal,
     })

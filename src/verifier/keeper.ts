@@ -81,6 +81,14 @@ const noGround: Ground = {
   caTime: 0,
 }
 
+/** Of one stream: a snapshot that is not whole yet, and that nothing but this stream touches. */
+interface Gathering {
+  readonly asked: number | undefined
+  readonly begun: number
+  readonly state: RevocationState
+  bundlePem: string | null
+}
+
 interface Loaded {
   readonly state: RevocationState
   readonly ground: Ground
@@ -120,8 +128,11 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
   const { clock, log, policy, directory } = deps
   // Owned by this closure.
   let { state, ground, bundlePem } = load(deps)
-  /** Of a snapshot that is not whole yet. */
-  let gatheredPem: string | null = null
+  let gathering: Gathering | null = null
+  /** Where in the feed the bundle was heard by this process; null: it was not. */
+  let bundleAt: FeedPosition | null = null
+  /** The last change by a published state: monotonic; and the time of the last head whose state took the place of another. */
+  let published = { when: Number.NEGATIVE_INFINITY, headAt: Number.NEGATIVE_INFINITY }
   let savedPosition = positionText(state)
   let savedAt = Number.NEGATIVE_INFINITY
   const journal =
@@ -145,9 +156,57 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
   const applying = (event: FeedEvent): Applied => {
     const applied = state.apply(event)
     version++
-    if (applied === 'applied' && event.type === 'snapshot') journal.restart()
-    else if (applied === 'applied' && event.type !== 'heartbeat') journal.add(event)
+    if (applied === 'applied' && event.type !== 'heartbeat') journal.add(event)
     return applied
+  }
+  const swap = (next: RevocationState): void => {
+    state = next
+    version++
+    journal.restart()
+  }
+  /** Only by what came while it was on its way: a CA that lost its newest entries is right all the same. */
+  const isOvertaken = ({ position, at }: FeedEvent, since: number): boolean => {
+    const known = state.position()
+    if (known === null || published.when < since) return false
+    return known.epoch === position.epoch ? known.n > position.n : published.headAt > at
+  }
+  const isNewBundle = ({ epoch, n }: FeedPosition): boolean =>
+    bundleAt === null || bundleAt.epoch !== epoch || bundleAt.n < n
+  const hearBundle = (pem: string, position: FeedPosition): void => {
+    bundlePem = pem
+    bundleAt = position
+  }
+
+  const takePart = (event: Extract<FeedEvent, { type: 'snapshot' }>, asked: number | undefined): Applied => {
+    if (event.part === 1)
+      gathering = { asked, begun: clock.monotonic(), state: createRevocationState(), bundlePem: null }
+    if (gathering === null) return 'resync'
+    const of = gathering
+    const applied = of.state.apply(event)
+    of.bundlePem = event.bundlePem ?? of.bundlePem
+    if (applied === 'part') return applied
+    gathering = null
+    if (applied !== 'applied') return applied
+    if (!isOvertaken(event, asked ?? of.begun)) {
+      swap(of.state)
+      if (of.bundlePem !== null) hearBundle(of.bundlePem, event.position)
+      confirm({ confirmedAt: clock.monotonic(), caTime: event.at })
+      return 'applied'
+    }
+    if (state.position()?.epoch !== event.position.epoch) return 'resync'
+    // What is known has all of it, except for whom to trust, which only the feed says; it is as old as its own head says.
+    if (of.bundlePem !== null && isNewBundle(event.position)) {
+      hearBundle(of.bundlePem, event.position)
+      journal.restart()
+    }
+    return 'applied'
+  }
+  /** A published state may have passed the feed by, and says nothing of whom to trust. */
+  const takePassedBundle = (event: FeedEvent): Applied => {
+    if (event.type !== 'bundle' || !isNewBundle(event.position)) return 'duplicate'
+    hearBundle(event.bundlePem, event.position)
+    journal.restart()
+    return 'applied'
   }
   const confirmedNow = (confirmedAt: number): Confirmed => ({
     at: Math.round(voted.now() - (clock.monotonic() - confirmedAt)),
@@ -180,8 +239,16 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
     now: voted.now,
     bundlePem: () => bundlePem,
     take: (event, asked) => {
-      if (event.type === 'snapshot') gatheredPem = event.bundlePem ?? (event.part === 1 ? null : gatheredPem)
+      // Of a stream that ended.
+      if (gathering !== null && gathering.asked !== asked) gathering = null
+      if (event.type === 'snapshot') return takePart(event, asked)
+      // A snapshot that was cut off is worth nothing: what follows belongs to a state that is not there.
+      if (gathering !== null) {
+        gathering = null
+        return 'resync'
+      }
       const applied = applying(event)
+      if (applied === 'duplicate') return takePassedBundle(event)
       if (applied !== 'applied') return applied
       const arrived = clock.monotonic()
       if (event.type === 'heartbeat') {
@@ -193,23 +260,22 @@ export const createKeeper = (deps: KeeperDeps): Keeper => {
           leaseUntil: said + event.leaseSeconds * 1000,
           caTime: event.at,
         })
-      } else if (event.type === 'snapshot') {
-        bundlePem = gatheredPem ?? bundlePem
-        confirm({ confirmedAt: arrived, caTime: event.at })
       } else {
-        if (event.type === 'bundle') bundlePem = event.bundlePem
+        if (event.type === 'bundle') hearBundle(event.bundlePem, event.position)
         confirm({ caTime: event.at })
       }
       return applied
     },
     notOlderThan: () => ground.headAt,
     isAhead,
-    follow: applying,
+    follow: event => {
+      published = { ...published, when: clock.monotonic() }
+      return applying(event)
+    },
     replace: (next, head) => {
       if (!isAhead(head)) return false
-      state = next
-      version++
-      journal.restart()
+      published = { when: clock.monotonic(), headAt: head.at }
+      swap(next)
       return true
     },
     vouch: head => {
