@@ -1,9 +1,10 @@
 // The front's one connection to the core: calls out, answers back, and what the core tells its fronts. A channel that ends never comes
 // back: the front ends with it, and the core starts another.
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { messageOf } from '../base/errors.ts'
 import { createFrameReader, createFrameWriter, encodeFrame, type Frame } from '../base/frames.ts'
 import type { SeenPeer } from '../http/seen-peer.ts'
+import { connectToCore } from './connect.ts'
 import {
   encodeSeen,
   type FromCore,
@@ -58,21 +59,24 @@ export const helloOf = ({ secret }: CorePlace) => ({ t: 'hello', version: protoc
 
 /** Connects at once; what is said before the connection stands is sent then. */
 export const openCoreChannel = (place: CorePlace, { onMessage, onEnd }: ChannelEvents): CoreChannel => {
-  const socket: Socket = connect(place.socket)
+  let socket: Socket | null = null
+  // Said before the connection stands.
+  const early: Uint8Array[] = []
   // Owned by this closure, by the number of the call.
   const waiting = new Map<number, (answer: Answer) => void>()
   let lastCall = 0
   let lastConnection = 0
   let ended = false
   const write = createFrameWriter(bytes => {
-    if (!socket.destroyed) socket.write(bytes)
+    if (socket === null) early.push(bytes)
+    else if (!socket.destroyed) socket.write(bytes)
   })
   const tell = (message: FromFront, body: Uint8Array = empty): void => write(encodeFrame(message, body))
 
   const end = (reason: string): void => {
     if (ended) return
     ended = true
-    socket.destroy()
+    socket?.destroy()
     onEnd(reason)
   }
   const onFrame = ({ header, body }: Frame): void => {
@@ -85,15 +89,21 @@ export const openCoreChannel = (place: CorePlace, { onMessage, onEnd }: ChannelE
     } else onMessage(message, body)
   }
   const read = createFrameReader(fromCoreLimit, onFrame)
-  socket.on('data', (chunk: Buffer) => {
-    try {
-      read(chunk)
-    } catch (error) {
-      end(messageOf(error))
-    }
-  })
-  socket.on('error', error => end(error.message))
-  socket.on('close', () => end('the core is gone'))
+  const begin = (connected: Socket): void => {
+    if (ended) return void connected.destroy()
+    socket = connected
+    connected.on('data', (chunk: Buffer) => {
+      try {
+        read(chunk)
+      } catch (error) {
+        end(messageOf(error))
+      }
+    })
+    connected.on('error', error => end(error.message))
+    connected.on('close', () => end('the core is gone'))
+    for (const bytes of early.splice(0)) connected.write(bytes)
+  }
+  connectToCore(place.socket).then(begin, error => end(messageOf(error)))
   tell({ ...helloOf(place), for: 'calls' })
 
   return {
@@ -105,7 +115,7 @@ export const openCoreChannel = (place: CorePlace, { onMessage, onEnd }: ChannelE
     },
     shut: connection => tell({ t: 'shut', connection }),
     call: ({ body, ...call }, onAnswer) => {
-      if (socket.writableLength > maxBuffered) return false
+      if (socket !== null && socket.writableLength > maxBuffered) return false
       const id = ++lastCall
       waiting.set(id, onAnswer)
       tell({ t: 'call', id, ...call }, body)

@@ -7,11 +7,11 @@ import {
   type IncomingMessage,
   type ServerResponse,
 } from 'node:http'
-import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { encodeFrame } from '../base/frames.ts'
 import { maxDiscardedBytes } from '../http/body.ts'
 import type { SeenPeer } from '../http/seen-peer.ts'
+import { connectToCore } from './connect.ts'
 import { type CorePlace, helloOf } from './core-channel.ts'
 import { encodeSeen } from './protocol.ts'
 
@@ -41,6 +41,7 @@ const requestHeaders = ({ method = '', headers, rawHeaders }: IncomingMessage): 
 class ToCore extends Agent {
   readonly #socket: string
   readonly #hello: Uint8Array
+  #ended = false
 
   constructor(place: CorePlace, seen: SeenPeer) {
     super({ keepAlive: true, maxSockets: 1 })
@@ -49,10 +50,27 @@ class ToCore extends Agent {
     this.#hello = encodeFrame({ ...helloOf(place), for: 'stream', ...header }, body)
   }
 
-  override createConnection(_options: ClientRequestArgs, _callback?: unknown): Duplex {
-    const socket = connect(this.#socket)
-    socket.write(this.#hello)
-    return socket
+  override createConnection(_options: ClientRequestArgs, callback: (error: Error | null, socket: Duplex) => void) {
+    connectToCore(this.#socket).then(
+      socket => {
+        // The caller went away meanwhile: nobody would close it.
+        if (this.#ended) {
+          socket.destroy()
+          callback(new Error('the caller is gone'), socket)
+          return
+        }
+        callback(null, socket)
+        // Before the request, which goes out after this turn; by then a failure has somebody who hears of it.
+        socket.write(this.#hello)
+      },
+      error => callback(error, undefined as never),
+    )
+    return undefined
+  }
+
+  override destroy(): void {
+    this.#ended = true
+    super.destroy()
   }
 }
 

@@ -16,7 +16,10 @@ export interface Timeouts {
   readonly checkMs: number
 }
 
-/** Connections that the kernel keeps until they are taken: of a fleet that starts at once, more than the 511 that Node asks for. */
+/**
+ * Connections that the kernel keeps until they are taken: of a fleet that starts at once, more than the 511 that Node asks for. A unix
+ * socket refuses the next one.
+ */
 const backlog = 4_096
 
 /** Agents keep connections, so they live longer than the minute that load balancers commonly hold them. */
@@ -84,7 +87,7 @@ export const listenOnSocket = async (server: NetServer, path: string): Promise<v
   const before = process.umask(0o177)
   try {
     await started(server, () => {
-      server.listen({ path })
+      server.listen({ path, backlog })
       process.umask(before)
     })
   } finally {

@@ -1,9 +1,9 @@
 // The plain listeners: the admin socket's file, and what the ops listener answers.
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { type IncomingHttpHeaders, request } from 'node:http'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -44,6 +44,23 @@ describe('a unix socket', () => {
     expect((await get({ socketPath: path }, '/')).text).toBe('hello')
     await server.close(0)
     expect(existsSync(path)).toBe(false)
+  })
+
+  const somaxconn = existsSync('/proc/sys/net/core/somaxconn')
+    ? Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8'))
+    : 0
+  it.skipIf(somaxconn < 1000)('keeps a thousand connections that wait (net.core.somaxconn permitting)', async () => {
+    const path = join(directory, 'front.sock')
+    const server = hello()
+    await server.listenOn(path)
+    // In one turn, in which nobody takes them.
+    const waiting = Array.from({ length: 1000 }, () => connect(path))
+    const came = await Promise.all(
+      waiting.map(socket => new Promise(resolve => socket.once('connect', () => resolve('in')).once('error', resolve))),
+    )
+    expect(came.filter(one => one !== 'in')).toEqual([])
+    for (const socket of waiting) socket.destroy()
+    await server.close(0)
   })
 
   it('replaces one whose process was killed', async () => {
