@@ -95,13 +95,9 @@ const unusable = (binding: AcmeBinding | null, now: number): AcmeError | null =>
 }
 
 /** Anybody can make them: how many there may be is bounded, until they have a certificate or are over. */
-const tooMany = (
-  { settings }: AcmeDeps,
-  waiting: (limit: number) => WaitingAccounts,
-  now: number,
-): AcmeError | null => {
+const tooMany = ({ settings }: AcmeDeps, waiting: () => WaitingAccounts, now: number): AcmeError | null => {
   const { maxUnboundAccounts: max, orderLifetimeSeconds } = settings
-  const { count, oldestAt } = waiting(max)
+  const { count, oldestAt } = waiting()
   if (count < max) return null
   const nextSeconds = Math.ceil(((oldestAt ?? now) - now) / 1000) + orderLifetimeSeconds
   return new AcmeError('rateLimited', `${max} accounts without a binding have no certificate yet`, {

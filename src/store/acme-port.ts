@@ -133,8 +133,8 @@ export interface AcmeAccountsPort {
     readonly decide: (
       facts: IssuanceFacts,
       binding: AcmeBinding | null,
-      /** Counted when asked, up to `limit`. */
-      waiting: (limit: number) => WaitingAccounts,
+      /** Looked up when asked. */
+      waiting: () => WaitingAccounts,
     ) => AcmeAdmission<Refusal>
   }): Promise<AcmeAdmission<Refusal>>
   /** Deactivation closes the instance: it gets no certificate any more. @throws StoreError `not_found`, `conflict` for a key in use */

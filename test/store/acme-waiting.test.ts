@@ -1,5 +1,6 @@
 // Contract of ACME accounts that anybody can have: they wait for their first certificate, are counted while they do, and go with everything
 // that is theirs when nothing of them runs any more.
+import Database from 'better-sqlite3'
 import { expect, test } from 'vitest'
 import type { AcmeAccount, WaitingAccounts } from '../../src/store/acme-port.ts'
 import * as w from './make-ledger.ts'
@@ -15,7 +16,7 @@ const addAccount = async (world: w.World, id: string, more: Partial<AcmeAccount>
     },
     keyHash: w.hashOf(`key of ${id}`),
     decide: (_facts, _binding, waiting) => {
-      seen = waiting(2)
+      seen = waiting()
       return { act: 'create', leaf: created }
     },
   })
@@ -51,7 +52,7 @@ const prune = (world: w.World, step: { createdBefore?: number; now?: number; lim
 
 const ids = (world: w.World) => ['a', 'b', 'c'].filter(id => world.ledger.acme.accounts.get(id) !== null)
 
-test('only those without a binding wait, for each registration by itself, and are counted no further than asked', async () => {
+test('only those without a binding wait, each registration’s by themselves', async () => {
   const world = await w.makeWorld()
   await world.ledger.acme.bindings.create(
     {
@@ -66,7 +67,48 @@ test('only those without a binding wait, for each registration by itself, and ar
   expect(await addAccount(world, 'a', { createdAt: w.now - 5 })).toEqual({ count: 0, oldestAt: null })
   expect(await addAccount(world, 'b')).toEqual({ count: 1, oldestAt: w.now - 5 })
   expect(await addAccount(world, 'c')).toEqual({ count: 2, oldestAt: w.now - 5 })
-  expect(await addAccount(world, 'd')).toEqual({ count: 2, oldestAt: w.now - 5 })
+  expect(await addAccount(world, 'd')).toEqual({ count: 3, oldestAt: w.now - 5 })
+})
+
+test('their number is kept, not counted: it is right after what was rolled back, ended, or went, and after a restart', async () => {
+  using file = w.temporaryDatabase()
+  const world = await w.makeWorld(w.makeLedger(file.path))
+  const db = new Database(file.path, { readonly: true })
+  const kept = () =>
+    db.prepare(`SELECT value FROM counter WHERE name = 'waiting/' || ?`).pluck().get(`${world.agent.id}`)
+  for (const id of ['a', 'b', 'c', 'd']) await addAccount(world, id)
+  expect(kept()).toBe(4)
+  const both = [addAccount(world, 'e'), addAccount(world, 'a')]
+  expect((await Promise.allSettled(both)).map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+  expect(kept()).toBe(5)
+  for (const id of ['o1', 'o2']) {
+    await addOrder(world, id, 'a', w.now + 10)
+    await recordIntent(world, 'a', id).catch(() => {})
+  }
+  expect(kept()).toBe(4)
+  await prune(world, { limit: 2 })
+  expect(kept()).toBe(2)
+  await world.ledger.close()
+  const again = { ...world, ledger: w.makeLedger(file.path) }
+  expect(await addAccount(again, 'f')).toMatchObject({ count: 2 })
+  expect(kept()).toBe(3)
+  await again.ledger.close()
+  db.close()
+})
+
+test('those of a ledger that did not keep their number are counted once', async () => {
+  using file = w.temporaryDatabase()
+  const world = await w.makeWorld(w.makeLedger(file.path))
+  for (const id of ['a', 'b']) await addAccount(world, id)
+  await world.ledger.close()
+  const db = new Database(file.path)
+  db.exec(`DELETE FROM counter WHERE name LIKE 'waiting/%'`)
+  db.close()
+  const again = { ...world, ledger: w.makeLedger(file.path) }
+  expect(await prune(again, { limit: 1 })).toBe(1)
+  expect(await addAccount(again, 'c')).toMatchObject({ count: 1 })
+  expect(await addAccount(again, 'd')).toMatchObject({ count: 2 })
+  await again.ledger.close()
 })
 
 test('the first attempt at a certificate ends the waiting for good, and be it voided', async () => {

@@ -5,15 +5,38 @@ import type { Connection } from './connection.ts'
 import type { Parts } from './parts.ts'
 import * as rows from './rows.ts'
 
-/** @param limit counted up to it */
-export const waitingAccounts = (db: Connection, registrationId: number, limit: number): WaitingAccounts => {
-  const found = db.get<{ n: number; oldest: number | null }>(
-    `SELECT count(*) AS n, min(created_at) AS oldest FROM
-       (SELECT created_at FROM acme_account WHERE waiting_of = ? ORDER BY created_at LIMIT ?)`,
-    registrationId,
-    limit,
-  )!
-  return { count: found.n, oldestAt: found.oldest }
+// Their number is a row of `counter`, made when it is first asked for and kept with every insert and end of one, in the same transaction:
+// anybody can ask for it, and counting a million takes long under the one write lock.
+const counterOf = (registrationId: number): string => `waiting/${registrationId}`
+
+/** Inside the transaction that changes how many there are. Nothing where they were never counted. */
+const count = (db: Connection, registrationId: number, more: number): void => {
+  const sql = 'UPDATE counter SET value = value + CAST(? AS INTEGER) WHERE name = ?'
+  db.run(sql, more, counterOf(registrationId))
+}
+
+const counted = (db: Connection, registrationId: number): number => {
+  const name = counterOf(registrationId)
+  const known = db.get<{ value: number }>('SELECT value FROM counter WHERE name = ?', name)
+  if (known !== undefined) return known.value
+  const sql = `INSERT INTO counter(name, value) SELECT ?, count(*) FROM acme_account WHERE waiting_of = ? RETURNING value`
+  return db.get<{ value: number }>(sql, name, registrationId)!.value
+}
+
+/** Inside a transaction that may write. */
+export const waitingAccounts = (db: Connection, registrationId: number): WaitingAccounts => {
+  const sql = 'SELECT created_at FROM acme_account WHERE waiting_of = ? ORDER BY created_at LIMIT 1'
+  const oldest = db.get<{ created_at: number }>(sql, registrationId)
+  return { count: counted(db, registrationId), oldestAt: oldest?.created_at ?? null }
+}
+
+/** An account was inserted that waits. */
+export const beginWaiting = (db: Connection, registrationId: number): void => count(db, registrationId, 1)
+
+/** Rows of the ledger speak of it from now on: the account is there for good. */
+export const endWaiting = (db: Connection, instance: number, registrationId: number): void => {
+  const sql = 'UPDATE acme_account SET waiting_of = NULL WHERE instance = +? AND waiting_of IS NOT NULL'
+  if (db.run(sql, instance).changes > 0) count(db, registrationId, -1)
 }
 
 const removeAccount = ({ db }: Parts, account: number): void => {
@@ -37,7 +60,9 @@ export const pruneWaiting =
         limit,
       )
       for (const { instance } of ended) removeAccount(parts, instance)
-      for (const [id, of] of Map.groupBy(ended, row => row.waiting_of))
+      for (const [id, of] of Map.groupBy(ended, row => row.waiting_of)) {
+        count(db, id, -of.length)
         journal.leaf(leaf(rows.registrationById(db, id)!, of.length))
+      }
       return ended.length
     })

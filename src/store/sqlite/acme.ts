@@ -10,7 +10,7 @@ import type {
 import { StoreError } from '../errors.ts'
 import type { IssuanceFacts } from '../ports.ts'
 import { createAcmeOrders } from './acme-orders.ts'
-import { pruneWaiting, waitingAccounts } from './acme-waiting.ts'
+import { beginWaiting, pruneWaiting, waitingAccounts } from './acme-waiting.ts'
 import * as codes from './codes.ts'
 import { isUniqueViolation, type SqlValue } from './connection.ts'
 import { readFacts } from './facts.ts'
@@ -156,7 +156,10 @@ const insertAccount = (parts: Parts, account: Omit<AcmeAccount, 'deactivatedAt'>
     account.createdAt,
     account.kid === null ? account.registrationId : null,
   )
-  if (account.kid === null) return
+  if (account.kid === null) {
+    beginWaiting(db, account.registrationId)
+    return
+  }
   const { changes } = db.run(
     'UPDATE acme_binding SET account = ? WHERE kid = ? AND account IS NULL AND state = 0',
     instance,
@@ -216,7 +219,7 @@ const createAccounts = (parts: Parts, bindings: AcmeBindingsPort): AcmeAccountsP
       commit.write(() => {
         const binding = account.kid === null ? null : bindings.get(account.kid)
         const facts = keyFacts(parts, account.registrationId, keyHash, account.createdAt)
-        const admission = decide(facts, binding, limit => waitingAccounts(db, account.registrationId, limit))
+        const admission = decide(facts, binding, () => waitingAccounts(db, account.registrationId))
         if (admission.act === 'create') {
           insertAccount(parts, account, keyHash)
           journal.leaf(admission.leaf)

@@ -3,6 +3,7 @@
 import { StoreError } from '../errors.ts'
 import type { IntentRecord, IssuanceDecision, IssuancePort, IssuedCommand } from '../ports.ts'
 import type { CertificateRecord, LeafDraft } from '../records.ts'
+import { endWaiting } from './acme-waiting.ts'
 import * as cascade from './cascade.ts'
 import * as codes from './codes.ts'
 import { isUniqueViolation } from './connection.ts'
@@ -143,8 +144,7 @@ const insertIntent = (parts: Parts, intent: IntentRecord, found: FoundRows): voi
   if (intent.recovery) countRecovery(parts, instance, intent.createdAt)
   if (intent.orderId !== undefined) {
     db.run('UPDATE acme_order SET certificate = ? WHERE id = +?', codes.blobOf(intent.serial), intent.orderId)
-    // Rows of the ledger speak of it from now on: the account is there for good.
-    db.run('UPDATE acme_account SET waiting_of = NULL WHERE instance = +? AND waiting_of IS NOT NULL', instance)
+    endWaiting(db, instance, intent.registrationId)
   }
 }
 
