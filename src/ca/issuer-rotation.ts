@@ -23,6 +23,8 @@ export interface IssuerRotationDeps {
   readonly certificates: Pick<CertificatesPort, 'list'>
   /** The private keys in the online token. */
   readonly onlineKeys: () => Promise<readonly OnlineKey[]>
+  /** Those of them that the signer is configured for, and so signs with. */
+  readonly servedKeys: () => Promise<readonly ServedKey[]>
   /** After each change, durable and visible in `issuers`: the signer and the published files follow here. */
   readonly onIssuersChanged: () => Promise<void>
 }
@@ -38,6 +40,11 @@ export interface OnlineKey {
   readonly alwaysSensitive: boolean | null
   readonly neverExtractable: boolean | null
   readonly local: boolean | null
+}
+
+export interface ServedKey {
+  readonly label: string
+  readonly spkiSha256Hex: string
 }
 
 export interface PreparedIssuer {
@@ -136,6 +143,20 @@ const checkOnlineKey = async (deps: IssuerRotationDeps, keyLabel: string, spkiHa
   })
 }
 
+/** A signer under a user of its own may have the key in its token and use it for nothing: it is told by its administrator. @throws CaError `conflict` */
+const checkServedKey = async (deps: IssuerRotationDeps, keyLabel: string, spkiHashHex: string): Promise<void> => {
+  const served = await deps.servedKeys()
+  if (served.some(each => each.label === keyLabel && each.spkiSha256Hex === spkiHashHex)) return
+  throw new CaError(
+    'conflict',
+    `the signer is not configured for key ${keyLabel} of the token: it would sign nothing`,
+    {
+      hint: `as root: agentca signer add-key ${keyLabel} --certificate FILE, then systemctl reload agentca-signer; agentca hsm status shows the keys it uses`,
+      facts: { keyLabel },
+    },
+  )
+}
+
 /** One key and one subject per CA: CRL numbers, OCSP answers and path building all go by them. */
 const checkUnused = (deps: IssuerRotationDeps, certificate: Certificate): void => {
   for (const { record, certificate: other } of deps.issuers.all()) {
@@ -208,6 +229,7 @@ const activate = async (deps: IssuerRotationDeps, name: string, { context, dryRu
       facts: { notBefore: record.notBefore, notAfter: record.notAfter },
     })
   await checkOnlineKey(deps, keyLabel, record.spkiHash)
+  await checkServedKey(deps, keyLabel, record.spkiHash)
   const replaced = deps.issuers.all().find(view => view.record.kind === 'issuing' && view.record.state === 'active')
   if (dryRun) return { ...record, state: 'active' }
   const leaf = events.issuerStateChanged(leafContextOf(context, at), {

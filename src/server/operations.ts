@@ -18,7 +18,7 @@ import type { AdminDeps } from '../http/admin/deps.ts'
 import type { Activity } from '../monitor/activity.ts'
 import { encodePem } from '../pki/pem.ts'
 import type { Config } from '../schema/config.ts'
-import { hsmKeys, hsmStatus, hsmTestSign, hsmUnlock } from '../signer/inspect.ts'
+import { hsmKeys, hsmServedKeys, hsmStatus, hsmTestSign, hsmUnlock } from '../signer/inspect.ts'
 import type { Registration } from '../store/records.ts'
 import type { Core } from './core.ts'
 
@@ -123,6 +123,7 @@ export const createOperations = (
       ledger: ledger.issuers,
       certificates: ledger.certificates,
       onlineKeys: () => hsmKeys(signer),
+      servedKeys: () => hsmServedKeys(signer),
       onIssuersChanged: core.issuersChanged,
     }),
     issuance: core.issuance,

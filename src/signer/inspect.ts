@@ -20,17 +20,22 @@ export const hsmStatus = (client: SignerClient): Promise<SignerHealth> => client
 
 export const hsmKeys = (client: SignerClient): Promise<readonly KeyReport[]> => client.keys()
 
+/** What a signer that is ready signs with. @throws SignerError `signer_unavailable` */
+export const hsmServedKeys = async (client: SignerClient): Promise<SignerHealth['keys']> => {
+  const { state, detail, keys } = await client.health()
+  if (state === 'ready') return keys
+  throw new SignerError('signer_unavailable', detail, { hsmCalled: 'no', hint: 'agentca hsm status' })
+}
+
 /** One signature over random test data with each key, or with the one named. @throws SignerError */
 export const hsmTestSign = async (
   client: SignerClient,
   options: { readonly key?: string; readonly monotonic: () => number },
 ): Promise<readonly TestSignature[]> => {
-  const health = await client.health()
-  if (health.state !== 'ready')
-    throw new SignerError('signer_unavailable', health.detail, { hsmCalled: 'no', hint: 'agentca hsm status' })
+  const served = await hsmServedKeys(client)
   const labels =
     options.key === undefined
-      ? health.keys.filter(key => key.purposes.includes('test-sign')).map(key => key.label)
+      ? served.filter(key => key.purposes.includes('test-sign')).map(key => key.label)
       : [options.key]
   const results: TestSignature[] = []
   for (const key of labels) {

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createIssuerRotation, type OnlineKey } from '../../src/ca/issuer-rotation.ts'
+import { createIssuerRotation, type OnlineKey, type ServedKey } from '../../src/ca/issuer-rotation.ts'
 import { createIssuers } from '../../src/ca/issuers.ts'
 import { type Certificate, parseCertificate } from '../../src/pki/certificate.ts'
 import { buildCaCertificate } from '../../src/pki/peculiar.ts'
@@ -105,7 +105,13 @@ const fit = {
 const keysOnline = (): OnlineKey[] =>
   [...onlineSpkis].map(([label, spki]) => ({ ...fit, label, spkiSha256Hex: spkiHashHex(spki) }))
 
-const makeRotation = async (onlineKeys: () => readonly OnlineKey[] = keysOnline) => {
+const keysServed = (): ServedKey[] =>
+  [...onlineSpkis].map(([label, spki]) => ({ label, spkiSha256Hex: spkiHashHex(spki) }))
+
+const makeRotation = async (
+  onlineKeys: () => readonly OnlineKey[] = keysOnline,
+  servedKeys: () => readonly ServedKey[] = keysServed,
+) => {
   let at = now
   const ledger = w.makeLedger()
   const parent = await ledger.issuers.add(
@@ -133,6 +139,7 @@ const makeRotation = async (onlineKeys: () => readonly OnlineKey[] = keysOnline)
     ledger: ledger.issuers,
     certificates: ledger.certificates,
     onlineKeys: async () => onlineKeys(),
+    servedKeys: async () => servedKeys(),
     onIssuersChanged: async () => {
       changes++
     },
@@ -292,6 +299,28 @@ describe('a certificate is not prepared when', () => {
     const world = { ledger: ca.ledger, issuer: ca.issuer, agent: await w.addAgent(ca.ledger, 'crawler') }
     await w.issue(world, { keyHash: spkiHashHex(onlineSpkis.get('issuing-2') as Uint8Array) })
     expect(await codeOf(ca.prepare(await issuingCertificate()))).toBe('key_in_use')
+  })
+})
+
+describe('a CA is not activated while the signer', () => {
+  const other = '0'.repeat(64)
+  it.each<[string, (keys: ServedKey[]) => ServedKey[]]>([
+    ['has its key in the token and is not configured for it', keys => keys.filter(key => key.label !== 'issuing-2')],
+    [
+      'uses another key under its label',
+      keys => keys.map(key => (key.label === 'issuing-2' ? { ...key, spkiSha256Hex: other } : key)),
+    ],
+  ])('%s', async (_why, change) => {
+    let served = change(keysServed())
+    const ca = await makeRotation(keysOnline, () => served)
+    await ca.prepare(await issuingCertificate())
+    await expect(ca.rotation.activate('issuing-2', options)).rejects.toMatchObject({
+      code: 'conflict',
+      hint: expect.stringMatching(/agentca signer add-key issuing-2 .*systemctl reload agentca-signer/),
+    })
+    expect(ca.states()).toMatchObject({ 'issuing-1': 'active', 'issuing-2': 'prepared' })
+    served = keysServed()
+    expect(await codeOf(ca.rotation.activate('issuing-2', options))).toBe('fulfilled')
   })
 })
 

@@ -29,7 +29,7 @@ import { createApp } from '../../../src/http/app.ts'
 import { createListener } from '../../../src/http/listener.ts'
 import { encodePem } from '../../../src/pki/pem.ts'
 import type { OperatorRoleName } from '../../../src/schema/admin-api.ts'
-import { hsmKeys, hsmStatus, hsmTestSign, hsmUnlock } from '../../../src/signer/inspect.ts'
+import { hsmKeys, hsmServedKeys, hsmStatus, hsmTestSign, hsmUnlock } from '../../../src/signer/inspect.ts'
 import type { SubjectKind } from '../../../src/store/records.ts'
 import { caId, leaf, profiles, trustDomain } from '../../ca/authority.ts'
 import { monitorOver } from '../../monitor/world.ts'
@@ -116,6 +116,7 @@ const adminDeps = async (front: Awaited<ReturnType<typeof createTestFront>>, mod
       issuers,
       ledger: ledger.issuers,
       onlineKeys: () => client.keys(),
+      servedKeys: () => hsmServedKeys(client),
       onIssuersChanged: async () => {},
     }),
     issuance: ca.issuance,
