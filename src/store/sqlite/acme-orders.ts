@@ -98,9 +98,11 @@ export const createAcmeOrders = ({ db, commit, journal }: Parts): AcmeOrdersPort
         rows.instanceSeq(db, account),
         now,
       )!.n,
+    // By the accounts, which are bounded, and not by all orders that run.
     openOfWaiting: (now, limit) =>
       db.get<{ n: number }>(
-        `SELECT count(*) AS n FROM (SELECT 1 FROM acme_account a JOIN acme_order o ON o.account = a.instance
+        `SELECT count(*) AS n FROM (SELECT 1 FROM acme_account a INDEXED BY acme_account_waiting
+           CROSS JOIN acme_order o INDEXED BY acme_order_open ON o.account = a.instance
            WHERE a.waiting_of IS NOT NULL AND o.certificate IS NULL AND o.error IS NULL AND o.expires_at > ? LIMIT ?)`,
         now,
         limit,
