@@ -41,11 +41,18 @@ export const run = async (io: DaemonIo, values: Values): Promise<number> => {
   const ending = new AbortController()
   end.then(() => ending.abort(AgentError.of('identity_closed', 'stopped')))
 
+  // The files can be there, and with them somebody who asks for others, before what answers it is.
+  let early = false
+  const tooEarly = (): void => {
+    early = true
+  }
+  process.on('SIGHUP', tooEarly)
   const before = await presentGeneration(dir).catch(() => null)
   let id: AgentIdentity
   try {
     id = await agentIdentity({ ...options, dir, log, signal: ending.signal }, { env: io.env, timing: systemTiming })
   } catch (error) {
+    process.off('SIGHUP', tooEarly)
     if (ending.signal.aborted) return 0
     throw error
   }
@@ -78,7 +85,8 @@ export const run = async (io: DaemonIo, values: Values): Promise<number> => {
     manager.status(statusLine(id))
     if (owed && state === 'ok') hup()
   })
-  process.on('SIGHUP', hup)
+  process.on('SIGHUP', hup).off('SIGHUP', tooEarly)
+  if (early) hup()
   try {
     if ((await presentGeneration(dir).catch(() => null)) !== before) changed()
     const { spiffeId, facts } = id.current()
