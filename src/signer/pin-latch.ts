@@ -2,7 +2,7 @@
 // an operator unlocks. The file keeps a salted hash of the failing PIN, never the PIN.
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { join } from 'node:path'
-import { readIfPresent, removeDurably, writeDurably } from './durable-file.ts'
+import { modifiedAt, readIfPresent, removeDurably, writeDurably } from './durable-file.ts'
 
 interface LatchRecord {
   readonly saltHex: string
@@ -25,6 +25,8 @@ export interface PinLatch {
   clear(): void
   /** Whether some PIN is latched, whichever is in the file now. */
   isLatched(): boolean
+  /** When it last learned something, milliseconds since the epoch; null: it knows nothing. */
+  changedAt(): number | null
 }
 
 const maxUnfinished = 2
@@ -74,6 +76,7 @@ export const createPinLatch = (directory: string): PinLatch => {
     succeeded: () => removeDurably(path),
     failed: (pin, reason) => write(pin, { state: 'latched', unfinished: 0, reason }),
     clear: () => removeDurably(path),
+    changedAt: () => modifiedAt(path),
     isLatched() {
       const record = read()
       return (

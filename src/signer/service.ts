@@ -8,6 +8,7 @@ import type { Log } from '../base/log.ts'
 import type { SignerConfig } from './config.ts'
 import { createCounters } from './counters.ts'
 import type { Cryptoki } from './cryptoki.ts'
+import { modifiedAt } from './durable-file.ts'
 import { SignerError, TokenError } from './errors.ts'
 import { createHighWater } from './high-water.ts'
 import { createHsm, type Hsm } from './hsm.ts'
@@ -154,6 +155,17 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
     if (hsm.state().state === 'ready') queue = createSignQueue({ slots: hsm.slots(), clock })
   }
 
+  /**
+   * Whether the signer's user touched its PIN file since a PIN was refused. Whoever only opens the socket may not use up the token's
+   * attempts with one PIN; another PIN in the file passes the latch anyhow. A time that is yet to come would be newer for ever.
+   */
+  const pinFileIsNewer = (): boolean => {
+    const { pinSource } = config.module
+    const changedAt = pinSource === undefined ? null : modifiedAt(pinSource)
+    const latchedAt = latch.changedAt()
+    return changedAt !== null && (latchedAt === null || changedAt > latchedAt) && changedAt <= clock.now()
+  }
+
   return {
     async start() {
       try {
@@ -175,7 +187,7 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
           hsmCalled: 'no',
           hint: 'write it there as the user of the signer, then agentca hsm unlock without a PIN',
         })
-      latch.clear()
+      if (config.access !== 'group' || pinFileIsNewer()) latch.clear()
       if (hsm.state().state === 'ready') return health()
       try {
         await startHsm(pin.length > 0 ? fromUtf8(pin) : undefined)
@@ -183,7 +195,10 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
         const code = error instanceof TokenError && lockedCodes.includes(error.code) ? 'pin_latched' : 'hsm_error'
         throw new SignerError(code, messageOf(error), {
           hsmCalled: 'no',
-          hint: 'correct the PIN, then run agentca hsm unlock again',
+          hint:
+            config.access === 'group'
+              ? 'as the user of the signer: write the right PIN into its file (touch the file when it is right already), then agentca hsm unlock'
+              : 'correct the PIN, then run agentca hsm unlock again',
         })
       }
       log.warn({}, 'unlocked by an operator')

@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { verify } from 'node:crypto'
-import { statSync, writeFileSync } from 'node:fs'
+import { statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -377,6 +377,31 @@ describe('the PIN latch', () => {
     writeFileSync(pinSource, execFileSync('cat', [fixture.token.pinFile]), { mode: 0o600 })
     expect(await signer.client.unlock()).toMatchObject({ state: 'ready', pinLatched: false })
     expect((await signer.client.sign(leaf())).length).toBeGreaterThan(60)
+  })
+
+  test('whoever only opens the socket of a group cannot use up the attempts: a PIN is tried again when its file was touched', async () => {
+    shim.set({})
+    const pinSource = join(fixture.directory, 'group.pin')
+    writeFileSync(pinSource, 'wrong-pin', { mode: 0o600 })
+    const logins = shim.loginCalls()
+    const own = signerConfig(fixture, { name: 'group', modulePath: shim.modulePath, pinSource })
+    await using signer = startSigner({ ...own, access: 'group' })
+    await eventually('locked', async () => (await signer.client.health()).state === 'locked')
+    const refused = { code: 'pin_latched', hint: expect.stringContaining('as the user of the signer') }
+    for (let i = 0; i < 5; i++) expect(await caught(signer.client.unlock())).toMatchObject(refused)
+    // A time to come would be newer than every refusal.
+    utimesSync(pinSource, new Date(), new Date(Date.now() + 3_600_000))
+    expect(await caught(signer.client.unlock())).toMatchObject(refused)
+    expect(shim.loginCalls() - logins).toBe(1)
+
+    const latchedAt = statSync(join(own.stateDirectory, 'pin-latch.json')).mtimeMs
+    await eventually('a later time', () => Date.now() > latchedAt + 1)
+    utimesSync(pinSource, new Date(), new Date())
+    for (let i = 0; i < 3; i++) expect(await caught(signer.client.unlock())).toMatchObject(refused)
+    expect(shim.loginCalls() - logins).toBe(2)
+
+    writeFileSync(pinSource, execFileSync('cat', [fixture.token.pinFile]), { mode: 0o600 })
+    expect(await signer.client.unlock()).toMatchObject({ state: 'ready', pinLatched: false })
   })
 
   test('without pin-source the signer starts locked and an operator’s PIN unlocks it', async () => {
