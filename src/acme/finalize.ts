@@ -20,7 +20,7 @@ import { type AccountRequest, whoOf } from './request.ts'
 export interface Finalizer {
   statusOf(order: AcmeOrder): OrderStatus
   /**
-   * @param inFlight takes a place among the certificates that are in work, for as long as the work goes on, or throws
+   * @param inFlight a place is taken there for as long as the work goes on
    * @returns the order as it is then: `valid`, or `processing` where it takes longer
    * @throws AcmeError `badCSR`, `orderNotReady`, …; what `inFlight` throws: the order is then as it was
    */
@@ -29,7 +29,13 @@ export interface Finalizer {
   close(): Promise<void>
 }
 
-export type InFlight = <T>(work: () => Promise<T>) => Promise<T>
+/** Places among the certificates that are in work; each throws where there is none. */
+export interface InFlight {
+  /** For the first certificate of an account. */
+  run<T>(work: () => Promise<T>): Promise<T>
+  /** For the next ones. */
+  renew<T>(work: () => Promise<T>): Promise<T>
+}
 
 /** For who ordered the shortest life that there is: so much of it may be over. */
 const finalizeTimeMs = 60_000
@@ -133,6 +139,14 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
     return orderStatus(order, { now: deps.clock.now(), certificate: row, running: running.has(order.id) })
   }
 
+  /** Whether its account has had a certificate: who works has more to lose than who begins. */
+  const goesOn = ({ account }: AcmeOrder): boolean => {
+    const serial = deps.instances.get(account)?.headSerial ?? null
+    const head = serial === null ? null : deps.certificates.get(serial)
+    // Another order of the account may be in work.
+    return head !== null && (head.issuedAt !== null || head.predecessor !== null)
+  }
+
   const issueOnce = async (request: IssuanceRequest): Promise<void> => {
     const until = deps.clock.monotonic() + deps.settings.issueWaitMs
     for (;;)
@@ -160,7 +174,8 @@ export const createFinalizer = (deps: AcmeDeps): Finalizer => {
 
   const start = (order: AcmeOrder, request: IssuanceRequest, inFlight: InFlight): Promise<void> => {
     // Waiting in line is work too: it holds its place until the certificate is there, however soon its client was answered.
-    const work = inFlight(() => inLine(order.account, () => issueOnce(request))).finally(() => running.delete(order.id))
+    const place = goesOn(order) ? inFlight.renew : inFlight.run
+    const work = place(() => inLine(order.account, () => issueOnce(request))).finally(() => running.delete(order.id))
     running.set(order.id, work)
     work.catch(() => {})
     return work

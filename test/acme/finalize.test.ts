@@ -16,12 +16,21 @@ import { parseTrustDomain } from '../../src/pki/spiffe.ts'
 import type { AcmeOrder } from '../../src/store/acme-port.ts'
 import type { Ledger } from '../../src/store/ports.ts'
 import { createKey } from '../http/harness.ts'
-import { leaf, makeLedger, makeWorld } from '../store/make-ledger.ts'
+import {
+  issue as issueIn,
+  leaf,
+  makeLedger,
+  makeWorld,
+  recordIntent,
+  renewalOf,
+  type World,
+} from '../store/make-ledger.ts'
 import { until } from '../story/until.ts'
 
 const name = 'a.example'
 const accountId = 'ab'.repeat(16)
 
+let world: World
 let ledger: Ledger
 let finalizer: Finalizer
 let request: AccountRequest
@@ -58,7 +67,8 @@ beforeEach(async () => {
   ledger = makeLedger()
   inFlight = createInFlight(2)
   asked = []
-  const { agent } = await makeWorld(ledger)
+  world = await makeWorld(ledger)
+  const { agent } = world
   await ledger.acme.accounts.create({
     account: {
       id: accountId,
@@ -80,6 +90,7 @@ beforeEach(async () => {
     trustDomain: parseTrustDomain('example.org'),
     ports: ledger.acme,
     certificates: ledger.certificates,
+    instances: ledger.instances,
     issuance: { issue },
     profiles: () => [{ name: 'acme', minLifetimeSeconds: 300 }],
     settings: { finalizeWaitMs: 0, issueWaitMs: 60_000 },
@@ -97,7 +108,7 @@ beforeEach(async () => {
 afterEach(() => ledger.close())
 
 const finalize = (of: AccountRequest, ordered: AcmeOrder): Promise<AcmeOrder> =>
-  finalizer.finalize(of, ordered, inFlight.run)
+  finalizer.finalize(of, ordered, inFlight)
 const statusOf = (id: string) => finalizer.statusOf(ledger.acme.orders.get(id) as AcmeOrder)
 
 describe('an order whose certificate takes long', () => {
@@ -164,6 +175,24 @@ describe('an order whose certificate takes long', () => {
       await until('it began', () => asked.length > at)
       asked[at]?.end()
     }
+  })
+
+  it('takes a place that is kept for renewals once its account has had a certificate, also while the next one is in work', async () => {
+    const storm = Promise.withResolvers<void>()
+    inFlight = createInFlight(4)
+    const beginnings = [1, 2, 3].map(() => inFlight.run(() => storm.promise))
+    await expect(finalize(request, order)).rejects.toMatchObject({ code: 'overloaded' })
+    const first = await issueIn(world, { instanceId: accountId, newInstance: false })
+    await finalize(request, order)
+    expect(statusOf('o1')).toBe('processing')
+    asked[0]?.end()
+    await until('it ended', () => statusOf('o1') !== 'processing')
+    await recordIntent(world, renewalOf(world, first))
+    await finalize(request, order)
+    expect(statusOf('o1')).toBe('processing')
+    asked[1]?.end()
+    storm.resolve()
+    await Promise.all(beginnings)
   })
 
   it('whose name the registration has lost is not issued for, and is over', async () => {

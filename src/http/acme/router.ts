@@ -166,7 +166,7 @@ export const createAcmeRouter = ({ acme, inFlight, limits, bodyDeadlineMs }: Acm
   })
   signed(`${acmePaths.order}/:id/finalize`, async (account, { request, response }) => {
     const order = acme.orders.get(account, text(request, 'id'))
-    sendOrder(acme, response, await acme.finalizer.finalize(account, order, inFlight.run), 200)
+    sendOrder(acme, response, await acme.finalizer.finalize(account, order, inFlight), 200)
   })
   signed(`${acmePaths.authorization}/:order/:index`, async (account, { request, response }) => {
     const of = await acme.orders.updateAuthorization(account, text(request, 'order'), number(request, 'index'))
