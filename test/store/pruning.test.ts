@@ -186,6 +186,23 @@ describe('what expired long ago', () => {
     await ledger.close()
   })
 
+  it('is no token’s holder any more, by either way of pruning it', async () => {
+    const world = await w.makeWorld()
+    const { ledger } = world
+    const times = { createdAt: w.now - 400 * day, expiresAt: w.now - 300 * day }
+    const evidence = { issuer: 'https://issuer.example', claims: {} } as never
+    await w.addToken(world, shortId(1), 1, times)
+    await w.addToken(world, shortId(2), 1, { ...times, evidence })
+    await w.addToken(world, shortId(3))
+    const held = () => [1, 2, 3].map(i => ledger.tokens.holderOf(w.hashOf(shortId(i)))?.id ?? null)
+    expect(held()).toEqual([1, 2, 3].map(shortId))
+    expect(await ledger.tokens.pruneEvidence({ before: w.now, limit: 10 })).toBe(1)
+    expect(held()).toEqual([shortId(1), null, shortId(3)])
+    expect(await ledger.pruning.tokens({ before: w.now, after: -1, limit: 10 })).toMatchObject({ removed: 1 })
+    expect(held()).toEqual([null, null, shortId(3)])
+    await ledger.close()
+  })
+
   it('stays while it is an intent, whoever forgot it', async () => {
     const played = await play([{ agent: 0, renews: null, endsIn: day, fate: 'issued', token: false }])
     const { world } = played

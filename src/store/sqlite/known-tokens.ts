@@ -12,9 +12,11 @@ export interface ShownToken {
 
 export interface KnownTokens {
   byHash(hash: string): TokenRow | null
-  /** From memory, where it was read before: neither ever changes. */
+  /** From memory, where it was read before: neither ever changes while the token is there. */
   holderOf(hash: string): { readonly id: string; readonly registrationId: number } | null
   byHashAndKey(hash: string, keyHash: Uint8Array): ShownToken
+  /** To be called where tokens were removed. */
+  forget(): void
 }
 
 /** About a megabyte; a full memory starts anew. */
@@ -42,8 +44,9 @@ const useOf = ({ used_for: certificate, used_counted: counted }: Used): ShownTok
 
 export const createKnownTokens = (db: Connection): KnownTokens => {
   const known = new Map<string, TokenRow>()
+  const forget = (): void => known.clear()
   // A token that was made in a transaction that was rolled back.
-  db.onForget(() => known.clear())
+  db.onForget(forget)
   const remember = (hash: string, row: TokenRow): void => {
     if (known.size >= maxKnown) known.clear()
     known.set(hash, row)
@@ -63,6 +66,7 @@ export const createKnownTokens = (db: Connection): KnownTokens => {
   }
   return {
     byHash,
+    forget,
     holderOf: hash => {
       const found = known.get(hash) ?? byHash(hash)
       return found === null ? null : { id: codes.idOf(found.id), registrationId: found.registration_id }

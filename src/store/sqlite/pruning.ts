@@ -135,7 +135,7 @@ const pruneToken = (db: Connection, seq: number): boolean => {
 }
 
 const pruneTokens = (
-  { db }: Parts,
+  { db, tokens }: Parts,
   { before, after, limit }: Parameters<PruningPort['tokens']>[0],
 ): Awaited<ReturnType<PruningPort['tokens']>> => {
   const found = db.all<{ seq: number; expires_at: number; created_at: number }>(
@@ -147,6 +147,7 @@ const pruneTokens = (
   const old = found.filter(({ created_at }) => created_at < before)
   let removed = 0
   for (const { seq, expires_at } of old) if (expires_at < before && pruneToken(db, seq)) removed++
+  if (removed > 0) tokens.forget()
   return { removed, next: old.length < limit ? null : (old.at(-1)?.seq ?? null) }
 }
 

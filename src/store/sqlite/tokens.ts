@@ -73,17 +73,18 @@ export const createTokens = (parts: Parts): TokensPort => {
         limit,
       )!.n,
     pruneEvidence: ({ before, limit }) =>
-      commit.write(
-        () =>
-          // A use that was given back still says which lineage its key began.
-          db.run(
-            `DELETE FROM token WHERE seq IN (SELECT t.seq FROM token t INDEXED BY token_unclaimed
+      commit.write(() => {
+        // A use that was given back still says which lineage its key began.
+        const { changes } = db.run(
+          `DELETE FROM token WHERE seq IN (SELECT t.seq FROM token t INDEXED BY token_unclaimed
                WHERE t.evidence IS NOT NULL AND t.uses_taken = 0 AND t.expires_at < ?
                  AND NOT EXISTS (SELECT 1 FROM token_use u WHERE u.token = t.seq) LIMIT ?)`,
-            before,
-            limit,
-          ).changes,
-      ),
+          before,
+          limit,
+        )
+        if (changes > 0) tokens.forget()
+        return changes
+      }),
     revoke: (id, at, leaf) =>
       commit.write(() => {
         if (byId(id) === undefined) throw new StoreError('not_found', `no token has id ${id}`)
