@@ -43,7 +43,8 @@ const removeAccount = ({ db }: Parts, account: number): void => {
   db.run('DELETE FROM acme_order WHERE account = ?', account)
   db.run('DELETE FROM acme_key WHERE account = ?', account)
   db.run('DELETE FROM acme_account WHERE instance = ?', account)
-  db.run('DELETE FROM instance WHERE seq = ?', account)
+  // Row numbers are never given to others, so the newest one stays, as what it is without an account: an instance that has nothing.
+  db.run('DELETE FROM instance WHERE seq = +? AND seq < (SELECT max(seq) FROM instance)', account)
 }
 
 export const pruneWaiting =
