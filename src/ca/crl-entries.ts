@@ -1,5 +1,6 @@
 // What is revoked, on its way from the ledger to the press: read once from the beginning, then by revisions, so that a list of a million
 // entries costs its next version no more than what has changed. The event loop is free between pages.
+import { type Clock, systemClock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { OctetRange } from '../pki/crl-shards.ts'
@@ -17,6 +18,7 @@ export interface CrlEntriesDeps {
   readonly inlineRows?: number
   /** What the thread runs; a test gives another one. null: there is no thread. */
   readonly thread?: URL | null
+  readonly clock?: Pick<Clock, 'monotonic'>
 }
 
 /** How far a press follows the ledger. */
@@ -28,7 +30,7 @@ export interface Followed {
 }
 
 export interface CrlEntries {
-  /** @throws StoreError, what the press throws */
+  /** @throws StoreError; CaError `internal` when the press is lost meanwhile: to be tried again, after a while */
   follow(issuerId: number): Promise<Followed>
   /** Revision of the last change to these serials, as far as it was followed; 0: none. */
   changedAt(issuerId: number, octets: OctetRange): number
@@ -43,6 +45,9 @@ export interface CrlEntries {
 const pageRows = 1000
 /** A list of so many takes the event loop some 2 ms, and a thread costs some 30 ms to start and 15 MB. */
 const defaultInlineRows = 5000
+/** In a row, without a list in between: then it is not the list that kills it, and a list that holds up the event loop is better than none. */
+const maxThreadDeaths = 3
+const withoutThreadMs = 5 * 60_000
 
 const packed = (rows: readonly RevocationRow[]): EntryPage => {
   const page = {
@@ -73,11 +78,13 @@ interface Position {
 const pause = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
 
 export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
-  const { log, revocations, inlineRows = defaultInlineRows, thread = pressFile() } = deps
+  const { log, revocations, inlineRows = defaultInlineRows, thread = pressFile(), clock = systemClock } = deps
   // Owned by this closure, and changed by one follower at a time; all at once when the press is another one.
   let press: CrlPress = createInlinePress()
   let inThread = false
   let rows = 0
+  let threadDeaths = 0
+  let noThreadBefore = Number.NEGATIVE_INFINITY
   let closed = false
   const positions = new Map<number, Position>()
   let following: Promise<unknown> = Promise.resolve()
@@ -93,13 +100,23 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
     rows = 0
     for (const position of positions.values()) position.revision = null
   }
+  const threadDied = (reason: string): void => {
+    threadDeaths++
+    const again = threadDeaths < maxThreadDeaths
+    if (!again) noThreadBefore = clock.monotonic() + withoutThreadMs
+    const next = again ? 'another one begins' : 'lists are written in the event loop for some minutes'
+    log.error({ reason, threadDeaths }, `the thread that writes revocation lists ended; ${next}, from the ledger`)
+    begin(createInlinePress(), false)
+  }
+  /** @throws the error of a thread that cannot be started */
   const toThread = async (file: URL): Promise<void> => {
     const before = press
-    const started = startPress(file, reason => {
-      log.error({ reason }, 'the thread that writes revocation lists ended; another one begins from the ledger')
-      if (press === started) begin(createInlinePress(), false)
-    })
-    begin(started, true)
+    try {
+      begin(startPress(file, threadDied), true)
+    } catch (error) {
+      threadDied(messageOf(error))
+      throw error
+    }
     await before.close()
   }
   const send = (issuerId: number, { changed }: Position, page: readonly RevocationRow[]): void => {
@@ -122,13 +139,20 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
     }
     if (press === begunWith && !outgrown()) position.revision = rows.revision
   }
-  const outgrown = (): boolean => !inThread && thread !== null && rows > inlineRows
+  const outgrown = (): boolean =>
+    !inThread && thread !== null && rows > inlineRows && clock.monotonic() >= noThreadBefore
 
   const followNow = async (issuerId: number): Promise<Followed> => {
     const position = positionOf(issuerId)
+    let filled = press
     for (;;) {
       if (closed) throw new CaError('internal', 'revocations are no longer followed: the server is stopping')
-      if (outgrown()) await toThread(thread!)
+      // Who asks knows when to try again: a thread that dies each time would keep this loop, and all that wait for it, for ever.
+      if (press !== filled) throw new CaError('internal', 'the thread that writes lists ended while it was filled')
+      if (outgrown()) {
+        await toThread(thread!)
+        filled = press
+      }
       if (position.revision === null) {
         await readAll(issuerId, position)
         continue
@@ -162,7 +186,11 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
       if (lost(followed)) throw new CaError('internal', 'what was read for this list is lost, and is read again')
       return followed.press.write(followed.issuerId, order)
     },
-    finish: (followed, order) => followed.press.finish(order),
+    finish: async (followed, order) => {
+      const list = await followed.press.finish(order)
+      if (inThread && followed.press === press) threadDeaths = 0
+      return list
+    },
     close: async () => {
       closed = true
       await press.close()

@@ -1,5 +1,5 @@
 // Rows on their way from a ledger to lists: in the event loop and in a thread, over a thread's death, and beside changes.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -142,4 +142,45 @@ describe('what is followed', () => {
     })
     expect(serialsOf(der!)).toEqual(inLedger())
   })
+
+  it('is given up when the thread dies while it is filled: others have their turn', async () => {
+    const fails = join(directory, 'fails.ts')
+    writeFileSync(fails, `throw new Error('cannot start')\n`)
+    const rows = Array.from({ length: 1000 }, (_, i) => ({
+      ...{ serial: Uint8Array.of(1, i >> 8, i & 255), listed: true, reason: 'unspecified' as const },
+      ...{ revokedAt: 0, notAfter: Date.now(), revision: 1 },
+    }))
+    // So many that the reading outlasts any thread's start.
+    const endless = { revision: 1, next: () => rows, [Symbol.dispose]: () => {} }
+    const few = { ...endless, next: () => rows.slice(0, 3) }
+    const revocations: CrlEntriesDeps['revocations'] = {
+      readRows: issuerId => (issuerId === 1 ? endless : few),
+      rowsSince: () => [],
+      revision: () => 1,
+    }
+    await using entries = open({ ...inThread, thread: pathToFileURL(fails), revocations })
+    const [first, other] = [entries.follow(1), entries.follow(2)]
+    await expect(first).rejects.toMatchObject({ code: 'internal' })
+    expect(await other).toMatchObject({ issuerId: 2, revision: 1 })
+  })
+})
+
+it('a thread that dies each time is left alone for some minutes: lists are written in the event loop', async () => {
+  const starts = join(directory, 'starts')
+  const dies = join(directory, 'dies-each-time.ts')
+  writeFileSync(
+    dies,
+    `import { appendFileSync } from 'node:fs'\nappendFileSync(${JSON.stringify(starts)}, '.')\nprocess.exit(1)\n`,
+  )
+  const begun = () => readFileSync(starts, 'utf8').length
+  let ms = 0
+  await using entries = open({ ...inThread, thread: pathToFileURL(dies), clock: { monotonic: () => ms } })
+  for (let i = 0; i < 3; i++) await expect(issue(entries)).rejects.toMatchObject({ code: 'internal' })
+  for (let i = 0; i < 2; i++) expect(serialsOf((await issue(entries)).der)).toEqual(inLedger())
+  expect(begun()).toBe(3)
+  ms = 3_600_000
+  await expect(issue(entries)).rejects.toMatchObject({ code: 'internal' })
+  expect(begun()).toBe(4)
+  expect(serialsOf((await issue(entries)).der)).toEqual(inLedger())
+  expect(begun()).toBe(4)
 })
