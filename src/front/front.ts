@@ -6,6 +6,7 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { networkOf } from '../audit/sampler.ts'
 import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { HttpError } from '../http/errors.ts'
 import type { LimitRates } from '../http/limits.ts'
@@ -131,23 +132,25 @@ export interface Front {
 
 export const startFront = (deps: FrontDeps): Front => {
   const { log, onEnd } = deps
+  // As soon as it is made: a key may be told before it listens.
   let server: TlsServer | null = null
+  let listens = false
   let draining = false
 
   const drain = (graceMs: number): void => {
     if (draining) return
     draining = true
-    void (server?.close(graceMs) ?? Promise.resolve()).then(() => {
+    void (listens && server !== null ? server.close(graceMs) : Promise.resolve()).then(() => {
       channel.end()
       onEnd('drained', true)
     })
   }
 
   const start = async ({ address, credentials, maxConnections, rates }: StartFacts): Promise<void> => {
-    const made = createTlsServer({ credentials, handler: createHandler(channel, deps, rates), maxConnections })
     try {
-      const port = await made.listen(address)
-      server = made
+      server = createTlsServer({ credentials, handler: createHandler(channel, deps, rates), maxConnections })
+      const port = await server.listen(address)
+      listens = true
       channel.tell({ t: 'listening', port })
       log.info({ host: address.host, port }, 'the front listens')
     } catch (error) {
@@ -156,10 +159,18 @@ export const startFront = (deps: FrontDeps): Front => {
     }
   }
 
+  const setCredentials = (credentials: Credentials): void => {
+    try {
+      server?.setCredentials(credentials)
+    } catch (error) {
+      log.error({ reason: messageOf(error) }, 'the key that the core told does not fit: the one before stays')
+    }
+  }
+
   const onMessage = (message: FromCore, body: Uint8Array): void => {
     const facts = (): unknown => JSON.parse(Buffer.from(body).toString('utf8'))
     if (message.t === 'start') void start(facts() as StartFacts)
-    else if (message.t === 'credentials') server?.setCredentials(facts() as Credentials)
+    else if (message.t === 'credentials') setCredentials(facts() as Credentials)
     else if (message.t === 'drain') drain(message.graceMs)
     else if (message.t === 'ping')
       channel.tell({ t: 'pong', connections: server?.connections() ?? 0, rssBytes: process.memoryUsage.rss() })

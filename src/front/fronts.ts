@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs'
 import type { RequestListener } from 'node:http'
 import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { createSecureContext } from 'node:tls'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { LimitRates } from '../http/limits.ts'
@@ -103,6 +104,8 @@ export const createFronts = (options: FrontsOptions): Fronts => {
       return port
     },
     setCredentials: next => {
+      // Throws where it does not fit, as each front would for itself, and none starts with it.
+      createSecureContext({ key: next.key, cert: next.chain })
       credentials = next
       for (const front of fronts) front.setCredentials(next)
     },

@@ -325,6 +325,11 @@ describe('a front', () => {
 })
 
 describe('all fronts', () => {
+  it('keep the key that they have when they are told one that does not fit', async () => {
+    expect(() => fronts.setCredentials({ key: first.key, chain: second.chain })).toThrow(/key values mismatch/)
+    expect(await subjectOf(port)).toBe('first')
+  })
+
   it('show the key that they were told last', async () => {
     const shown = (credentials: Credentials) => fronts.setCredentials(credentials)
     expect(await subjectOf(port)).toBe('first')
