@@ -118,7 +118,7 @@ const demands = {
 } as const satisfies Partial<Record<keyof OnlineKey, boolean>>
 
 /** The signer refuses to start with a key that could leave its token, and then signs with none of the others either. */
-const keyFaults = (key: OnlineKey): readonly string[] =>
+export const keyFaults = (key: OnlineKey): readonly string[] =>
   (Object.keys(demands) as (keyof typeof demands)[])
     .filter(name => key[name] !== demands[name])
     .map(name => `${name} is ${key[name]}, expected ${demands[name]}`)

@@ -4,7 +4,7 @@ import { Command } from 'commander'
 import { systemClock } from '../base/clock.ts'
 import { forbidCoreDumps } from '../server/core-dumps.ts'
 import { addSignerKey, type Separated, separateSigner } from '../server/separate-signer.ts'
-import { serveSigner } from '../server/serve-signer.ts'
+import { type ServedSigner, serveSigner } from '../server/serve-signer.ts'
 import { createLog } from '../telemetry/log.ts'
 import { withDryRun } from './confirmation.ts'
 import { groupId, userId } from './file-owner.ts'
@@ -88,13 +88,16 @@ const serveCommand = (io: CommandIo): Command =>
     .action(async ({ directory }: { directory: string }) => {
       const log = createLog({ level: 'info', destination: 2 })
       forbidCoreDumps(log)
+      // From the first moment on: without a listener SIGHUP ends the process.
+      const started = Promise.withResolvers<ServedSigner>()
+      process.on('SIGHUP', () => void started.promise.then(served => served.reload()))
       const signer = await serveSigner({ directory, clock: systemClock, log })
       const ended = new Promise<void>((resolve, reject) => {
         const end = (): void => void signer.close().then(resolve, reject)
         process.once('SIGTERM', end)
         process.once('SIGINT', end)
       })
-      process.on('SIGHUP', () => void signer.restart())
+      started.resolve(signer)
       io.out(`${JSON.stringify(signer.line)}\n`)
       await ended
     })
