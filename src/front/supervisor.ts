@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { createAttention } from '../base/attention.ts'
 import { utf8 } from '../base/bytes.ts'
 import type { Clock } from '../base/clock.ts'
+import { withoutCoreDumps } from '../base/core-limit.ts'
 import type { Log } from '../base/log.ts'
 import type { Credentials } from '../http/tls-server.ts'
 import type { StartFacts } from './front.ts'
@@ -91,10 +92,14 @@ const spawnFront = (): ChildProcess => {
     ...confinementOf(entry),
   ]
   // Through a shell for one thing only: no core dumps, which would hold the server's key. exec keeps the pid.
-  return spawn('/bin/sh', ['-c', 'ulimit -c 0; umask 077; exec "$@"', 'sh', process.execPath, ...flags, entry], {
-    stdio: ['pipe', 'ignore', 'pipe'],
-    env,
-  })
+  return spawn(
+    '/bin/sh',
+    ['-c', `${withoutCoreDumps}; umask 077; exec "$@"`, 'sh', process.execPath, ...flags, entry],
+    {
+      stdio: ['pipe', 'ignore', 'pipe'],
+      env,
+    },
+  )
 }
 
 /** A front's log lines become ours. */

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { createAttention } from '../base/attention.ts'
 import type { Clock } from '../base/clock.ts'
+import { withoutCoreDumps } from '../base/core-limit.ts'
 import { AgentCaError, messageOf } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { SignerClient } from './client.ts'
@@ -63,7 +64,7 @@ const spawnSigner = (deps: SupervisorDeps): ChildProcess => {
   const flags = ['--disable-sigusr1', '--disallow-code-generation-from-strings', '--report-exclude-env']
   const command = [process.execPath, ...flags, entryPoint(), '--config', deps.configFile, '--exit-with-stdin']
   // Through a shell for one thing only: no core dumps, which would hold the PIN. exec keeps the pid.
-  return spawn('/bin/sh', ['-c', 'ulimit -c 0; umask 077; exec "$@"', 'sh', ...command], {
+  return spawn('/bin/sh', ['-c', `${withoutCoreDumps}; umask 077; exec "$@"`, 'sh', ...command], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...inherited, ...deps.env, UV_THREADPOOL_SIZE: String(deps.sessions + 4) },
   })
