@@ -2,7 +2,7 @@
 // by its key. Whatever is not as it should be is no hot request, and the core says what is wrong with it.
 import type { IncomingMessage } from 'node:http'
 import type { Clock } from '../base/clock.ts'
-import { createRateBuckets } from '../base/rate-buckets.ts'
+import { createRateBuckets, type RateBuckets } from '../base/rate-buckets.ts'
 import { parseJson } from '../http/body.ts'
 import { parseCsrText } from '../http/csr-text.ts'
 import type { LimitRates } from '../http/limits.ts'
@@ -59,6 +59,7 @@ const isSignedByItsKey = (body: Uint8Array): boolean => {
   }
 }
 
+/** Networks. */
 const maxCallers = 10_000
 
 /**
@@ -68,10 +69,18 @@ const maxCallers = 10_000
 export const createPossessionCheck = (clock: Clock, { anonymousPerMinute, identityPerMinute }: LimitRates) => {
   const rate = (perMinute: number) => ({ burst: perMinute, perMinute })
   const anonymous = createRateBuckets<string>(clock, rate(anonymousPerMinute), maxCallers)
-  const identified = createRateBuckets<object>(clock, rate(identityPerMinute), maxCallers)
+  // Each dies with its connection: a closed one holds nothing.
+  const identified = new WeakMap<object, RateBuckets<''>>()
+  const bucketOf = (connection: object): RateBuckets<''> => {
+    const found = identified.get(connection)
+    if (found !== undefined) return found
+    const made = createRateBuckets<''>(clock, rate(identityPerMinute), 1)
+    identified.set(connection, made)
+    return made
+  }
   /** @param caller whom the limit counts: a network, or the connection of somebody who showed a certificate */
   return (body: Uint8Array, caller: string | object): Possession => {
-    const wait = typeof caller === 'string' ? anonymous.take(caller) : identified.take(caller)
+    const wait = typeof caller === 'string' ? anonymous.take(caller) : bucketOf(caller).take('')
     return wait === 0 && isSignedByItsKey(body) ? 'checked' : 'unchecked'
   }
 }
