@@ -91,7 +91,19 @@ export const createShardLanes = async (deps: ShardLanesDeps): Promise<ShardLanes
   // Owned by this closure. Families are added, never removed.
   const families = new Map<string, Family>()
   const turn = createTurns(atOnce)
+  /** Issuers whose last changes could not be followed: which of their lists they touch is not known. */
+  const behind = new Set<number>()
   let closing = false
+
+  const follow = async (issuerId: number): Promise<void> => {
+    try {
+      await entries.follow(issuerId)
+      behind.delete(issuerId)
+    } catch (error) {
+      behind.add(issuerId)
+      throw error
+    }
+  }
 
   const laneOf = (issuer: OnlineIssuer, set: ShardSet, scope: CrlScope, shard: Shard): CrlLane => {
     // RFC 5280 §3.3: what has ended stays for one regular list more, and so does the list.
@@ -101,8 +113,8 @@ export const createShardLanes = async (deps: ShardLanesDeps): Promise<ShardLanes
       scope,
       file: createPublishedFile(join(directory, issuer.name, `${shardName(shard)}.crl`)),
       until: Math.min(until, issuer.certificate.notAfter),
-      follow: () => entries.follow(issuer.id),
-      newest: () => entries.changedAt(issuer.id, scope.octets),
+      follow: () => follow(issuer.id),
+      newest: () => (behind.has(issuer.id) ? Number.POSITIVE_INFINITY : entries.changedAt(issuer.id, scope.octets)),
       recorded: () => {
         const last = shards.latest({ issuerId: issuer.id, ...shard })
         return last === null ? null : { ...last, der: null }
@@ -164,13 +176,11 @@ export const createShardLanes = async (deps: ShardLanesDeps): Promise<ShardLanes
         const { issuer, lanes } = family
         if (family.state === 'failed' && !closing) begin(family)
         if (lanes.size === 0) continue
-        entries.follow(issuer.id).then(
-          () => {
-            for (const lane of lanes.values()) if (!closing) lane.wake()
-          },
-          // Each lane follows by itself when its time comes, and says what is wrong.
-          () => {},
-        )
+        const wakeLanes = (): void => {
+          for (const lane of lanes.values()) if (!closing) lane.wake()
+        }
+        // Where that fails each lane follows by itself, again and again, and says what is wrong.
+        follow(issuer.id).then(wakeLanes, wakeLanes)
       }
     },
     begin: async () => {

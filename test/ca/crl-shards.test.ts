@@ -141,6 +141,26 @@ describe('a revocation', () => {
     expect(serialsOf(shardListOf(publisher, other).der)).not.toContain(mine.serial)
   })
 
+  it('reaches its shard soon also when its row could not be read at first', async () => {
+    useShards(8)
+    const one = await enrol()
+    const { revocations } = world.ca.ledger
+    let unreadable = 0
+    await using publisher = await sharded(8, world.newDirectory(), {
+      revocations: {
+        ...revocations,
+        rowsSince: (...args) => {
+          if (unreadable-- > 0) throw new Error('the ledger cannot be read')
+          return revocations.rowsSince(...args)
+        },
+      },
+    })
+    unreadable = 1
+    await world.revoke(one.serial)
+    await eventually('on its shard', () => serialsOf(shardListOf(publisher, one).der).includes(one.serial))
+    expect(unreadable).toBeLessThan(1)
+  })
+
   it('is on all shards together exactly as on the complete list', async () => {
     useShards(8)
     const serials = await world.enrolled('spread', 24)
