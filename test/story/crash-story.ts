@@ -109,13 +109,28 @@ const victimsOf = (random: Random, members: readonly Member[], clients: readonly
 /** After so many answers each revocation begins: at once, after the first ones, and when half of them are there. */
 const afterAnswers = [0, 3, 20, 10]
 
-/** Resolves with the process that serves from now on. */
-const survive = async (home: StoryHome, ca: CaProcess, ambush: Ambush): Promise<CaProcess> => {
+/** How long a step may still come when everybody was answered. */
+const afterEverybodyMs = 5_000
+
+/**
+ * A step that a refusal kept from being reached often enough is not waited for when everybody was answered: the kill comes then. Lists are
+ * made after everybody, and each round makes some.
+ * @returns the process that serves from now on
+ */
+const survive = async (
+  home: StoryHome,
+  ca: CaProcess,
+  ambush: Ambush,
+  everybody: Promise<void>,
+): Promise<CaProcess> => {
+  const isCertain = 'step' in ambush && ambush.step.startsWith('crl')
+  const missed = isCertain ? new Promise<never>(() => {}) : everybody.then(() => delay(afterEverybodyMs))
   if (ambush.kill === 'signer') {
-    await ca.sprung()
+    await Promise.race([ca.sprung(), missed])
     return ca
   }
   const killed = { code: null, signal: 'SIGKILL' }
+  void missed.then(() => ca.child.kill('SIGKILL'))
   assert.deepEqual(await ca.ended, killed)
   // Every start makes a list too: here the first one does not survive it.
   if (ambush.kill === 'both' && 'step' in ambush && ambush.step.startsWith('crl')) {
@@ -165,7 +180,8 @@ export const createCrashStory = async (random: Random): Promise<CrashStory> => {
     for (const [i, client] of clients.entries()) if ((i + round) % 2 === 0) client.leave()
     const hit = victimsOf(random, members, clients)
     await ca.arm(ambush)
-    const surviving = survive(home, ca, ambush).then(next => {
+    const everybody = Promise.withResolvers<void>()
+    const surviving = survive(home, ca, ambush, everybody.promise).then(next => {
       ca = next
     })
     const held = [...members.map(heldBy), ...clients.map(heldByClient)]
@@ -188,6 +204,7 @@ export const createCrashStory = async (random: Random): Promise<CrashStory> => {
       await askAtOnce(party, serials)
       return serials
     })
+    void Promise.allSettled([...acting, ...ordering, ...revoking]).then(() => everybody.resolve())
     const [acted, ordered, serials] = await Promise.all([
       Promise.all(acting),
       Promise.all(ordering),
