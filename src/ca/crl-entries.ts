@@ -67,10 +67,19 @@ const packed = (rows: readonly RevocationRow[]): EntryPage => {
   return page
 }
 
+/** What ended goes from a table so often; and not in the first hour, when lists that are late may need it still. */
+const dropEveryMs = 3_600_000
+/** Beyond the list that needs an entry: as much as the ledger keeps it. */
+const dropMarginMs = 86_400_000
+
 /** Of one issuer, as far as the press has it. */
 interface Position {
   /** null: not read from the beginning yet. */
   revision: number | null
+  /** What ended before that may be gone from the press. */
+  keptFrom: number
+  /** On the monotonic clock. */
+  nextDrop: number
   /** Of the last change, by the last octet of its serial. */
   readonly changed: Float64Array
 }
@@ -90,7 +99,10 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
   let following: Promise<unknown> = Promise.resolve()
 
   const positionOf = (issuerId: number): Position => {
-    const position = positions.get(issuerId) ?? { revision: null, changed: new Float64Array(256) }
+    const position = positions.get(issuerId) ?? {
+      ...{ revision: null, keptFrom: Number.NEGATIVE_INFINITY, nextDrop: 0 },
+      changed: new Float64Array(256),
+    }
     positions.set(issuerId, position)
     return position
   }
@@ -130,6 +142,8 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
   /** By serials, in the order that costs a table least, and past the ledger's page cache. What changes meanwhile comes after it. */
   const readAll = async (issuerId: number, position: Position): Promise<void> => {
     const begunWith = press
+    position.keptFrom = Number.NEGATIVE_INFINITY
+    position.nextDrop = clock.monotonic() + dropEveryMs
     using rows = revocations.readRows(issuerId)
     for (;;) {
       const page = rows.next(pageRows)
@@ -184,7 +198,17 @@ export const createCrlEntries = (deps: CrlEntriesDeps): CrlEntries => {
     write: async (followed, order) => {
       // An empty table would make an empty list.
       if (lost(followed)) throw new CaError('internal', 'what was read for this list is lost, and is read again')
-      return followed.press.write(followed.issuerId, order)
+      const position = positionOf(followed.issuerId)
+      // Of a list that is very late, or of a clock that was ahead: the ledger has them still.
+      if (order.since < position.keptFrom) {
+        position.revision = null
+        throw new CaError('internal', 'rows that this list needs were dropped, and are read again')
+      }
+      if (clock.monotonic() < position.nextDrop) return followed.press.write(followed.issuerId, order)
+      const endedBefore = order.since - dropMarginMs
+      position.nextDrop = clock.monotonic() + dropEveryMs
+      position.keptFrom = Math.max(position.keptFrom, endedBefore)
+      return followed.press.write(followed.issuerId, { ...order, endedBefore })
     },
     finish: async (followed, order) => {
       const list = await followed.press.finish(order)

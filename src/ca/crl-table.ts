@@ -36,6 +36,8 @@ export interface ListOrder {
   readonly since: number
   /** By the last octets of their serials. */
   readonly octets: OctetRange
+  /** Rows whose certificates ended before that are on no list any more, and may go. Not later than `since`. */
+  readonly endedBefore?: number
 }
 
 /** A list without its signature, in a buffer with room for that. */
@@ -56,7 +58,7 @@ export interface CrlTable {
   apply(page: EntryPage): void
   /** @throws PkiError not_encodable */
   write(order: ListOrder): UnsignedList
-  /** Rows, also those that have ended. */
+  /** Rows, also those that have ended and are not gone yet. */
   readonly size: number
 }
 
@@ -224,6 +226,26 @@ export const createCrlTable = (): CrlTable => {
     }
     size += fresh.length
   }
+  /** In one pass, once a quarter of the rows is of no use: released, or ended before that. */
+  const compact = (endedBefore: number): void => {
+    const { serials, revokedAt, notAfter, reasons } = columns
+    const from = Math.max(0, Math.floor(endedBefore / 1000))
+    let dead = 0
+    for (let at = 0; at < size; at++) if (notAfter[at]! <= from) dead++
+    if (dead === 0 || dead * 4 < size) return
+    let kept = 0
+    for (let at = 0; at < size; at++) {
+      if (notAfter[at]! <= from) continue
+      if (kept !== at) {
+        serials.copyWithin(kept * serialOctets, at * serialOctets, (at + 1) * serialOctets)
+        revokedAt[kept] = revokedAt[at]!
+        notAfter[kept] = notAfter[at]!
+        reasons[kept] = reasons[at]!
+      }
+      kept++
+    }
+    size = kept
+  }
   /** Octets of the content of the INTEGER. */
   const serialLength = (at: number): number => {
     const { serials } = columns
@@ -275,6 +297,7 @@ export const createCrlTable = (): CrlTable => {
     },
     write: order => {
       merge()
+      compact(order.endedBefore ?? 0)
       let [entries, octets] = [0, 0]
       select(order, at => {
         entries++

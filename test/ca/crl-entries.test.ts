@@ -9,6 +9,7 @@ import { silentLog } from '../../src/base/log.ts'
 import { noSteps } from '../../src/base/steps.ts'
 import { type CrlDeps, completeScope, issueCrl } from '../../src/ca/crl.ts'
 import { type CrlEntries, type CrlEntriesDeps, createCrlEntries } from '../../src/ca/crl-entries.ts'
+import type { ListOrder } from '../../src/ca/crl-table.ts'
 import { allOctets } from '../../src/pki/crl-shards.ts'
 import { eventually } from '../signer/harness.ts'
 import { leaf } from './authority.ts'
@@ -46,6 +47,14 @@ const issue = async (entries: CrlEntries) => {
   const { issuer, ledger } = world.ca
   return issueCrl(deps, issuer, completeScope(ledger.status, issuer.id), 0n)
 }
+const fieldsOfNow = (): ListOrder['fields'] => ({
+  issuerName: world.ca.issuer.subjectDer,
+  signatureAlgorithm: world.ca.issuer.signatureAlgorithm,
+  authorityKeyId: world.ca.issuer.keyIdentifier,
+  crlNumber: 1n,
+  thisUpdate: Date.now(),
+  nextUpdate: Date.now() + 86_400_000,
+})
 const inLedger = (): readonly string[] =>
   world.ca.ledger.revocations
     .entries({ issuerId: world.ca.issuer.id, since: 0, after: null, limit: 1000 })
@@ -141,6 +150,18 @@ describe('what is followed', () => {
       return der !== null
     })
     expect(serialsOf(der!)).toEqual(inLedger())
+  })
+
+  it('is read again when a list needs what was dropped under a clock that was ahead', async () => {
+    let ms = 0
+    await using entries = open({ clock: { monotonic: () => ms } })
+    expect(serialsOf((await issue(entries)).der)).toEqual(inLedger())
+    const followed = await entries.follow(world.ca.issuer.id)
+    const order = (since: number): ListOrder => ({ since, octets: allOctets, fields: fieldsOfNow() })
+    ms = 3_600_000
+    expect((await entries.write(followed, order(Date.now() + 400 * 86_400_000))).entries).toBe(0)
+    await expect(entries.write(followed, order(0))).rejects.toMatchObject({ code: 'internal' })
+    expect(serialsOf((await issue(entries)).der)).toEqual(inLedger())
   })
 
   it('is given up when the thread dies while it is filled: others have their turn', async () => {

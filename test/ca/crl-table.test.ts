@@ -115,6 +115,22 @@ describe('a list from the table', () => {
     expect(Buffer.from(tbsOf(listOf([ends], now)))).toEqual(Buffer.from(expected(ends, now)))
   })
 
+  it('is the same when rows that no list needs any more have gone', () => {
+    const table = createCrlTable()
+    const all: Row[] = []
+    for (let today = now; today < now + 20 * day; today += day) {
+      const [first, ...others] = Array.from({ length: 30 }, () => ({ ...randomRow(), notAfter: today + day / 2 }))
+      const page = [first!, ...others, { ...first!, reason: null }]
+      all.push(...page)
+      table.apply(pageOf(page))
+      for (const octets of [allOctets, octetsOf({ number: 2, of: 2 })]) {
+        const list = table.write({ fields, since: today - day, octets, endedBefore: today - 2 * day })
+        expect(Buffer.from(tbsOf(list))).toEqual(Buffer.from(expected(all, today - day, octets)))
+      }
+    }
+    expect(table.size).toBeLessThan(150)
+  })
+
   it('of a shard has the serials of its octets alone', () => {
     const rows = Array.from({ length: 400 }, randomRow)
     for (const number of [1, 3, 8]) {
