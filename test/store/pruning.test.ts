@@ -70,9 +70,14 @@ const play = async (steps: readonly Step[]): Promise<Played> => {
   return { world, intents, tokens }
 }
 
+/** What ended long ago and is kept, as the head of a lineage whose next attempt failed, may have lost what came before it. */
+const withoutPast = <T extends IssuanceFacts['head']>(record: T): T =>
+  record === null || record.notAfter >= w.now - keepMs ? record : { ...record, predecessor: null }
+
 /** Without what is counted only when it is asked for. */
 const plain = ({ liveInstances, liveInstancesBefore, ...facts }: IssuanceFacts) => ({
   ...facts,
+  head: withoutPast(facts.head),
   counted: [liveInstances, liveInstancesBefore],
 })
 
