@@ -91,15 +91,11 @@ const spawnFront = (): ChildProcess => {
     '--report-exclude-env',
     ...confinementOf(entry),
   ]
-  // Through a shell for one thing only: no core dumps, which would hold the server's key. exec keeps the pid.
-  return spawn(
-    '/bin/sh',
-    ['-c', `${withoutCoreDumps}; umask 077; exec "$@"`, 'sh', process.execPath, ...flags, entry],
-    {
-      stdio: ['pipe', 'ignore', 'pipe'],
-      env,
-    },
-  )
+  // Through a shell for one thing only: no core dumps, which would hold the server's key.
+  return spawn('/bin/sh', ['-c', withoutCoreDumps, 'sh', process.execPath, ...flags, entry], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    env,
+  })
 }
 
 /** A front's log lines become ours. */

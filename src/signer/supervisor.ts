@@ -63,8 +63,8 @@ const spawnSigner = (deps: SupervisorDeps): ChildProcess => {
   const { NODE_OPTIONS: _, ...inherited } = process.env
   const flags = ['--disable-sigusr1', '--disallow-code-generation-from-strings', '--report-exclude-env']
   const command = [process.execPath, ...flags, entryPoint(), '--config', deps.configFile, '--exit-with-stdin']
-  // Through a shell for one thing only: no core dumps, which would hold the PIN. exec keeps the pid.
-  return spawn('/bin/sh', ['-c', `${withoutCoreDumps}; umask 077; exec "$@"`, 'sh', ...command], {
+  // Through a shell for one thing only: no core dumps, which would hold the PIN.
+  return spawn('/bin/sh', ['-c', withoutCoreDumps, 'sh', ...command], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...inherited, ...deps.env, UV_THREADPOOL_SIZE: String(deps.sessions + 4) },
   })

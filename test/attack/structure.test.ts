@@ -28,7 +28,7 @@ const outbound: Readonly<Record<string, string>> = {
   'enrol/fetch-keys.ts': 'the issuer of an attestor, from its file',
   'events/syslog-sink.ts': 'the receiver, from the configuration',
   'events/webhook-sink.ts': 'the receiver, from the configuration',
-  'front/core-channel.ts': 'the core’s own socket in the file system',
+  'front/connect.ts': 'the core’s own socket in the file system',
   'front/streams.ts': 'the core’s own socket in the file system',
   'http/listener.ts': 'its own socket in the file system',
   'server/separate-signer.ts': 'its own sockets in the file system',

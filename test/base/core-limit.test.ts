@@ -11,7 +11,7 @@ test.skipIf(!hasPrlimit).each([
   ['11:11', '0 0'],
   ['4096:4096', '0 0'],
 ])('a limit of %s octets becomes one of %s (with prlimit)', (inherited, limit) => {
-  const shell = ['sh', '-c', `${withoutCoreDumps}; exec cat /proc/self/limits`]
+  const shell = ['sh', '-c', withoutCoreDumps, 'sh', 'cat', '/proc/self/limits']
   const limits = execFileSync('prlimit', [`--core=${inherited}`, ...shell], { encoding: 'utf8' })
   const [, soft, hard] = /^Max core file size +(\d+) +(\d+) /m.exec(limits) ?? []
   expect(`${soft} ${hard}`).toBe(limit)
