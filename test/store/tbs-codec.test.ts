@@ -1,5 +1,6 @@
 // To-be-signed bytes come back octet for octet from their template and what the row says; only those that others are like make one.
-import { generateKeyPairSync } from 'node:crypto'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import Database from 'better-sqlite3'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { shardName, shardOf } from '../../src/pki/crl-shards.ts'
@@ -9,6 +10,7 @@ import { oidOf } from '../../src/pki/oid.ts'
 import { parseSpiffeId } from '../../src/pki/spiffe.ts'
 import { openConnection } from '../../src/store/sqlite/connection.ts'
 import { createTbsCodec, type TbsFacts } from '../../src/store/sqlite/tbs-codec.ts'
+import * as w from './make-ledger.ts'
 
 const keyOf = (curve: string): Uint8Array =>
   new Uint8Array(generateKeyPairSync('ec', { namedCurve: curve }).publicKey.export({ format: 'der', type: 'spki' }))
@@ -151,6 +153,108 @@ describe('the bytes of a leaf as its row holds them', () => {
       expect(templates(db)).toBe(made)
     },
   )
+
+  it('have one template for all names of one length where the only host name is the own one', () => {
+    const db = openConnection(':memory:')
+    const codec = createTbsCodec(db)
+    const base = { ...fc.sample(fields, 1)[0]!, key: keys[0]!, version: 1, shards: 1 }
+    for (let i = 0; i < 20; i++) {
+      const name = `crawler-${10 + i}`
+      const { tbs, facts } = leafOf({ ...base, name, dns: [`${name}.agent.example.org`] })
+      const stored = codec.store(tbs, facts, 'agent', [])
+      expect(stored.bytes).toHaveLength(64)
+      expect(codec.whole(stored, facts)).toEqual(tbs)
+    }
+    expect(templates(db)).toBe(1)
+  })
+
+  it('make no template where the requester chose host names that are not all those of the registration, in its order', () => {
+    const db = openConnection(':memory:')
+    const codec = createTbsCodec(db)
+    const base = { ...fc.sample(fields, 1)[0]!, key: keys[0]!, name: 'invoices' }
+    const registered = ['A.example.org', 'b.example.org']
+    const others = [
+      ...[['b.example.org', 'a.example.org'], ['a.example.org'], ['b.example.org'], ['c.example.net']],
+      ...[['invoices.agent.example.net'], ['a.example.org', 'b.example.org', 'c.example.org']],
+    ]
+    for (const dns of others) {
+      const { tbs, facts } = leafOf({ ...base, dns })
+      expect(codec.store(tbs, facts, 'agent', registered)).toEqual({ template: null, bytes: tbs })
+    }
+    expect(templates(db)).toBe(0)
+    for (const dns of [['a.example.org', 'b.example.org'], []]) {
+      const { tbs, facts } = leafOf({ ...base, dns })
+      const stored = codec.store(tbs, facts, 'agent', registered)
+      expect(stored.bytes).toHaveLength(64)
+      expect(codec.whole(stored, facts)).toEqual(tbs)
+    }
+    expect(templates(db)).toBe(2)
+  })
+
+  it('make no template of the ledger where an order chose the host names, and one where it did not', async () => {
+    using at = w.temporaryDatabase()
+    const ledger = w.makeLedger(at.path)
+    const world = await w.makeWorld(ledger)
+    const issued = []
+    for (const orderId of ['order', undefined]) {
+      const base = { ...fc.sample(fields, 1)[0]!, key: keys[0]!, name: world.agent.name, dns: ['orders.internal'] }
+      const serial = new Uint8Array(randomBytes(16)).with(0, 1)
+      const { tbs, facts } = leafOf({ ...base, serial, version: world.agent.version })
+      const { instanceId, notBefore, notAfter } = facts
+      const hex = Buffer.from(serial).toString('hex')
+      issued.push(await w.issue(world, { serial: hex, instanceId, tbs, notBefore, notAfter, orderId }))
+    }
+    for (const { serial, tbs } of issued) expect(ledger.certificates.get(serial)?.tbs).toEqual(tbs)
+    await ledger.close()
+    const db = new Database(at.path, { readonly: true })
+    expect(db.prepare('SELECT template FROM certificate ORDER BY row').pluck().all()).toEqual([null, 1])
+    db.close()
+  })
+
+  it('are right where there is room for no more templates, and no statement looks through those that are there', () => {
+    const db = openConnection(':memory:')
+    const asked: string[] = []
+    const watched: Parameters<typeof createTbsCodec>[0] = {
+      onForget: db.onForget,
+      run: db.run,
+      get: (sql, ...values) => {
+        asked.push(sql)
+        return db.get(sql, ...values)
+      },
+    }
+    const base = { ...fc.sample(fields, 1)[0]!, key: keys[0]!, name: 'invoices' }
+    const leaves = Array.from({ length: 8 }, (_, i) => leafOf({ ...base, dns: [`orders-${i}.internal`] }))
+    const stored = (codec = createTbsCodec(watched, 4)) =>
+      leaves.map(({ tbs, facts }) => codec.store(tbs, facts, 'agent'))
+    const first = stored()
+    expect(templates(db)).toBe(4)
+    expect(first.map(({ template }) => template !== null)).toEqual([0, 1, 2, 3, 4, 5, 6, 7].map(i => i < 4))
+    expect(stored()).toEqual(first)
+    for (const [i, { tbs, facts }] of leaves.entries()) expect(createTbsCodec(db).whole(first[i]!, facts)).toEqual(tbs)
+    expect(templates(db)).toBe(4)
+    const isCount = (sql: string): boolean => sql.startsWith('SELECT count(*)')
+    expect(asked.filter(isCount)).toHaveLength(2)
+    const looked = [...new Set(asked)].filter(sql => !isCount(sql))
+    expect(looked).not.toEqual([])
+    for (const sql of looked) {
+      const plan = db.all<{ detail: string }>(`EXPLAIN QUERY PLAN ${sql}`, ...(sql.match(/\?/g) ?? []).map(() => null))
+      for (const { detail } of plan) expect(detail).toMatch(/^SEARCH /)
+    }
+  })
+
+  it('are left as they are, also in a Buffer', () => {
+    const db = openConnection(':memory:')
+    const codec = createTbsCodec(db)
+    const { tbs, facts } = leafOf({ ...fc.sample(fields, 1)[0]!, key: keys[0]! })
+    const buffer = Buffer.from(tbs)
+    for (const _ of [1, 2]) {
+      const stored = codec.store(buffer, facts, 'agent')
+      expect(new Uint8Array(buffer)).toEqual(tbs)
+      buffer.fill(0)
+      expect(codec.whole(stored, facts)).toEqual(tbs)
+      buffer.set(tbs)
+    }
+  })
 
   it('are kept whole where the key is of another kind, and make no template', () => {
     const db = openConnection(':memory:')

@@ -154,8 +154,9 @@ const storedTbs = ({ tbs, registered }: Parts, intent: IntentRecord): StoredTbs 
   if (registration === undefined) throw new StoreError('not_found', `no registration has id ${intent.registrationId}`)
   const { name, dnsNames } = registration
   const facts = { serial: serialBlob(serial), notBefore, notAfter, name, instanceId, registrationVersion }
-  // Host names are the registration's own; without any, names of one length have one template.
-  return tbs.store(intent.tbs, facts, `${issuerId} ${profile} ${dnsNames.length === 0 ? name.length : name}`)
+  // Host names are the registration's own, but for those of an order; without any, names of one length have one template.
+  const kind = `${issuerId} ${profile} ${dnsNames.length === 0 ? name.length : name}`
+  return tbs.store(intent.tbs, facts, kind, intent.orderId === undefined ? undefined : dnsNames)
 }
 
 /** RFC 5280 §4.1.2.2: at most 20 octets. */

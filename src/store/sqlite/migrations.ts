@@ -16,6 +16,7 @@ import { schema011 } from './schema-011.ts'
 import { schema012 } from './schema-012.ts'
 import { schema013 } from './schema-013.ts'
 import { schema014 } from './schema-014.ts'
+import { schema015 } from './schema-015.ts'
 
 /** Position i brings a database from version i to i + 1. Entries are never edited once released. */
 const migrations: readonly string[] = [
@@ -33,6 +34,7 @@ const migrations: readonly string[] = [
   schema012,
   schema013,
   schema014,
+  schema015,
 ]
 
 export const currentVersion = migrations.length

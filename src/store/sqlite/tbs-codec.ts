@@ -22,8 +22,12 @@ export interface StoredTbs {
 
 /** `kind`: what templates are looked for by beside the length; the more it says, the fewer are tried. */
 export interface TbsCodec {
-  /** Only inside a transaction: a template may be added. */
-  store(tbs: Uint8Array, facts: TbsFacts, kind: string): StoredTbs
+  /**
+   * Only inside a transaction: a template may be added.
+   * @param registered of a leaf whose host names its requester chose: those of the registration. Others make no template: they can be
+   * put together in more ways than there is room for.
+   */
+  store(tbs: Uint8Array, facts: TbsFacts, kind: string, registered?: readonly string[]): StoredTbs
   /** @throws RangeError for a template that is not there */
   whole(stored: StoredTbs, facts: TbsFacts): Uint8Array
 }
@@ -116,13 +120,52 @@ const placesIn = (tbs: Buffer, facts: TbsFacts): readonly Place[] | null => {
   const subject = tbs.indexOf(Buffer.from(`-${facts.name}`, 'latin1'), end)
   if (subject >= 0 && subject < header) places.push(['name', subject + 1, facts.name.length])
   places.push(['key', key, pointOctets])
+  const own = ownHost(namesIn(tbs, key + pointOctets), facts)
   const afterName = find('name', `/${facts.name}`, key + pointOctets, 1)
   if (afterName >= 0) find('instance', `/i/${facts.instanceId}`, afterName, 3)
+  if (own !== null) places.push(['name', own, facts.name.length])
   const shard = shardPlace(tbs, key + pointOctets)
   if (shard !== null) places.push(shard)
   const version = versionPlace(tbs, facts.registrationVersion)
   if (version !== null) places.push(version)
   return places
+}
+
+/** The subject's alternative names: its SPIFFE ID, and what hosts stand after it. `at`: of the first host's text. */
+interface Names {
+  readonly uri: string
+  /** null: an address. */
+  readonly hosts: readonly (string | null)[]
+  readonly at: number
+}
+
+const namesIn = (tbs: Buffer, from: number): Names => {
+  const start = tbs.indexOf('spiffe://', from, 'latin1')
+  // RFC 5280 §4.2.1.6: uniformResourceIdentifier [6], dNSName [2], iPAddress [7]; the octet before a text is its length, or the low one of it.
+  let end = start < 0 ? tbs.length : start + tbs[start - 1]!
+  const uri = start < 0 ? '' : tbs.toString('latin1', start, end)
+  const at = end + 2
+  const hosts: (string | null)[] = []
+  while (tbs[end] === 0x82 || tbs[end] === 0x87) {
+    const next = end + 2 + (tbs[end + 1] ?? 0)
+    hosts.push(tbs[end] === 0x87 ? null : tbs.toString('latin1', end + 2, next))
+    end = next
+  }
+  return { uri, hosts, at }
+}
+
+/** Where the only host name is the one that the SPIFFE ID says too, NAME.KIND.TRUSTDOMAIN: it changes with the name. */
+const ownHost = ({ uri, hosts, at }: Names, { name }: TbsFacts): number | null => {
+  const [, , trustDomain, kind] = uri.split('/')
+  return hosts.length === 1 && hosts[0] === `${name}.${kind}.${trustDomain}` ? at : null
+}
+
+/** Whether all leaves of this registration can have the host names of this one. */
+const isUsual = (tbs: Buffer, facts: TbsFacts, registered: readonly string[]): boolean => {
+  const names = namesIn(tbs, Math.max(0, tbs.indexOf(p256Header)) + p256Header.length + pointOctets)
+  if (names.hosts.length === 0 || ownHost(names, facts) !== null) return true
+  const usual = new Set(registered.map(text => text.toLowerCase()))
+  return names.hosts.length === usual.size && [...usual].every((text, i) => text === names.hosts[i])
 }
 
 /** `…/3-of-16.crl` in the distribution point. */
@@ -143,7 +186,8 @@ const versionPlace = (tbs: Buffer, version: number): Place | null => {
 
 /** What is left open is zero, so that a template is the same whoever it was made from. */
 const emptied = (tbs: Uint8Array, places: readonly Place[]): Uint8Array => {
-  const bytes = tbs.slice()
+  // A copy also of a Buffer, whose own `slice` is a view.
+  const bytes = new Uint8Array(tbs)
   for (const [, at, length] of places) bytes.fill(0, at, at + length)
   return bytes
 }
@@ -154,7 +198,7 @@ interface TemplateRow {
   readonly places: string
 }
 
-export const createTbsCodec = (db: Pick<Connection, 'get' | 'run' | 'onForget'>): TbsCodec => {
+export const createTbsCodec = (db: Pick<Connection, 'get' | 'run' | 'onForget'>, limit = maxTemplates): TbsCodec => {
   // What templates never change; those of a transaction that was rolled back are forgotten with everything else.
   const byId = new Map<number, Template>()
   const byKind = new Map<string, Template[]>()
@@ -175,18 +219,19 @@ export const createTbsCodec = (db: Pick<Connection, 'get' | 'run' | 'onForget'>)
     const found = db.get<TemplateRow>(sql, bytes, text)
     if (found !== undefined) return known(found)
     count ??= db.get<{ n: number }>('SELECT count(*) AS n FROM tbs_template')!.n
-    if (count >= maxTemplates) return null
+    if (count >= limit) return null
     count++
     const { row: id } = db.run('INSERT INTO tbs_template(bytes, places) VALUES (?, ?)', bytes, text)
     return known({ id, bytes, places: text })
   }
   return {
-    store: (tbs, facts, kind) => {
+    store: (tbs, facts, kind, registered) => {
       const bytes = Buffer.from(tbs.buffer, tbs.byteOffset, tbs.byteLength)
+      if (registered !== undefined && !isUsual(bytes, facts, registered)) return { template: null, bytes: tbs }
       const tried = byKind.get(`${kind} ${tbs.length}`) ?? []
       const keyOf = ({ places }: Template): Uint8Array => {
         const [, at, length] = places.find(([part]) => part === 'key') as Place
-        return tbs.slice(at, at + length)
+        return new Uint8Array(tbs.subarray(at, at + length))
       }
       for (const template of tried) {
         const key = keyOf(template)
