@@ -65,6 +65,9 @@ const lastingCodes: readonly string[] = [
   'module_not_loadable',
 ]
 
+/** The kernel dates what it writes by its last tick, up to 10 ms ago; who touches a file may give the very moment. */
+const fileTimeMs = 20
+
 export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDeps): SignerService => {
   const latch = createPinLatch(config.stateDirectory)
   const counters = createCounters(config.stateDirectory)
@@ -163,7 +166,7 @@ export const createSignerService = ({ config, clock, log, cryptoki }: ServiceDep
     const { pinSource } = config.module
     const changedAt = pinSource === undefined ? null : modifiedAt(pinSource)
     const latchedAt = latch.changedAt()
-    return changedAt !== null && (latchedAt === null || changedAt > latchedAt) && changedAt <= clock.now()
+    return changedAt !== null && (latchedAt === null || changedAt > latchedAt + fileTimeMs) && changedAt <= clock.now()
   }
 
   return {

@@ -395,7 +395,7 @@ describe('the PIN latch', () => {
     expect(shim.loginCalls() - logins).toBe(1)
 
     const latchedAt = statSync(join(own.stateDirectory, 'pin-latch.json')).mtimeMs
-    await eventually('a later time', () => Date.now() > latchedAt + 1)
+    await eventually('a later time', () => Date.now() > latchedAt + 50)
     utimesSync(pinSource, new Date(), new Date())
     for (let i = 0; i < 3; i++) expect(await caught(signer.client.unlock())).toMatchObject(refused)
     expect(shim.loginCalls() - logins).toBe(2)
