@@ -103,18 +103,18 @@ const measure = async (context: BenchContext, shim: Pkcs11Shim, hsm: Hsm): Promi
     ca,
     settled.bodies.map(body => (JSON.parse(body) as { readonly serial: string }).serial),
   )
-  const before = { calls: shim.signCalls(), at: performance.now() }
+  const callsBefore = shim.signCalls()
   const enrolled = enrolling.run({
     target: ca.api,
     arrivals: crowd.map(arrivalOf),
     status: 201,
-    atOnce: null,
+    atOnce: hsm.atOnce,
     keep: false,
   })
   const renewed = renewing.run({ target: ca.api, arrivals: renewals, status: 201, atOnce: null, keep: false })
   // Only while everybody asks: the last ones cannot use all sessions.
   const ended = enrolled.then(() => true)
-  const share = await sampled(shim, before, crowd.length * 0.8, ended)
+  const share = await sampled(shim, callsBefore, crowd.length, ended)
   const [agents, others, listSeconds] = await Promise.all([enrolled, renewed, lists.stop()])
   const failed = agents.failed + others.failed
   for (const text of [...agents.failures, ...others.failures].slice(0, 3)) context.say(`issue-slow-hsm: ${text}`)
@@ -138,17 +138,15 @@ const measure = async (context: BenchContext, shim: Pkcs11Shim, hsm: Hsm): Promi
   found('failedRequests', '', 'all requests', failed, crowd.length + renewals.length)
 }
 
-/** Signatures a second until so many are made. */
-const sampled = async (
-  shim: Pkcs11Shim,
-  { calls, at }: { readonly calls: number; readonly at: number },
-  enough: number,
-  ended: Promise<boolean>,
-): Promise<number> => {
+/** Signatures a second between the first tenth of the crowd and four fifths of it: neither while it connects nor while its last ones are awaited. */
+const sampled = async (shim: Pkcs11Shim, calls: number, crowd: number, ended: Promise<boolean>): Promise<number> => {
+  let from: { readonly made: number; readonly at: number } | null = null
   for (let over = false; ; ) {
     const made = shim.signCalls() - calls
-    if (made >= enough || over) return (made * 1000) / (performance.now() - at)
-    over = await Promise.race([ended, new Promise<boolean>(resolve => setTimeout(resolve, 50, false))])
+    const at = performance.now()
+    if (from === null && made >= crowd * 0.1) from = { made, at }
+    if (made >= crowd * 0.8 || over) return from === null ? 0 : ((made - from.made) * 1000) / (at - from.at)
+    over = await Promise.race([ended, new Promise<boolean>(resolve => setTimeout(resolve, 20, false))])
   }
 }
 
