@@ -6,6 +6,7 @@ import { dirname, join, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createAttention } from '../base/attention.ts'
 import { utf8 } from '../base/bytes.ts'
+import { followLog } from '../base/child-output.ts'
 import type { Clock } from '../base/clock.ts'
 import { withoutCoreDumps } from '../base/core-limit.ts'
 import type { Log } from '../base/log.ts'
@@ -98,27 +99,6 @@ const spawnFront = (): ChildProcess => {
   })
 }
 
-/** A front's log lines become ours. */
-const relog = (log: Log, line: string): void => {
-  try {
-    const { level, time: _, msg, ...fields } = JSON.parse(line) as Record<string, unknown>
-    const write = level === 'info' ? log.info : level === 'error' ? log.error : log.warn
-    write.call(log, fields, String(msg))
-  } catch {
-    log.warn({ text: line.slice(0, 500) }, 'output of a front')
-  }
-}
-
-const followLog = (stream: NodeJS.ReadableStream | null, log: Log): void => {
-  let pending = ''
-  stream?.setEncoding('utf8')
-  stream?.on('data', (text: string) => {
-    const lines = (pending + text).split('\n')
-    pending = lines.pop()!.slice(0, 65_536)
-    for (const line of lines) relog(log, line)
-  })
-}
-
 export const createSupervised = (deps: SupervisedDeps): Supervised => {
   const { clock, log, silentMs = defaultSilentMs } = deps
   const attention = createAttention(clock)
@@ -152,7 +132,7 @@ export const createSupervised = (deps: SupervisedDeps): Supervised => {
     }
     child = started
     current = { ...current, pid: started.pid ?? null, listening: false, starts: current.starts + 1, connections: 0 }
-    followLog(started.stderr, log)
+    followLog(started.stderr, log, 'a front')
     started.stdin?.on('error', () => {})
     started.stdin?.write(`${JSON.stringify({ socket: deps.socket, secret })}\n`)
     // Without a process there is no exit either.

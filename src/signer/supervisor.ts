@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { createAttention } from '../base/attention.ts'
+import { followLog, readLines } from '../base/child-output.ts'
 import type { Clock } from '../base/clock.ts'
 import { withoutCoreDumps } from '../base/core-limit.ts'
 import { AgentCaError, messageOf } from '../base/errors.ts'
@@ -70,28 +71,6 @@ const spawnSigner = (deps: SupervisorDeps): ChildProcess => {
   })
 }
 
-const readLines = (stream: NodeJS.ReadableStream | null, onLine: (line: string) => void): void => {
-  let pending = ''
-  stream?.setEncoding('utf8')
-  stream?.on('data', (text: string) => {
-    const lines = (pending + text).split('\n')
-    // Vendor libraries write to stderr as well: a line without an end must not grow.
-    pending = lines.pop()!.slice(0, 65_536)
-    for (const line of lines) onLine(line)
-  })
-}
-
-/** The signer's log lines become ours; what a library prints is kept as text. */
-const relog = (log: Log, line: string): void => {
-  try {
-    const { level, time: _, msg, ...fields } = JSON.parse(line) as Record<string, unknown>
-    const write = level === 'info' ? log.info : level === 'error' ? log.error : log.warn
-    write.call(log, fields, String(msg))
-  } catch {
-    log.warn({ text: line.slice(0, 500) }, 'output of the signer process')
-  }
-}
-
 export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor => {
   const { clock, log, client } = deps
   const { maxStartsPerMinute = 10, probeMs = 500, hangMs = 2000 } = deps
@@ -141,7 +120,7 @@ export const createSignerSupervisor = (deps: SupervisorDeps): SignerSupervisor =
     current = { ...current, pid: started.pid ?? null, starts: current.starts + 1 }
     enter('starting', 'starting')
     readLines(started.stdout, said)
-    readLines(started.stderr, text => relog(log, text))
+    followLog(started.stderr, log, 'the signer process')
     started.stdin?.on('error', () => {})
     // Without a process there is no exit either: no descriptors or processes left now, and some again later.
     started.once('error', error => {
