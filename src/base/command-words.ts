@@ -11,3 +11,7 @@ export const commandWords = (text: string): CommandWords | null => {
   )
   return program === undefined || program === '' || text.replaceAll(word, '').trim() !== '' ? null : [program, ...args]
 }
+
+/** One word for a shell that a person copies it into: quoted where it has to be. */
+export const shellWord = (text: string): string =>
+  /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`

@@ -1,5 +1,6 @@
 // `agentca owner …`: who answers for agents, and what happens when somebody leaves.
 import { Command } from 'commander'
+import { shellWord } from '../base/command-words.ts'
 import type { RadiusChangeAnswer } from '../schema/admin-answers.ts'
 import type { OwnerAnswer } from '../schema/owner-api.ts'
 import {
@@ -73,7 +74,7 @@ const createCommand = (io: CommandIo): Command =>
       const answer = await client.call('ownersCreate', { body: { name, dryRun } })
       writeOne<OwnerAnswer>(io, format, answer, ownerView)
       if (dryRun === true) io.err('dry run, nothing was created\n')
-      else io.err(`next: agentca agent create NAME --owner ${name}\n`)
+      else io.err(`next: agentca agent create NAME --owner ${shellWord(name)}\n`)
     },
   )
 
